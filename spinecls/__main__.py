@@ -1,0 +1,5 @@
+"""`python -m spinecls <command> ...`."""
+
+from spinecls.cli.main import umbrella
+
+umbrella()

@@ -1,0 +1,44 @@
+"""Vertebra levels: names, order from head to feet, codes in label maps, spellings of users.
+
+The codes are those of VerSe and TPTBox: C1-C7 = 1-7, T1-T12 = 8-19, L1-L5 = 20-24, L6 = 25, S1 = 26, T13 = 28.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CERVICAL = [f"C{i}" for i in range(1, 8)]
+_THORACIC = [f"T{i}" for i in range(1, 13)]
+_LUMBAR = [f"L{i}" for i in range(1, 6)]
+
+LEVEL_CODES: dict[str, int] = {
+    **{name: code for code, name in enumerate(_CERVICAL + _THORACIC + _LUMBAR, start=1)},
+    "L6": 25,
+    "S1": 26,
+    "T13": 28,
+}
+
+LEVELS: tuple[str, ...] = (*_CERVICAL, *_THORACIC, "T13", *_LUMBAR, "L6", "S1")
+"""All levels from head to feet; T13 and L6 are numerical variants."""
+
+RANK: dict[str, int] = {name: rank for rank, name in enumerate(LEVELS)}
+
+_REGION_SPELLINGS = {"C": "C", "HWK": "C", "T": "T", "TH": "T", "D": "T", "BWK": "T", "L": "L", "LWK": "L", "S": "S"}
+
+
+def region(level: str) -> str:
+    """'cervical', 'thoracic', 'lumbar' or 'sacral'."""
+    return {"C": "cervical", "T": "thoracic", "L": "lumbar", "S": "sacral"}[level[0]]
+
+
+def parse_level(text: str) -> str | None:
+    """Level named by `text`, or None when it names none.
+
+    Accepts case differences, leading zeros and the common spellings `Th12`, `D12`, `L01`, `LWK1`.
+    """
+    match = re.fullmatch(r"\s*([A-Za-z]+)[\s_-]*0*(\d+)\s*", text)
+    if not match:
+        return None
+    letter = _REGION_SPELLINGS.get(match[1].upper())
+    name = f"{letter}{int(match[2])}"
+    return name if name in RANK else None

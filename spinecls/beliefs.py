@@ -1,0 +1,86 @@
+"""Labels as belief masses on sets of classes.
+
+A label is a list of focal sets S with masses m(S) >= 0 that sum to at most one; what is missing lies on the set of all
+classes, which says nothing and costs nothing. A hard label is mass 1 on a singleton, "one of these" mass 1 on a set, a
+doubtful label less than 1, "not read" no set at all, and several readers the mean of their masses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_SETS = 3
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Masses on sets of class indices.
+
+    Attributes
+    ----------
+    sets : (R, K) bool array, row r = the classes allowed by focal set r
+    masses : (R,) float array
+    """
+
+    sets: np.ndarray
+    masses: np.ndarray
+
+    @property
+    def weight(self) -> float:
+        """Mass that says something, 1 - m(all classes)."""
+        return float(self.masses.sum())
+
+    def singletons(self) -> np.ndarray:
+        """(K,) mass on each single class."""
+        single = self.sets.sum(axis=1) == 1
+        return (self.sets[single] * self.masses[single, None]).sum(axis=0)
+
+
+def belief(readings: Iterable[tuple[Sequence[int], float]], num_classes: int) -> Belief:
+    """Mean of the beliefs of several readings.
+
+    Parameters
+    ----------
+    readings : pairs (class indices meant, confidence in 0..1), one a reading; none = nothing known
+    num_classes : K
+
+    Returns
+    -------
+    Belief
+        With equal sets merged, the set of all classes left out, and at most `MAX_SETS` sets kept, those of greatest
+        mass; the mass of the others falls to "nothing known", which is the cautious side.
+    """
+    collected: dict[tuple[int, ...], float] = {}
+    readings = list(readings)
+    for classes, confidence in readings:
+        key = tuple(sorted(set(classes)))
+        if 0 < len(key) < num_classes:
+            collected[key] = collected.get(key, 0.0) + confidence / len(readings)
+    kept = sorted(collected.items(), key=lambda item: -item[1])[:MAX_SETS]
+    sets = np.zeros((MAX_SETS, num_classes), bool)
+    masses = np.zeros(MAX_SETS, np.float32)
+    for row, (classes, mass) in enumerate(kept):
+        sets[row, list(classes)] = True
+        masses[row] = mass
+    return Belief(sets, masses)
+
+
+def certain(index: int, num_classes: int) -> Belief:
+    """All mass on one class."""
+    return belief([((index,), 1.0)], num_classes)
+
+
+def partly_visible(full: Belief, visible_fraction: float, smallest: float = 0.9) -> Belief:
+    """Belief about a vertebra of which only a part is seen.
+
+    Class 0 (nothing found) stays true of any part. Another class may lie in the part that is not seen, so below
+    `smallest` its set is widened by class 0. All masses shrink to the visible fraction.
+    """
+    sets = full.sets.copy()
+    if visible_fraction < smallest:
+        lesion = sets.any(axis=1) & ~sets[:, 0]
+        sets[lesion, 0] = True
+    return Belief(sets, full.masses * np.float32(min(1.0, visible_fraction)))

@@ -1,0 +1,111 @@
+"""What every command shares: how errors become messages and exit codes, logging, and the run of one command."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated
+
+import typer
+
+from spinecls import __version__
+from spinecls.cli.arguments import expand_values
+from spinecls.errors import SpineclsError, UsageError
+
+Dataset = Annotated[str, typer.Argument(help="Dataset: number, full name or path.", show_default=False)]
+Datasets = Annotated[list[str], typer.Option("-d", help="Datasets: numbers, full names or paths.", show_default=False)]
+Plans = Annotated[str, typer.Option("-p", help="Name of the plans.")]
+Device = Annotated[str | None, typer.Option("-device", help="cpu, cuda, cuda:1 or mps [default: a GPU if there is one].")]
+Processes = Annotated[int, typer.Option("-np", min=1, help="Number of processes.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override planned numbers: key=value, several allowed.")
+]
+
+
+def guarded(function: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors into one message and the exit code of the contract."""
+
+    @functools.wraps(function)
+    def run(*arguments, **options) -> None:
+        _set_up_logging()
+        try:
+            function(*arguments, **options)
+        except SpineclsError as error:
+            _leave(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _leave("Stopped by Ctrl-C.", 130)
+        except BrokenPipeError:
+            # The reader of our output is gone (`| head`); nothing is left to tell it.
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+        except MemoryError:
+            _leave("Out of memory. Close other programs, use fewer processes (-np 1), or a smaller patch.", 4)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+                _defect(error)
+            _leave(f"{error.strerror}: {error.filename or 'output'}. Free space or permissions, then run again.", 4)
+        except Exception as error:  # the last resort: a defect of ours
+            _defect(error)
+
+    return run
+
+
+def _leave(message: str, code: int) -> None:
+    print(f"Error: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _defect(error: Exception) -> None:
+    traceback.print_exception(error)
+    print(
+        f"Error: a defect in spinecls {__version__} ({type(error).__name__}). Please report it with the lines above.",
+        file=sys.stderr,
+    )
+    raise typer.Exit(1)
+
+
+def _set_up_logging() -> None:
+    logger = logging.getLogger("spinecls")
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:
+    """`key=value` words as a dictionary."""
+    parsed = {}
+    for word in settings or ():
+        key, separator, value = word.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {word}: expected key=value.")
+        parsed[key.strip()] = value.strip()
+    return parsed
+
+
+def command_app(function: Callable[..., None], name: str) -> typer.Typer:
+    """Application with one command."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(name)(guarded(function))
+    return app
+
+
+def run_command(
+    function: Callable[..., None],
+    name: str,
+    several: Collection[str],
+    numeric: Collection[str],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line and run one command; leaves through SystemExit with the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if "--version" in words:
+        print(f"spinecls {__version__}")
+        raise SystemExit(0)
+    command_app(function, name)(args=expand_values(words, several, numeric), prog_name=name)

@@ -1,0 +1,99 @@
+"""Entry points of all commands, each a console script and a word after `python -m spinecls`.
+
+A command's module is imported only when it runs, so `--help` of one does not wait for the libraries of another.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from spinecls.cli.common import run_command
+
+SEVERAL = ("-d", "-c", "--set")
+"""Options of planning that take several values, as in nnU-Net."""
+NUMERIC = ("-d", "-f")
+"""Those among all such options whose values are numbers, so `0-4` and `0,1` work too."""
+
+COMMANDS = {
+    "plan_and_preprocess": ("spinecls.cli.plan_and_preprocess", "plan_and_preprocess", SEVERAL),
+    "extract_fingerprint": ("spinecls.cli.plan_and_preprocess", "extract_fingerprint", SEVERAL),
+    "plan_experiment": ("spinecls.cli.plan_and_preprocess", "plan_experiment", SEVERAL),
+    "preprocess": ("spinecls.cli.plan_and_preprocess", "preprocess", SEVERAL),
+    "train": ("spinecls.cli.train", "train", ("--set",)),
+    "predict": ("spinecls.cli.predict", "predict", ("-f",)),
+    "evaluate": ("spinecls.cli.evaluate", "evaluate", ()),
+    "check": ("spinecls.cli.check", "check", ()),
+    "demo": ("spinecls.cli.demo", "demo", ()),
+}
+"""Word -> module, function, options that take several values."""
+
+
+def run(word: str, arguments: Sequence[str] | None = None) -> None:
+    """Run the command called `word`."""
+    module, function, several = COMMANDS[word]
+    run_command(
+        getattr(importlib.import_module(module), function), f"spinecls_{word}", several, NUMERIC, arguments
+    )
+
+
+def umbrella() -> None:
+    """`spinecls <command> ...` and `python -m spinecls <command> ...`."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print("Usage: spinecls COMMAND ...\nCommands: " + ", ".join(COMMANDS) + "\nHelp: spinecls COMMAND --help")
+        raise SystemExit(0 if words else 2)
+    word = words[0].removeprefix("spinecls_")
+    if word not in COMMANDS:
+        nearest = difflib.get_close_matches(word, COMMANDS, n=1)
+        hint = f" Did you mean {nearest[0]}?" if nearest else ""
+        print(f"Error: no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
+        raise SystemExit(2)
+    run(word, words[1:])
+
+
+def plan_and_preprocess() -> None:
+    """Console script."""
+    run("plan_and_preprocess")
+
+
+def extract_fingerprint() -> None:
+    """Console script."""
+    run("extract_fingerprint")
+
+
+def plan_experiment() -> None:
+    """Console script."""
+    run("plan_experiment")
+
+
+def preprocess() -> None:
+    """Console script."""
+    run("preprocess")
+
+
+def train() -> None:
+    """Console script."""
+    run("train")
+
+
+def predict() -> None:
+    """Console script."""
+    run("predict")
+
+
+def evaluate() -> None:
+    """Console script."""
+    run("evaluate")
+
+
+def check() -> None:
+    """Console script."""
+    run("check")
+
+
+def demo() -> None:
+    """Console script."""
+    run("demo")

@@ -1,0 +1,79 @@
+"""`spinecls_train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spinecls.cli.common import Dataset, Device, Overrides, parse_settings
+from spinecls.errors import UsageError
+from spinecls.paths import DEFAULT_PLANS
+
+
+def train(
+    dataset: Dataset,
+    configuration: Annotated[str, typer.Argument(help="2d, 3d_fullres or 3d_lowres.", show_default=False)],
+    folds: Annotated[list[str], typer.Argument(metavar="FOLD...", help="0 to 4, several, or all.", show_default=False)],
+    trainer: Annotated[
+        str, typer.Option("-tr", help="Trainer: a name, file.py:Class or module:Class.")
+    ] = "BaselineTrainer",
+    plans: Annotated[str, typer.Option("-p", help="Name of the plans.")] = DEFAULT_PLANS,
+    resume: Annotated[bool, typer.Option("--c", help="Continue an interrupted training.")] = False,
+    validate_only: Annotated[bool, typer.Option("--val", help="Only validate a finished training.")] = False,
+    device: Device = None,
+    num_gpus: Annotated[int, typer.Option("-num_gpus", help="GPUs; one is used.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option("-np", min=0, help="Processes that make batches [default: 0 on the CPU, 4 beside a GPU].")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, batches and augmentation.")] = 0,
+    settings: Overrides = None,
+) -> None:
+    """Train one or several folds and predict their validation cases."""
+    from spinecls.cli.arguments import split_value
+    from spinecls.networks.device import pick_device
+    from spinecls.trainers.run import TrainingRequest, train_fold
+
+    if num_gpus != 1:
+        raise UsageError(f"-num_gpus {num_gpus}: training runs on one device. Train folds side by side instead.")
+    chosen = pick_device(device)
+    for fold in [value for text in folds for value in split_value(text, numeric=True)]:
+        folder = train_fold(
+            TrainingRequest(
+                dataset=dataset,
+                configuration=configuration,
+                fold=fold,
+                trainer=trainer,
+                plans=plans,
+                resume=resume,
+                validate_only=validate_only,
+                device=chosen,
+                seed=seed,
+                workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
+                overrides=parse_settings(settings),
+            )
+        )
+        _report(folder)
+
+
+def _report(folder: Path) -> None:
+    """Say where the model is and how its validation went."""
+    from spinecls import files
+
+    print(f"Model: {folder / 'checkpoint_final.pt'}")
+    summary = folder / "validation" / "summary.json"
+    if not summary.exists():
+        print("No validation cases, so nothing is known of its quality and it stays uncalibrated.")
+        return
+    content = files.read_json(summary)
+    rate = content["location"]["identification_rate"]
+    counter = content["location"]["trivial_counter_identification_rate"]
+    print(
+        f"Validation ({content['cases']} cases): identification rate {rate['estimate']:.3f} "
+        f"(95 % interval {rate['low']:.3f} to {rate['high']:.3f}; trivial counter {counter['estimate']:.3f})"
+    )
+    if content["classification"]:
+        auc = content["classification"]["end_to_end"]["auc_macro"]
+        print(f"  macro AUC end to end {auc['estimate']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})")
+    print(f"  all scores: {summary}")

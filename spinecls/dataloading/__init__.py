@@ -1,0 +1,1 @@
+"""Batches of open patches and sealed crops."""

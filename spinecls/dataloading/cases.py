@@ -1,0 +1,237 @@
+"""A preprocessed case as training uses it: arrays in memory, labels as numbers, and what is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinecls.anatomy import RANK
+from spinecls.beliefs import Belief, belief, partly_visible
+from spinecls.curve import tangents_lps
+from spinecls.geometry import Geometry
+from spinecls.io.preprocessed import PreprocessedCase
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.sealing.marrow import marrow_reference
+from spinecls.sealing.region import Region, mask_distance, padded_box, region_from_ellipsoid
+
+LARGEST_MARGIN_MM = 6.0
+"""In-plane growth up to which a training vertebra's surroundings are kept, for jittered margins."""
+
+CORE_SHARE = 0.7
+"""Share of a vertebra's size that surely is marrow, used for the marrow reference without a mask."""
+
+UNKNOWN = 255
+"""Value of voxels of which nothing is known, in the maps of training patches."""
+
+
+@dataclass(frozen=True)
+class SealedSource:
+    """What the sealed crops of one training vertebra are cut from.
+
+    Attributes
+    ----------
+    image : (C, s, r, a) native voxels of the vertebra's box
+    box : the box's grid
+    distance : in-plane distance (mm) to the vertebra's hull, or None without a mask
+    centre_lps, tangent_lps, extent_mm : for the ellipsoid
+    marrow : (C, 2)
+    lesions : (s, r, a) codes of drawn structures, or None
+    label : belief about the class
+    """
+
+    image: np.ndarray
+    box: Geometry
+    distance: np.ndarray | None
+    centre_lps: np.ndarray
+    tangent_lps: np.ndarray
+    extent_mm: np.ndarray
+    marrow: np.ndarray
+    lesions: np.ndarray | None
+    label: Belief
+    case: str
+    level: str
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One case on the grid of the open pass.
+
+    Attributes
+    ----------
+    image : (C, S, R, A) float32
+    vertebra_map : (S, R, A) uint8, 0 background, i + 1 the vertebra in row i of `centres`, `UNKNOWN`; None = no map
+    unknown : (S, R, A) bool, where vertebrae may be visible and are not annotated
+    centres : (N, 3) continuous index; `ranks` (N,) level ranks, -1 = unknown
+    """
+
+    identifier: str
+    patient: str
+    image: np.ndarray
+    vertebra_map: np.ndarray | None
+    structures: np.ndarray | None
+    unknown: np.ndarray
+    centres: np.ndarray
+    ranks: np.ndarray
+    spacing_mm: np.ndarray
+
+
+def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
+    """Arrays and labels of the open pass."""
+    levels = [v["level"] for v in case.vertebrae if v.get("centre_lps") is not None]
+    centres_lps = np.array([v["centre_lps"] for v in case.vertebrae if v.get("centre_lps") is not None]).reshape(-1, 3)
+    centres = case.geometry.to_index(centres_lps).reshape(-1, 3)
+    vertebra_map = None
+    if case.vertebra_map is not None:
+        vertebra_map = np.zeros(case.vertebra_map.shape, np.uint8)
+        for row, level in enumerate(levels):
+            vertebra_map[case.vertebra_map == plan.levels[level]] = row + 1
+        vertebra_map[case.vertebra_map == plan.ignore_label] = UNKNOWN
+    extents = np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3)
+    unknown = np.zeros(case.image.shape[1:], bool)
+    if not plan.vertebrae_complete:
+        unknown = unknown_zone(unknown.shape, centres, np.asarray(case.geometry.spacing_mm), extents)
+        if vertebra_map is not None:
+            vertebra_map[unknown & (vertebra_map == 0)] = UNKNOWN
+    return TrainingCase(
+        identifier=case.identifier,
+        patient=case.patient,
+        image=np.asarray(case.image, np.float32),
+        vertebra_map=vertebra_map,
+        structures=case.structures,
+        unknown=unknown,
+        centres=centres,
+        ranks=np.array([RANK[level] for level in levels], int),
+        spacing_mm=np.asarray(case.geometry.spacing_mm, float),
+    )
+
+
+def level_extent_mm(plan: Plan, level: str) -> np.ndarray:
+    """Median size of a level (left-right, along the spine, front-back); that of the nearest known level if unseen."""
+    known = plan.level_statistics
+    if not known:
+        return np.array([40.0, 26.0, 32.0])
+    nearest = min(known, key=lambda name: abs(RANK[name] - RANK[level]))
+    return np.asarray(known[nearest].extent_mm, float)
+
+
+def unknown_zone(
+    shape: tuple[int, int, int], centres: np.ndarray, spacing_mm: np.ndarray, extents_mm: np.ndarray
+) -> np.ndarray:
+    """Voxels above and below the annotated span where further vertebrae may lie.
+
+    A widening beam from the half height of the first and of the last annotated vertebra along the column's end
+    direction, as wide as that vertebra at its start; it widens by 0.35 mm a millimetre, since the column bends.
+
+    Parameters
+    ----------
+    centres : (N, 3) continuous index of the annotated vertebrae, any order
+    extents_mm : (N, 3) their sizes
+
+    Returns
+    -------
+    (S, R, A) bool array; all true when nothing is annotated
+    """
+    if len(centres) == 0:
+        return np.ones(shape, bool)
+    order = np.argsort(centres[:, 1])
+    points = centres[order] * spacing_mm
+    zone = np.zeros(shape, bool)
+    grid = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, spacing_mm, strict=True)), indexing="ij", sparse=True)
+    for end, neighbour in ((0, 1), (-1, -2)):
+        outward = points[end] - points[neighbour] if len(points) > 1 else np.array([0.0, -1.0 if end == 0 else 1.0, 0.0])
+        outward = outward / np.linalg.norm(outward)
+        size = extents_mm[order[end]]
+        offset = [g - p for g, p in zip(grid, points[end], strict=True)]
+        along = sum(o * u for o, u in zip(offset, outward, strict=True))
+        across = [o - along * u for o, u in zip(offset, outward, strict=True)]
+        beyond = along - size[1] / 2
+        widen = 0.35 * np.maximum(beyond, 0)
+        ellipse = (across[0] / (size[0] / 2 + widen + 4)) ** 2
+        ellipse = ellipse + (across[1] ** 2 + across[2] ** 2) / (size[2] / 2 + widen + 4) ** 2
+        zone |= (beyond > 0) & (ellipse <= 1)
+        # A single annotated vertebra has no direction of its own; head and feet serve.
+    return zone
+
+
+def sealed_sources(case: PreprocessedCase, plan: Plan, configuration: Configuration, use_masks: bool) -> list[SealedSource]:
+    """What the sealed crops of a case are cut from, one for each vertebra with a position and a class reading.
+
+    Parameters
+    ----------
+    use_masks : whether regions come from masks, as they will at prediction when the model segments; else ellipsoids
+    """
+    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+    if not placed:
+        return []
+    centres = np.array([v["centre_lps"] for v in placed])
+    tangents = tangents_lps(centres)
+    masks = case.native_map if use_masks else None
+    marrow = _case_marrow(case, plan, placed, centres, tangents, masks)
+    class_indices = {name: index for index, name in enumerate(plan.class_names)}
+    sources = []
+    for vertebra, centre, tangent in zip(placed, centres, tangents, strict=True):
+        label = belief(
+            [([class_indices[c] for c in names], confidence) for names, confidence in _readings(vertebra)],
+            len(plan.class_names),
+        )
+        if label.weight == 0:
+            continue
+        if vertebra.get("truncated"):
+            label = partly_visible(label, 0.5)
+        extent = level_extent_mm(plan, vertebra["level"])
+        mask = masks == plan.levels[vertebra["level"]] if masks is not None else None
+        source = _source(case, mask, centre, tangent, extent)
+        if source is None:
+            continue
+        box, slices, distance = source
+        sources.append(
+            SealedSource(
+                image=np.ascontiguousarray(case.native[(slice(None), *slices)], np.float32),
+                box=box,
+                distance=distance,
+                centre_lps=centre,
+                tangent_lps=tangent,
+                extent_mm=extent,
+                marrow=marrow,
+                lesions=None if case.native_structures is None else case.native_structures[slices].copy(),
+                label=label,
+                case=case.identifier,
+                level=vertebra["level"],
+            )
+        )
+    return sources
+
+
+def _readings(vertebra: Mapping) -> list[tuple[list[str], float]]:
+    return [(list(reading["classes"]), float(reading["confidence"])) for reading in vertebra.get("readings", [])]
+
+
+def _source(case: PreprocessedCase, mask: np.ndarray | None, centre, tangent, extent):
+    """Grid, slices and hull distance of the box that holds a vertebra and its largest margin."""
+    if mask is not None and mask.any():
+        low, high = padded_box(mask, LARGEST_MARGIN_MM, case.native_geometry)
+        slices = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        distance = mask_distance(mask[slices], case.native_geometry.spacing_mm)
+        return case.native_geometry.cropped(low, high), slices, distance
+    region = region_from_ellipsoid(case.native_geometry, centre, tangent, extent * 1.15, LARGEST_MARGIN_MM)
+    return None if region is None else (region.geometry, region.slices, None)
+
+
+def _case_marrow(case, plan, placed, centres, tangents, masks) -> np.ndarray:
+    """Marrow reference of a training case, by the same kind of region as at prediction."""
+    regions = []
+    for vertebra, centre, tangent in zip(placed, centres, tangents, strict=True):
+        mask = masks == plan.levels[vertebra["level"]] if masks is not None else None
+        if mask is not None and mask.any():
+            regions.append(Region(mask, (0, 0, 0), case.native_geometry, "mask"))
+        else:
+            core = core_region(case.native_geometry, centre, tangent, level_extent_mm(plan, vertebra["level"]))
+            regions += [core] if core is not None else []
+    return marrow_reference(case.native, regions)
+
+
+def core_region(geometry: Geometry, centre_lps: np.ndarray, tangent_lps: np.ndarray, extent_mm: np.ndarray) -> Region | None:
+    """The inner part of a vertebra without a mask."""
+    return region_from_ellipsoid(geometry, centre_lps, tangent_lps, CORE_SHARE * np.asarray(extent_mm), 0.0)

@@ -1,0 +1,249 @@
+"""Training batches, the same for a step whatever the number of workers and however often training was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
+from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from batchgenerators.transforms.abstract_transforms import Compose
+
+from spinecls.dataloading.augmentation import open_augmentation, sealed_augmentation
+from spinecls.dataloading.batch import Batch, OpenBatch, SealedBatch
+from spinecls.dataloading.cases import UNKNOWN, SealedSource, TrainingCase
+from spinecls.dataloading.spatial import PatchSampler, random_affine
+from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
+from spinecls.planning.plan import Configuration
+from spinecls.sealing.crop import sealed_crop
+from spinecls.sealing.region import Region, ellipsoid_distance, vertebra_axes
+
+CENTRED_ON_VERTEBRA = 0.8
+"""Share of open patches centred near an annotated vertebra; the others teach what is none."""
+
+CENTRE_JITTER_MM = (3.0, 3.0, 3.0)
+"""Standard deviation of the centres' error that training adds, about that of the localiser."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Cases of one fold's training part."""
+
+    cases: Sequence[TrainingCase]
+    sealed: Sequence[SealedSource]
+
+
+class StepLoader(SlimDataLoaderBase):
+    """Makes the batch of a step from the seed and the step's number alone.
+
+    Worker w of n makes the steps w, w + n, ...; every batch starts from its own random state, which the transforms
+    after it (batchgenerators draws from numpy's global state) go on with. So a resumed run sees the batches that an
+    uninterrupted one would have seen.
+    """
+
+    def __init__(self, data: TrainingData, configuration: Configuration, seed: int, first_step: int, workers: int):
+        super().__init__(data, configuration.batch_size, workers or 1)
+        self.configuration = configuration
+        self.seed = seed
+        self.step = first_step
+        self.stride = workers or 1
+        self.started = False
+
+    def generate_train_batch(self) -> dict:
+        if not self.started:
+            self.step += self.thread_id if self.stride > 1 else 0
+            self.started = True
+        rng = np.random.default_rng([self.seed, self.step])
+        np.random.seed(rng.integers(2**31))  # noqa: NPY002 - the state that batchgenerators' transforms use
+        self.step += self.stride
+        batch = self._open_patches(rng)
+        if self._data.sealed:
+            batch.update(self._sealed_crops(rng))
+        return batch
+
+    def _open_patches(self, rng: np.random.Generator) -> dict:
+        rows = [open_patch(self._data.cases[i], self.configuration, rng) for i in self._draw_cases(rng)]
+        return {key: [row[key] for row in rows] for key in rows[0] if key != "data"} | {
+            "data": np.stack([row["data"] for row in rows])
+        }
+
+    def _draw_cases(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.integers(len(self._data.cases), size=self.configuration.batch_size)
+
+    def _sealed_crops(self, rng: np.random.Generator) -> dict:
+        drawn = draw_sources(self._data.sealed, self.configuration, rng)
+        rows = [training_crop(source, self.configuration, rng) for source in drawn]
+        crops = np.stack([crop for crop, _ in rows])
+        return {
+            "sealed": crops[:, :-1],
+            "sealed_region": crops[:, -1:],
+            "sealed_lesions": np.stack([lesions for _, lesions in rows]),
+            "sealed_sets": np.stack([source.label.sets for source in drawn]),
+            "sealed_masses": np.stack([source.label.masses for source in drawn]),
+            "sealed_cases": [source.case for source in drawn],
+        }
+
+
+def draw_sources(
+    sources: Sequence[SealedSource], configuration: Configuration, rng: np.random.Generator
+) -> list[SealedSource]:
+    """Vertebrae of a step: `balanced_crop_share` of them drawn evenly over the classes, the others as they come."""
+    likeliest = np.array([int(np.argmax(s.label.singletons())) for s in sources])
+    present = np.unique(likeliest)
+    drawn = []
+    for _ in range(configuration.sealed_batch_size):
+        pool = np.arange(len(sources))
+        if rng.random() < configuration.balanced_crop_share:
+            pool = np.flatnonzero(likeliest == rng.choice(present))
+        drawn.append(sources[rng.choice(pool)])
+    return drawn
+
+
+def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.Generator) -> dict:
+    """One augmented patch of the open pass with its targets."""
+    size = configuration.patch_size
+    matrix = random_affine(rng, configuration.rotation_degrees, configuration.scale_range, configuration.mirror_axes)
+    sampler = PatchSampler(size, case.spacing_mm, _patch_middle(case, size, rng), matrix)
+    unknown = sampler.labels(case.unknown.astype(np.uint8), outside=1) > 0
+    vertebra_map = None if case.vertebra_map is None else sampler.labels(case.vertebra_map, outside=0)
+    centres = sampler.points(case.centres).reshape(-1, 3)
+    heatmap = heatmap_target(size, centres, case.spacing_mm, configuration.heatmap_sigma_mm)
+    offset, known = offset_target(size, centres, case.spacing_mm, vertebra_map, 1.5 * configuration.heatmap_sigma_mm)
+    # A Gaussian that reaches into the unknown zone is still known there.
+    weight = ~unknown | (heatmap > 0.1)
+    rows = centres_in_patch(centres, size)
+    jitter = rng.normal(0, 1, (len(rows), 3)) * np.asarray(CENTRE_JITTER_MM) / case.spacing_mm
+    structures = case.structures
+    return {
+        "data": sampler.image(case.image),
+        "heatmap": heatmap[None],
+        "heatmap_weight": weight[None].astype(np.float32),
+        "offset": offset,
+        "offset_weight": known[None].astype(np.float32),
+        "vertebra_map": binary_map(vertebra_map, size),
+        "structures": np.full(size, UNKNOWN, np.uint8) if structures is None else sampler.labels(structures, 0),
+        "centre_index": (centres[rows] + jitter).astype(np.float32),
+        "centre_rank": case.ranks[rows],
+        "cases": case.identifier,
+    }
+
+
+def _patch_middle(case: TrainingCase, size, rng: np.random.Generator) -> np.ndarray:
+    """Middle of a patch: near an annotated vertebra, or anywhere; always a patch that lies in the image if it can."""
+    shape = np.asarray(case.image.shape[1:])
+    if len(case.centres) and rng.random() < CENTRED_ON_VERTEBRA:
+        middle = case.centres[rng.integers(len(case.centres))] + rng.uniform(-0.25, 0.25, 3) * size
+    else:
+        middle = rng.uniform(0, shape)
+    half = np.asarray(size) / 2
+    inside = np.clip(middle, np.minimum(half, shape / 2), np.maximum(shape - half, shape / 2))
+    return inside - 0.5
+
+
+def training_crop(
+    source: SealedSource, configuration: Configuration, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One augmented sealed crop.
+
+    The region is jittered as the regions of a localiser are: grown or shrunk, shifted, and for an ellipsoid of a
+    somewhat wrong size.
+
+    Returns
+    -------
+    crop : (C + 1, s, r, a) float32
+    lesions : (s, r, a) uint8, codes of structuresTr, `UNKNOWN` where none are drawn for the case
+    """
+    region = _jittered_region(source, configuration, rng)
+    matrix = random_affine(
+        rng, configuration.sealed_rotation_degrees, configuration.scale_range, configuration.sealed_mirror_axes
+    )
+    centre = region.centre_lps + rng.normal(0, 1.5, 3)
+    crop = sealed_crop(
+        source.image, region, source.marrow, configuration.sealed_size, configuration.sealed_spacing_mm, matrix, centre
+    ).numpy()
+    lesions = np.full(configuration.sealed_size, UNKNOWN, np.uint8)
+    if source.lesions is not None:
+        sampler = PatchSampler(
+            configuration.sealed_size,
+            configuration.sealed_spacing_mm,
+            source.box.to_index(centre),
+            matrix,
+            volume_spacing_mm=source.box.spacing_mm,
+        )
+        lesions = sampler.labels(source.lesions, outside=0)
+    return crop, lesions
+
+
+def _jittered_region(source: SealedSource, configuration: Configuration, rng: np.random.Generator) -> Region:
+    margin = configuration.sealing_margin_mm + rng.uniform(-1.5, 1.5)
+    if source.distance is not None:
+        mask = source.distance <= max(margin, 0.0)
+        return Region(mask, (0, 0, 0), source.box, "mask")
+    extent = source.extent_mm * rng.normal(1.0, 0.05, 3) + np.array([0.0, 2 * margin, 2 * margin])
+    centre = source.centre_lps + rng.normal(0, 1, 3) * CENTRE_JITTER_MM
+    mask = ellipsoid_distance(source.box, centre, vertebra_axes(source.box, source.tangent_lps), extent) <= 1
+    return Region(mask, (0, 0, 0), source.box, "ellipsoid")
+
+
+def to_batch(arrays: dict) -> Batch:
+    """Tensors of a step from the arrays that the transforms return."""
+    sealed = None
+    if "sealed" in arrays:
+        region = torch.from_numpy(arrays["sealed_region"])
+        # Noise was added everywhere; outside the region the crop stays empty.
+        crops = torch.cat([torch.from_numpy(np.asarray(arrays["sealed"], np.float32)) * region, region], dim=1)
+        sealed = SealedBatch(
+            crops=crops,
+            sets=torch.from_numpy(arrays["sealed_sets"]),
+            masses=torch.from_numpy(arrays["sealed_masses"]),
+            lesions=torch.from_numpy(arrays["sealed_lesions"]).long(),
+            cases=tuple(arrays["sealed_cases"]),
+        )
+    stacked = {
+        key: torch.from_numpy(np.stack(arrays[key]))
+        for key in ("heatmap", "heatmap_weight", "offset", "offset_weight", "vertebra_map", "structures")
+    }
+    counts = [len(index) for index in arrays["centre_index"]]
+    return Batch(
+        open=OpenBatch(
+            image=torch.from_numpy(np.asarray(arrays["data"], np.float32)),
+            heatmap=stacked["heatmap"],
+            heatmap_weight=stacked["heatmap_weight"],
+            offset=stacked["offset"],
+            offset_weight=stacked["offset_weight"],
+            vertebra_map=stacked["vertebra_map"].long(),
+            structures=stacked["structures"].long(),
+            centre_batch=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).long(),
+            centre_index=torch.from_numpy(np.concatenate(arrays["centre_index"]).reshape(-1, 3)),
+            centre_rank=torch.from_numpy(np.concatenate(arrays["centre_rank"])).long(),
+            cases=tuple(arrays["cases"]),
+        ),
+        sealed=sealed,
+    )
+
+
+def training_batches(
+    data: TrainingData, configuration: Configuration, seed: int, first_step: int, workers: int
+) -> Iterator[Batch]:
+    """Batches from `first_step` on, for ever.
+
+    Parameters
+    ----------
+    workers : 0 = in this process; else that many processes, whose batches come in the order of the steps
+    """
+    loader = StepLoader(data, configuration, seed, first_step, workers)
+    transforms = Compose([open_augmentation(), *([sealed_augmentation()] if data.sealed else [])])
+    if workers == 0:
+        augmenter = SingleThreadedAugmenter(loader, transforms)
+    else:
+        seeds = [int(s) for s in np.random.default_rng(seed).integers(2**31, size=workers)]
+        augmenter = MultiThreadedAugmenter(loader, transforms, workers, num_cached_per_queue=2, seeds=seeds)
+    try:
+        while True:
+            yield to_batch(next(augmenter))
+    finally:
+        if workers:
+            augmenter._finish()

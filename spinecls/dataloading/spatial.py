@@ -1,0 +1,83 @@
+"""Random spatial changes in millimetres, applied to images, maps and points by one and the same matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+
+def random_affine(
+    rng: np.random.Generator, rotation_degrees: float, scale_range: tuple[float, float], mirror_axes: Sequence[int]
+) -> np.ndarray:
+    """Matrix from millimetre offsets in the new patch to offsets in the old image.
+
+    Rotates within the sagittal plane only: with thick slices a rotation out of it would mix resolutions of 4 and 1 mm.
+    The turn is in millimetres, so it is a true rotation on any voxel size. Zooms alike on all axes; mirrors each of
+    `mirror_axes` with probability one half.
+
+    Returns
+    -------
+    (3, 3) float array
+    """
+    angle = np.deg2rad(rng.uniform(-rotation_degrees, rotation_degrees))
+    matrix = np.eye(3) * np.exp(rng.uniform(*np.log(scale_range)))
+    cosine, sine = np.cos(angle), np.sin(angle)
+    matrix[1:, 1:] = matrix[1:, 1:] @ np.array([[cosine, -sine], [sine, cosine]])
+    for axis in mirror_axes:
+        if rng.random() < 0.5:
+            matrix[:, axis] *= -1
+    return matrix
+
+
+class PatchSampler:
+    """Reads one patch out of a volume through an affine change.
+
+    Parameters
+    ----------
+    patch_size : voxels of the patch
+    spacing_mm : voxel size of the patch
+    middle : (3,) continuous index in the volume that the middle of the patch shows
+    matrix : (3, 3) from millimetre offsets in the patch to offsets in the volume
+    volume_spacing_mm : voxel size of the volume, if another
+    """
+
+    def __init__(self, patch_size, spacing_mm, middle, matrix, volume_spacing_mm=None) -> None:
+        self.patch_size = tuple(int(n) for n in patch_size)
+        self.middle = np.asarray(middle, float)
+        patch_mm = np.asarray(spacing_mm, float)
+        volume_mm = patch_mm if volume_spacing_mm is None else np.asarray(volume_spacing_mm, float)
+        # Index steps of the volume for one index step of the patch.
+        self.step = np.asarray(matrix, float) * patch_mm[None, :] / volume_mm[:, None]
+
+    def points(self, index: np.ndarray) -> np.ndarray:
+        """(N, 3) continuous indices of the volume as indices of the patch."""
+        offsets = (np.asarray(index, float) - self.middle) @ np.linalg.inv(self.step).T
+        return offsets + (np.asarray(self.patch_size) - 1) / 2
+
+    def _grid(self, volume_shape) -> torch.Tensor:
+        # The position is affine in the patch index, so three small tables are summed instead of a full matrix product.
+        ticks = [np.arange(n) - (n - 1) / 2 for n in self.patch_size]
+        extent = np.maximum(np.asarray(volume_shape) - 1, 1)
+        columns = []
+        for axis in (2, 1, 0):
+            parts = [self.step[axis, j] * ticks[j] for j in range(3)]
+            position = parts[0][:, None, None] + parts[1][None, :, None] + parts[2][None, None, :] + self.middle[axis]
+            columns.append(torch.from_numpy((position / extent[axis] * 2 - 1).astype(np.float32)))
+        return torch.stack(columns, dim=-1)[None]
+
+    def image(self, volume: np.ndarray) -> np.ndarray:
+        """(C, S, R, A) patch by linear interpolation; zero outside the volume."""
+        source = torch.from_numpy(np.ascontiguousarray(volume, np.float32))[None]
+        patch = functional.grid_sample(source, self._grid(volume.shape[1:]), padding_mode="zeros", align_corners=True)
+        return patch[0].numpy()
+
+    def labels(self, volume: np.ndarray, outside: int) -> np.ndarray:
+        """(S, R, A) patch of a label map by the nearest voxel; `outside` beyond the volume."""
+        shifted = torch.from_numpy(volume.astype(np.float32) + 1)[None, None]
+        patch = functional.grid_sample(
+            shifted, self._grid(volume.shape), mode="nearest", padding_mode="zeros", align_corners=True
+        )[0, 0].numpy()
+        return np.where(patch < 0.5, outside, patch - 1).round().astype(np.uint8)

@@ -1,0 +1,54 @@
+"""The errors a user can cause, each with the exit code of the command that meets it.
+
+A message says what is wrong, where, what was found, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class SpineclsError(Exception):
+    """Base of every error that is not a defect of ours; its text is shown without a traceback."""
+
+    exit_code = 3
+
+
+class UsageError(SpineclsError):
+    """An option or argument has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class DatasetError(SpineclsError):
+    """A raw dataset or an input image is faulty."""
+
+
+class PlanError(SpineclsError):
+    """No plan satisfies the data and the limits, or a plan file is faulty."""
+
+
+class ModelError(SpineclsError):
+    """A checkpoint or model folder is missing, damaged or of another kind."""
+
+
+class ResourceError(SpineclsError):
+    """Memory, disk or device do not allow the work."""
+
+    exit_code = 4
+
+
+class PartialFailure(SpineclsError):
+    """Some cases failed, the rest is done."""
+
+    exit_code = 5
+
+
+class Interrupted(SpineclsError):
+    """The work was stopped by a signal and can be resumed."""
+
+    exit_code = 6
+
+
+class CheckFailed(SpineclsError):
+    """A check that was asked for says no."""
+
+    exit_code = 7

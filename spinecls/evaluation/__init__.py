@@ -1,0 +1,1 @@
+"""Judging predictions against annotations: location and names, classes, intervals over patients."""

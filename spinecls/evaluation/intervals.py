@@ -1,0 +1,162 @@
+"""95 % intervals by drawing patients with replacement, because vertebrae of one patient are alike.
+
+A *statistic* is a function of weights (B, N), one row a draw and one column an item (a vertebra or a case), that
+returns B values; so one matrix holds all draws and no draw is looped over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinecls.errors import UsageError
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+DEFAULT_DRAWS = 2000
+_MAX_WEIGHTS_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its 95 % percentile interval; not-a-number where it is not defined.
+
+    `items` and `patients` are what it rests on; `valid_draws` is how many draws gave a number.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    items: int
+    patients: int
+    valid_draws: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        """Plain types for JSON."""
+        return {
+            "estimate": self.estimate,
+            "low": self.low,
+            "high": self.high,
+            "items": self.items,
+            "patients": self.patients,
+            "valid_draws": self.valid_draws,
+        }
+
+
+@dataclass(frozen=True)
+class PatientDraws:
+    """Patients drawn with replacement.
+
+    Attributes
+    ----------
+    index : position of each patient in the columns of `counts`
+    counts : (B, P) how often each draw holds each patient
+    """
+
+    index: dict[str, int]
+    counts: np.ndarray
+
+    def weights(self, item_patients: Sequence[str], start: int = 0, stop: int | None = None) -> np.ndarray:
+        """(draws, N) weights of items by the patients they belong to, for the draws `start` to `stop`."""
+        columns = np.asarray([self.index[patient] for patient in item_patients], int)
+        return self.counts[start:stop, columns].astype(float)
+
+
+def draw_patients(patients: Sequence[str], draws: int = DEFAULT_DRAWS, seed: int = 0) -> PatientDraws:
+    """Draw as many patients as there are, with replacement, `draws` times.
+
+    Parameters
+    ----------
+    patients : identifiers, repeated ones count once
+    """
+    if draws < 1:
+        raise UsageError(f"Bootstrap draws: got {draws}, expected at least 1.")
+    distinct = sorted(set(patients))
+    count = len(distinct)
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(count, np.full(count, 1 / count), size=draws) if count else np.zeros((draws, 0), int)
+    return PatientDraws({patient: column for column, patient in enumerate(distinct)}, counts)
+
+
+def evaluate_draws(statistic: Statistic, item_patients: Sequence[str], draws: PatientDraws) -> np.ndarray:
+    """(B,) values of a statistic over all draws, in blocks that fit into memory."""
+    total = len(draws.counts)
+    block = max(1, _MAX_WEIGHTS_AT_ONCE // max(1, len(item_patients)))
+    return np.concatenate(
+        [statistic(draws.weights(item_patients, start, start + block)) for start in range(0, total, block)]
+    )
+
+
+def _point(statistic: Statistic, item_patients: Sequence[str]) -> float:
+    return float(statistic(np.ones((1, len(item_patients))))[0])
+
+
+def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Lower and upper end of the middle `level` of the values; not-a-number is left out, infinity stays.
+
+    The ends are values that were drawn, not interpolated ones, so that infinite ones do no harm.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def interval(
+    statistic: Statistic, item_patients: Sequence[str], draws: PatientDraws, estimate: float | None = None
+) -> Interval:
+    """Estimate and 95 % interval of a statistic (Efron and Tibshirani 1993, percentile method, clusters drawn).
+
+    Parameters
+    ----------
+    statistic : function of weights (B, N) that returns (B,)
+    item_patients : the patient of each of the N items; N may be 0
+    draws : from `draw_patients`, of all patients of the evaluation, so that all intervals share their draws
+    estimate : the estimate itself where it is known already; else the statistic of equal weights
+    """
+    if not len(item_patients):
+        return Interval(estimate=np.nan, low=np.nan, high=np.nan, items=0, patients=0, valid_draws=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = _point(statistic, item_patients) if estimate is None else float(estimate)
+        values = evaluate_draws(statistic, item_patients, draws)
+    # An estimate that is not defined has no interval, even where single draws happen to give a number.
+    low, high = percentiles(values) if not np.isnan(estimate) else (np.nan, np.nan)
+    return Interval(
+        estimate=estimate,
+        low=low,
+        high=high,
+        items=len(item_patients),
+        patients=len(set(item_patients)),
+        valid_draws=int((~np.isnan(values)).sum()),
+    )
+
+
+def paired_interval(
+    first: Statistic,
+    first_patients: Sequence[str],
+    second: Statistic,
+    second_patients: Sequence[str],
+    draws: PatientDraws,
+) -> Interval:
+    """Difference second - first of two sets of predictions on the same patients, each draw the same for both.
+
+    The two may hold different items (such as the vertebrae that each identified); they must hold the same patients
+    as `draws`, or fewer.
+    """
+    if not len(first_patients) or not len(second_patients):
+        return Interval(estimate=np.nan, low=np.nan, high=np.nan, items=0, patients=0, valid_draws=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = _point(second, second_patients) - _point(first, first_patients)
+        values = evaluate_draws(second, second_patients, draws) - evaluate_draws(first, first_patients, draws)
+    low, high = percentiles(values) if not np.isnan(estimate) else (np.nan, np.nan)
+    return Interval(
+        estimate=estimate,
+        low=low,
+        high=high,
+        items=len(second_patients),
+        patients=len({*first_patients, *second_patients}),
+        valid_draws=int((~np.isnan(values)).sum()),
+    )

@@ -1,0 +1,289 @@
+"""From a raw dataset and predictions to one dictionary of scores, each with its interval.
+
+What is empty: a truth without a prediction is a case in which nothing was predicted, so all its vertebrae are missed.
+A vertebra without an annotated position is left out of all location scores; its class is judged by the prediction of
+its name. A case without any position is left out of the location scores. A score over nothing is not-a-number (null in
+JSON), as is the AUC of a class without positives or without negatives, kappa with one class, and precision without
+predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinecls.anatomy import LEVEL_CODES, LEVELS, region
+from spinecls.errors import DatasetError
+from spinecls.evaluation import intervals, matching, metrics
+from spinecls.evaluation.intervals import PatientDraws
+from spinecls.evaluation.matching import CaseOutcome, CaseTruth, VertebraOutcome
+from spinecls.geometry import Geometry
+from spinecls.io.images import read_label_map
+from spinecls.records import Case, CasePrediction, ClassReading, DatasetDescription
+
+TARGET_COVERAGE = 0.90
+COVERAGE_MIN_PATIENTS = 30
+
+
+def class_of(readings: Iterable[ClassReading], class_names: Sequence[str]) -> int | None:
+    """Class index that most confidence of the exact readings lies on; None when there is none or a tie."""
+    votes = np.zeros(len(class_names))
+    for reading in readings:
+        if len(reading.classes) == 1:
+            votes[class_names.index(reading.classes[0])] += reading.confidence
+    best = votes.max(initial=0.0)
+    winners = np.flatnonzero(votes == best)
+    return int(winners[0]) if best > 0 and len(winners) == 1 else None
+
+
+def class_prior(classes: Iterable[int | None], num_classes: int) -> np.ndarray:
+    """(K,) share of each class among the vertebrae that were read; equal shares when none was."""
+    counts = np.bincount([index for index in classes if index is not None], minlength=num_classes).astype(float)
+    return counts / counts.sum() if counts.sum() else np.full(num_classes, 1 / max(1, num_classes))
+
+
+def truth_of(case: Case, description: DatasetDescription, predicted_map: Path | None = None) -> CaseTruth:
+    """Truth of one case of a raw dataset.
+
+    The centre of a vertebra is the centroid of its voxels, else the point of the table, else the middle of its box.
+    Where several readers drew a vertebra, centroid and Dice are means over them.
+
+    Parameters
+    ----------
+    predicted_map : map to judge by the Dice; a file that does not exist is a map without vertebrae; None = no Dice
+
+    Raises
+    ------
+    DatasetError
+        When the predicted map lies on another grid than the true one.
+    """
+    centroids: dict[str, list] = {}
+    dice: dict[str, list[float]] = {}
+    for path in case.vertebra_maps.values():
+        array, grid = read_label_map(path)
+        for level, centre in centroids_lps(array, grid, description).items():
+            centroids.setdefault(level, []).append(centre)
+        if predicted_map is not None:
+            predicted = _map_on_grid(predicted_map, grid)
+            for level, value in dice_by_level(array, predicted, description).items():
+                dice.setdefault(level, []).append(value)
+    centres_lps = {level: tuple(np.mean(values, axis=0).tolist()) for level, values in centroids.items()}
+    for vertebra in case.vertebrae:
+        if vertebra.level not in centres_lps and vertebra.centre_lps is not None:
+            centres_lps[vertebra.level] = vertebra.centre_lps
+        elif vertebra.level not in centres_lps and vertebra.box_lps is not None:
+            centres_lps[vertebra.level] = tuple(np.mean(vertebra.box_lps, axis=0).tolist())
+    return CaseTruth(
+        identifier=case.identifier,
+        patient=case.patient,
+        site=case.site,
+        centres_lps=centres_lps,
+        classes={v.level: class_of(v.readings, description.class_names) for v in case.vertebrae},
+        dice={level: float(np.mean(values)) for level, values in dice.items()},
+    )
+
+
+def centroids_lps(
+    array: np.ndarray, grid: Geometry, description: DatasetDescription
+) -> dict[str, tuple[float, float, float]]:
+    """Centroid, in world mm, of the voxels of each level in a vertebra map (S, R, A)."""
+    found = {}
+    for level, code in (description.levels or LEVEL_CODES).items():
+        voxels = np.argwhere(array == code)
+        if len(voxels):
+            found[level] = tuple(grid.to_world(voxels.mean(axis=0)).tolist())
+    return found
+
+
+def dice_by_level(truth: np.ndarray, predicted: np.ndarray, description: DatasetDescription) -> dict[str, float]:
+    """Dice of each level of a true map with the same level of a predicted map (S, R, A); not predicted = 0.
+
+    Voxels that the truth leaves unknown (`ignore_label`) do not count.
+    """
+    known = truth != description.ignore_label
+    scores = {}
+    for level, code in (description.levels or LEVEL_CODES).items():
+        first, second = truth == code, (predicted == code) & known
+        if first.any():
+            scores[level] = float(2 * (first & second).sum() / (first.sum() + second.sum()))
+    return scores
+
+
+def _map_on_grid(path: Path, grid: Geometry) -> np.ndarray:
+    if not path.exists():
+        return np.zeros(grid.shape, np.int16)
+    array, other = read_label_map(path)
+    corners = np.asarray([[0, 0, 0], np.asarray(grid.shape) - 1])
+    shift_voxels = np.abs(other.to_index(grid.to_world(corners)) - corners).max()
+    if other.shape != grid.shape or shift_voxels > 0.1:
+        raise DatasetError(
+            f"{path}: grid {other.shape}, its corners up to {shift_voxels:.2f} voxels away from those of the annotated "
+            f"map, {grid.shape}. Expected the grid of the input image; predict from the image of the dataset."
+        )
+    return array
+
+
+def evaluate(
+    predictions: Sequence[CasePrediction],
+    truth: Sequence[CaseTruth],
+    description: DatasetDescription,
+    prior: Sequence[float] | None,
+    counter_reference: str | None,
+    draws: int = intervals.DEFAULT_DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Judge predictions (`matching.judge`) and summarise what came out (`summarise`)."""
+    outcomes = matching.judge(predictions, truth, description, counter_reference)
+    return summarise(outcomes, description, prior, counter_reference, draws, seed)
+
+
+def summarise(
+    outcomes: Sequence[CaseOutcome],
+    description: DatasetDescription,
+    prior: Sequence[float] | None,
+    counter_reference: str | None,
+    draws: int = intervals.DEFAULT_DRAWS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All scores as plain types for JSON.
+
+    Parameters
+    ----------
+    outcomes : from `matching.judge`
+    prior : (K,) share of each class in training; None = equal shares
+    counter_reference : as given to `matching.judge`; None leaves the trivial counter undefined
+    draws : bootstrap draws of patients, shared by all intervals
+
+    Returns
+    -------
+    dict
+        `cases`, `patients`, `vertebrae`, `location` and `classification` (None with fewer than two classes); each
+        score is `Interval.as_dict()`.
+    """
+    vertebrae = [vertebra for case in outcomes for vertebra in case.vertebrae]
+    drawn = intervals.draw_patients([case.patient for case in outcomes], draws, seed)
+    num_classes = len(description.class_names)
+    prior = np.full(num_classes, 1 / max(1, num_classes)) if prior is None else np.asarray(prior, float)
+    return {
+        "cases": len(outcomes),
+        "patients": len(drawn.index),
+        "vertebrae": len(vertebrae),
+        "vertebrae_without_position": sum(vertebra.match is None for vertebra in vertebrae),
+        "draws": draws,
+        "seed": seed,
+        "location": _location(outcomes, counter_reference, drawn),
+        "classification": _classification(vertebrae, description, prior, drawn) if num_classes > 1 else None,
+    }
+
+
+def _mean(values: Sequence[float | bool], patients: Sequence[str], draws: PatientDraws) -> dict:
+    array = np.asarray(values, float)
+    return intervals.interval(lambda weights: metrics.mean(array, weights), patients, draws).as_dict()
+
+
+def _location(outcomes: Sequence[CaseOutcome], counter_reference: str | None, draws: PatientDraws) -> dict[str, Any]:
+    vertebrae = [v for case in outcomes for v in case.vertebrae if v.match is not None]
+    located = [case for case in outcomes if case.detection is not None]
+    identified = [v for v in vertebrae if v.match.status == matching.IDENTIFIED]
+    judged = [v for v in vertebrae if v.dice is not None]
+    counted = vertebrae if counter_reference is not None else []
+    patients = [v.patient for v in vertebrae]
+
+    def rate(group: Sequence[VertebraOutcome]) -> dict:
+        return _mean([v.match.status == matching.IDENTIFIED for v in group], [v.patient for v in group], draws)
+
+    whole = [all(v.match is None or v.match.status == matching.IDENTIFIED for v in c.vertebrae) for c in located]
+    levels = {level: [v for v in vertebrae if v.level == level] for level in LEVELS}
+    regions: dict[str, list[VertebraOutcome]] = {}
+    for vertebra in vertebrae:
+        regions.setdefault(region(vertebra.level), []).append(vertebra)
+    return {
+        "identification_rate": rate(vertebrae),
+        "identification_rate_half_pitch": _mean([v.match.within_half_pitch for v in vertebrae], patients, draws),
+        "trivial_counter_identification_rate": _mean(
+            [v.counter_right for v in counted], [v.patient for v in counted], draws
+        ),
+        "trivial_counter_lowest_level": counter_reference,
+        "whole_case_right": _mean(whole, [case.patient for case in located], draws),
+        "off_by_one_rate": _mean([v.match.status == matching.OFF_BY_ONE for v in vertebrae], patients, draws),
+        "missed_rate": _mean([v.match.status == matching.MISSED for v in vertebrae], patients, draws),
+        "centre_error_mm": _mean([v.match.error_mm for v in identified], [v.patient for v in identified], draws),
+        **_detection(located, draws),
+        "dice": _mean([v.dice for v in judged], [v.patient for v in judged], draws),
+        "identification_rate_by_level": {level: rate(group) for level, group in levels.items() if group},
+        "identification_rate_by_region": {name: rate(group) for name, group in regions.items()},
+    }
+
+
+def _detection(located: Sequence[CaseOutcome], draws: PatientDraws) -> dict[str, Any]:
+    patients = [case.patient for case in located]
+    right = np.asarray([case.detection.true_positives for case in located], float)
+    superfluous = np.asarray([case.detection.false_positives for case in located], float)
+    missed = np.asarray([case.detection.false_negatives for case in located], float)
+
+    def share(numerator: np.ndarray, denominator: np.ndarray) -> dict:
+        return intervals.interval(lambda w: metrics.ratio(numerator, denominator, w), patients, draws).as_dict()
+
+    return {
+        "precision_10mm": share(right, right + superfluous),
+        "recall_10mm": share(right, right + missed),
+        "f1_10mm": share(2 * right, 2 * right + superfluous + missed),
+    }
+
+
+def probability_table(vertebrae: Sequence[VertebraOutcome], prior: np.ndarray) -> np.ndarray:
+    """(N, K) class probabilities end to end: a vertebra that was missed or misnamed has the prior of the training."""
+    rows = [prior if v.prediction is None else v.prediction.class_probabilities for v in vertebrae]
+    return np.asarray(rows, float).reshape(-1, len(prior))
+
+
+def _classification(
+    vertebrae: Sequence[VertebraOutcome], description: DatasetDescription, prior: np.ndarray, draws: PatientDraws
+) -> dict[str, Any]:
+    read = [v for v in vertebrae if v.true_class is not None]
+    identified = [v for v in read if v.prediction is not None]
+    sites = sorted({v.site for v in read if v.site})
+
+    def scores(group: Sequence[VertebraOutcome], full: bool = True) -> dict[str, Any]:
+        truth = np.asarray([v.true_class for v in group], int)
+        patients = [v.patient for v in group]
+        score = metrics.class_scores if full else metrics.brief_class_scores
+        values = score(truth, probability_table(group, prior), prior, description, patients, draws)
+        return {"vertebrae": len(group), **values}
+
+    return {
+        "class_names": description.class_names,
+        "prior": prior,
+        "end_to_end": scores(read),
+        "identified": scores(identified),
+        "prediction_sets": _prediction_sets(identified, description.class_names, draws),
+        "by_level": {lv: scores(group, full=False) for lv in LEVELS if (group := [v for v in read if v.level == lv])},
+        "by_site": {site: scores([v for v in read if v.site == site], full=False) for site in sites},
+    }
+
+
+def _prediction_sets(
+    vertebrae: Sequence[VertebraOutcome], class_names: Sequence[str], draws: PatientDraws
+) -> dict[str, Any]:
+    """Coverage of the sets of identified vertebrae; a vertebra that was not identified has no set."""
+
+    def coverage(group: Sequence[VertebraOutcome]) -> dict:
+        covered = [class_names[v.true_class] in v.prediction.prediction_set for v in group]
+        return _mean(covered, [v.patient for v in group], draws)
+
+    by_class = {}
+    for index, name in enumerate(class_names):
+        found = coverage([v for v in vertebrae if v.true_class == index])
+        # With few patients the interval is so wide that nothing could fail, so no verdict is given.
+        enough = found["patients"] >= COVERAGE_MIN_PATIENTS
+        by_class[name] = found | {"not_below_target": found["high"] >= TARGET_COVERAGE if enough else None}
+    sizes = [len(v.prediction.prediction_set) for v in vertebrae]
+    return {
+        "target": TARGET_COVERAGE,
+        "coverage": coverage(vertebrae),
+        "coverage_by_class": by_class,
+        "mean_size": _mean(sizes, [v.patient for v in vertebrae], draws),
+    }

@@ -1,0 +1,147 @@
+"""Finding trained models: named by the user, or the only one, or the best by cross-validation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from spinecls import files, paths
+from spinecls.errors import ModelError
+from spinecls.inference.predictor import Predictor
+from spinecls.planning.plan import load_plan
+from spinecls.tasks.checkpoint import build_model, load_checkpoint
+
+logger = logging.getLogger(__name__)
+
+FINAL = "checkpoint_final.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """What the user said about the model; None = not said."""
+
+    folder: Path | None = None
+    dataset: str | None = None
+    configuration: str | None = None
+    trainer: str | None = None
+    plans: str | None = None
+    folds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model folder `<Trainer>__<Plans>__<configuration>` and its finished folds."""
+
+    folder: Path
+    dataset: str
+    trainer: str
+    plans: str
+    configuration: str
+    folds: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.folder.name}"
+
+
+def trained_models(root: Path) -> list[TrainedModel]:
+    """All models with at least one finished fold below the results folder."""
+    models = []
+    for plan_path in sorted(root.glob("Dataset*/*__*__*/plan.json")):
+        model = _model_at(plan_path.parent)
+        if model is not None and model.folds:
+            models.append(model)
+    return models
+
+
+def _model_at(folder: Path) -> TrainedModel | None:
+    parts = folder.name.split("__")
+    if len(parts) != 3:
+        return None
+    folds = tuple(sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{FINAL}")))
+    return TrainedModel(folder, folder.parent.name, *parts, folds)
+
+
+def choose_model(choice: ModelChoice) -> TrainedModel:
+    """The model that the choice leaves, the best by cross-validation if several.
+
+    Raises
+    ------
+    ModelError
+        When none fits; lists what is there.
+    """
+    if choice.folder is not None:
+        model = _model_at(choice.folder.resolve()) if (choice.folder / "plan.json").exists() else None
+        if model is None or not model.folds:
+            raise ModelError(f"{choice.folder}: not a model folder with a finished fold (plan.json, fold_*/{FINAL}).")
+        return _with_folds(model, choice.folds)
+    root = paths.results_root()
+    everything = trained_models(root)
+    dataset = None if choice.dataset is None else paths.dataset_name(choice.dataset)
+    wanted = {"dataset": dataset, "trainer": choice.trainer, "plans": choice.plans, "configuration": choice.configuration}
+    fitting = [m for m in everything if all(v is None or getattr(m, k) == v for k, v in wanted.items())]
+    if not fitting:
+        asked = ", ".join(f"{k} {v}" for k, v in wanted.items() if v is not None) or "any"
+        there = "; ".join(m.name for m in everything) or "no trained model"
+        raise ModelError(f"No trained model fits ({asked}). In {root}: {there}. Train one, or set spinecls_results.")
+    if len(fitting) == 1:
+        return _with_folds(fitting[0], choice.folds)
+    return _with_folds(_best(fitting), choice.folds)
+
+
+def _best(models: Sequence[TrainedModel]) -> TrainedModel:
+    """The sealed model with the best validation score; the reason is logged."""
+    scored = []
+    for model in models:
+        contents = [load_checkpoint(model.folder / f"fold_{fold}" / FINAL) for fold in model.folds]
+        scores = [_score(model.folder / f"fold_{fold}") for fold in model.folds]
+        known = [s for s in scores if s is not None]
+        # Comparators that are not sealed give no guarantee, so they are never chosen unasked.
+        if known and all(content.get("sealed", 1) for content in contents):
+            scored.append((sum(known) / len(known), len(known), model))
+    if not scored:
+        names = "; ".join(m.name for m in models)
+        raise ModelError(f"Several models are trained ({names}) and none has a validation score. Name one by -d -c -tr.")
+    scored.sort(key=lambda entry: (entry[1], entry[0]), reverse=True)
+    score, folds, model = scored[0]
+    logger.warning(
+        "Several models are trained; taking %s (mean validation score %.3f over %d folds). Others: %s.",
+        model.name, score, folds, "; ".join(f"{m.name} ({s:.3f}, {n} folds)" for s, n, m in scored[1:]) or "none scored",
+    )
+    return model
+
+
+def _score(fold: Path) -> float | None:
+    """Macro AUC end to end of a fold's validation; the identification rate when there are no classes."""
+    path = fold / "validation" / "summary.json"
+    if not path.exists():
+        return None
+    content = files.read_json(path)
+    classification = content.get("classification")
+    if classification:
+        return classification["end_to_end"]["auc_macro"]["estimate"]
+    return content["location"]["identification_rate"]["estimate"]
+
+
+def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
+    missing = [fold for fold in folds if fold not in model.folds]
+    if missing:
+        raise ModelError(
+            f"{model.name}: fold {', '.join(missing)} is not trained to its end. Finished folds: {', '.join(model.folds)}."
+        )
+    chosen = tuple(folds) if folds else tuple(f for f in model.folds if f != "all") or model.folds
+    return TrainedModel(model.folder, model.dataset, model.trainer, model.plans, model.configuration, chosen)
+
+
+def load_predictor(model: TrainedModel, device: torch.device, mirror: bool) -> Predictor:
+    """Predictor of a model's folds."""
+    plan = load_plan(model.folder / "plan.json")
+    networks = []
+    for fold in model.folds:
+        path = model.folder / f"fold_{fold}" / FINAL
+        networks.append(build_model(load_checkpoint(path), path))
+    return Predictor(networks, plan, plan.configuration(model.configuration), device, mirror)

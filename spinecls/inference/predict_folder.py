@@ -1,0 +1,122 @@
+"""Prediction of files: every image of a folder, each written as soon as it is done."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from spinecls import __version__, files
+from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
+from spinecls.inference.models import TrainedModel
+from spinecls.inference.predictor import Predictor, VolumePrediction, case_prediction
+from spinecls.io.images import read_image, write_map
+from spinecls.io.input_files import InputCase, find_inputs
+from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_table
+from spinecls.planning.plan import Plan
+from spinecls.records import CasePrediction
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """What to write, and whether to keep what is there."""
+
+    continue_prediction: bool = False
+    save_probabilities: bool = False
+
+
+def model_description(model: TrainedModel, predictor: Predictor) -> dict:
+    """What a prediction says about where it comes from."""
+    return {
+        "dataset": model.dataset,
+        "trainer": model.trainer,
+        "plans": model.plans,
+        "configuration": model.configuration,
+        "folds": list(model.folds),
+        "spinecls_version": __version__,
+        "test_time_augmentation": predictor.mirror,
+        "calibration": "none",
+    }
+
+
+def predict_folder(
+    predictor: Predictor, model: TrainedModel, source: Path, target: Path, options: FolderOptions
+) -> list[CasePrediction]:
+    """Predict every case in `source` (a folder, or one image file) into `target`.
+
+    Raises
+    ------
+    PartialFailure
+        After everything else was written, when cases failed; failed.csv says why.
+    """
+    cases = find_inputs(source, len(predictor.plan.channel_names))
+    if target.resolve() == (source if source.is_dir() else source.parent).resolve():
+        raise UsageError(f"-o {target} is the input folder. Results would mix with images; give another folder.")
+    target.mkdir(parents=True, exist_ok=True)
+    files.remove_temporaries(target)
+    description = model_description(model, predictor)
+    done: list[CasePrediction] = []
+    failed: list[tuple[str, str]] = []
+    for case in tqdm(cases, desc="predict", unit="case", disable=None):
+        finished = _finished(target, case, description) if options.continue_prediction else None
+        if finished is not None:
+            done.append(finished)
+            continue
+        try:
+            done.append(_predict_case(predictor, case, target, description, options))
+        except (SpineclsError, MemoryError, RuntimeError, ValueError, OSError) as error:
+            # One hard case must not cost the others; it is named in failed.csv and by the exit code.
+            logger.debug("case %s failed", case.identifier, exc_info=True)
+            failed.append((case.identifier, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__))
+    write_table(target, done)
+    write_failures(target, failed)
+    files.write_json(target / "model.json", description)
+    if failed:
+        listed = "\n".join(f"  {case}: {reason}" for case, reason in failed)
+        raise PartialFailure(f"{len(failed)} of {len(cases)} cases failed (see {target / 'failed.csv'}):\n{listed}")
+    return done
+
+
+def _finished(target: Path, case: InputCase, model: dict) -> CasePrediction | None:
+    """An earlier result of the same model that is whole: the JSON is written last, so it vouches for the maps."""
+    path = target / f"{case.identifier}.json"
+    if not path.exists():
+        return None
+    try:
+        prediction = read_case_json(path)
+    except DatasetError:
+        return None
+    return prediction if dict(prediction.model) == model else None
+
+
+def _predict_case(
+    predictor: Predictor, case: InputCase, target: Path, model: dict, options: FolderOptions
+) -> CasePrediction:
+    volume = read_image(case.images)
+    for warning in volume.warnings:
+        logger.warning("%s: %s", case.identifier, warning)
+    result = predictor.predict_volume(volume.array, volume.geometry)
+    prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry)
+    write_map(target / f"{case.identifier}.nii.gz", result.level_map, volume.source, volume.geometry)
+    write_map(target / f"{case.identifier}_evidence.nii.gz", result.evidence, volume.source, volume.geometry)
+    if options.save_probabilities:
+        _save_probabilities(target / f"{case.identifier}_probabilities.npz", result, predictor.plan)
+    write_case_json(target, prediction)
+    return prediction
+
+
+def _save_probabilities(path: Path, result: VolumePrediction, plan: Plan) -> None:
+    """Arrays that ensembling needs: centres, level posteriors, class probabilities of every fold and view."""
+    with files.atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(
+            stream,
+            centres_lps=result.located.centres_lps,
+            level_posterior=result.located.decoding.posterior,
+            class_names=np.array(plan.class_names),
+            class_probabilities=np.zeros((0, 0, 0)) if result.sealed is None else result.sealed.members,
+        )

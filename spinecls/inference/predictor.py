@@ -1,0 +1,309 @@
+"""From an image to located, named and classified vertebrae.
+
+Works on arrays; reading and writing files is done by `predict_folder.py`. Training uses the same predictor for the
+validation cases of a fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from spinecls.anatomy import LEVEL_CODES, LEVELS
+from spinecls.curve import drop_outliers, tangents_lps
+from spinecls.dataloading.cases import core_region, level_extent_mm
+from spinecls.dataloading.targets import OFFSET_UNIT_MM
+from spinecls.geometry import Geometry
+from spinecls.inference.instances import vote_instances
+from spinecls.inference.levels import LevelDecoding, decode_levels
+from spinecls.inference.peaks import find_centres
+from spinecls.inference.sealed_pass import SealedResult, classify, make_crops
+from spinecls.inference.sliding_window import open_maps, values_at
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.planning.preprocess import preprocess_volume
+from spinecls.planning.resample import resample_image
+from spinecls.records import CasePrediction, VertebraPrediction
+from spinecls.sealing.crop import evidence_to_native
+from spinecls.sealing.marrow import marrow_reference
+from spinecls.sealing.region import Region, region_from_ellipsoid, region_from_mask, vertebra_axes
+from spinecls.tasks.classification import class_prior, drawn_prior
+
+PEAK_THRESHOLD = 0.3
+"""Least heat of a centre. A Gaussian learnt well reaches 0.8 and more; half-seen vertebrae at the border about 0.4."""
+
+FULLY_VISIBLE = 0.9
+
+
+@dataclass(frozen=True)
+class Located:
+    """Vertebrae after the open pass, head to feet.
+
+    Attributes
+    ----------
+    centres_lps : (N, 3); scores (N,) heat
+    decoding : names
+    regions : one a vertebra, on the native grid
+    masks : (S, R, A) uint8 instance map on the native grid, i + 1 for vertebra i; None when the model does not segment
+    marrow : (C, 2) the two reference numbers a channel
+    """
+
+    centres_lps: np.ndarray
+    scores: np.ndarray
+    decoding: LevelDecoding
+    regions: tuple[Region, ...]
+    masks: np.ndarray | None
+    marrow: np.ndarray | None
+    from_mask: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class VolumePrediction:
+    """Result of one image, on its native canonical grid.
+
+    Attributes
+    ----------
+    vertebrae : head to feet
+    level_map : (S, R, A) uint8, codes of the plan's levels
+    evidence : (S, R, A) float32, evidence of the predicted class, zero outside every region
+    """
+
+    vertebrae: tuple[VertebraPrediction, ...]
+    level_map: np.ndarray
+    evidence: np.ndarray
+    located: Located
+    sealed: SealedResult | None
+
+
+@dataclass
+class Predictor:
+    """A trained model, one or several folds of it.
+
+    Parameters
+    ----------
+    models : networks in evaluation mode
+    plan, configuration : what they were trained by
+    calibration : filled by later calibration; empty = uncalibrated, and every vertebra says so
+    mirror : test-time augmentation by mirrored views
+    """
+
+    models: Sequence[torch.nn.Module]
+    plan: Plan
+    configuration: Configuration
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    mirror: bool = True
+
+    def __post_init__(self) -> None:
+        for model in self.models:
+            model.to(self.device).eval()
+
+    @property
+    def segments(self) -> bool:
+        """Whether the network has a vertebra map."""
+        return "vertebra_map" in self.models[0].heads
+
+    def predict_volume(self, image: np.ndarray, geometry: Geometry) -> VolumePrediction:
+        """Vertebrae of one image.
+
+        Parameters
+        ----------
+        image : (C, S, R, A) array on a canonical grid
+        geometry : that grid
+        """
+        located = self.locate(image, geometry)
+        sealed = self.classify_regions(image, located.regions, located.marrow) if located.regions else None
+        vertebrae = tuple(self._vertebra(i, located, sealed, geometry) for i in range(len(located.regions)))
+        return VolumePrediction(
+            vertebrae=vertebrae,
+            level_map=self._level_map(located, geometry),
+            evidence=self._evidence_map(located, sealed, geometry),
+            located=located,
+            sealed=sealed,
+        )
+
+    def locate(self, image: np.ndarray, geometry: Geometry) -> Located:
+        """Open pass: centres, names, regions and the marrow reference."""
+        network = self.configuration.network
+        prepared = preprocess_volume(image, geometry, self.configuration)
+        maps = open_maps(
+            self.models, prepared.image, self.configuration.patch_size, network.divisor, self.device, self.mirror
+        )
+        offset_mm = maps["offset"] * OFFSET_UNIT_MM
+        spacing = np.asarray(prepared.geometry.spacing_mm)
+        peaks = find_centres(
+            maps["heatmap"][0], offset_mm, spacing, threshold=PEAK_THRESHOLD, min_distance_mm=self._least_distance_mm()
+        )
+        centres = prepared.geometry.to_world(peaks.index).reshape(-1, 3)
+        kept = drop_outliers(centres, peaks.score)
+        kept = kept[np.argsort(peaks.index[kept][:, 1], kind="stable")]
+        centres, scores, index = centres[kept], peaks.score[kept], peaks.index[kept]
+        stride = np.asarray(network.divisor) if len(index) == 0 else self._level_stride()
+        log_levels = values_at(maps["level"], index, stride) if len(index) else np.zeros((0, len(LEVELS)))
+        decoding = decode_levels(centres, log_levels, self._pitch_mm())
+        masks = self._native_masks(maps, offset_mm, prepared.geometry, geometry, centres)
+        return self._with_regions(image, geometry, centres, scores, decoding, masks)
+
+    def classify_regions(self, image: np.ndarray, regions: Sequence[Region], marrow: np.ndarray) -> SealedResult | None:
+        """Sealed pass. The result depends on the image inside `regions`, and on `marrow`, and on nothing else."""
+        if len(self.plan.class_names) < 2:
+            return None
+        crops = make_crops(image, regions, marrow, self.configuration)
+        return classify(self.models, crops, self._balanced_shift(), self.device, self.mirror)
+
+    def _level_stride(self) -> np.ndarray:
+        stage = self.models[0].level_stage
+        return np.prod(np.asarray(self.configuration.network.strides[: stage + 1]), axis=0)
+
+    def _pitch_mm(self) -> Mapping[str, float]:
+        return {name: s.pitch_mm for name, s in self.plan.level_statistics.items() if s.pitch_mm > 0}
+
+    def _least_distance_mm(self) -> float:
+        pitches = list(self._pitch_mm().values())
+        return 0.4 * min(pitches) if pitches else 10.0
+
+    def _balanced_shift(self) -> np.ndarray:
+        natural = class_prior(self.plan).double().log().numpy()
+        drawn = drawn_prior(self.plan, self.configuration).double().log().numpy()
+        return natural - (1 - self.configuration.logit_adjustment) * drawn
+
+    def _native_masks(self, maps, offset_mm, open_geometry, geometry, centres) -> np.ndarray | None:
+        if "vertebra_map" not in maps:
+            return None
+        native = resample_image(np.concatenate([maps["vertebra_map"], offset_mm]), open_geometry, geometry)
+        return vote_instances(native[0], native[1:], geometry, centres)
+
+    def _with_regions(self, image, geometry, centres, scores, decoding, masks) -> Located:
+        """Keep the vertebrae that have a region; doubled detections were merged by the decoder's flag."""
+        tangents = tangents_lps(centres)
+        regions, cores, rows, from_mask = [], [], [], []
+        for row, (centre, tangent, level) in enumerate(zip(centres, tangents, decoding.labels, strict=True)):
+            if row in decoding.merged_away:
+                continue
+            mask = None if masks is None else masks == row + 1
+            extent = level_extent_mm(self.plan, level)
+            if mask is not None and mask.any():
+                region = region_from_mask(mask, geometry, self.configuration.sealing_margin_mm)
+                core = Region(mask, (0, 0, 0), geometry, "mask")
+            else:
+                region = region_from_ellipsoid(geometry, centre, tangent, extent, self.configuration.sealing_margin_mm)
+                core = core_region(geometry, centre, tangent, extent)
+            if region is None or core is None:
+                continue
+            regions.append(region)
+            cores.append(core)
+            rows.append(row)
+            from_mask.append(mask is not None and bool(mask.any()))
+        return Located(
+            centres_lps=centres[rows],
+            scores=scores[rows],
+            decoding=decoding.rows(rows),
+            regions=tuple(regions),
+            masks=_renumbered(masks, rows),
+            marrow=marrow_reference(image, cores) if cores else None,
+            from_mask=tuple(from_mask),
+        )
+
+    def _vertebra(self, i: int, located: Located, sealed: SealedResult | None, geometry: Geometry) -> VertebraPrediction:
+        decoding = located.decoding
+        level = decoding.labels[i]
+        visible = visible_fraction(
+            geometry,
+            located.centres_lps[i],
+            tangents_lps(located.centres_lps)[i],
+            level_extent_mm(self.plan, level),
+        )
+        probabilities = () if sealed is None else tuple(float(p) for p in sealed.probabilities[i])
+        flags = ["uncalibrated"] if probabilities else []
+        flags += ["numbering_ambiguous"] if decoding.ambiguous else []
+        flags += ["truncated"] if visible < FULLY_VISIBLE else []
+        flags += ["no_mask"] if self.segments and not located.from_mask[i] else []
+        region = located.regions[i]
+        return VertebraPrediction(
+            level=level,
+            level_probability=float(decoding.posterior[i, LEVELS.index(level)]),
+            runner_up=decoding.runner_up[i],
+            runner_up_probability=float(decoding.posterior[i, LEVELS.index(decoding.runner_up[i])]),
+            centre_lps=tuple(float(v) for v in located.centres_lps[i]),
+            box_lps=region.box_lps,
+            score=float(located.scores[i]),
+            class_probabilities=probabilities,
+            prediction_set=tuple(self.plan.class_names) if probabilities else (),
+            entropy=_entropy(probabilities),
+            visible_fraction=visible,
+            region={
+                "source": region.source,
+                "seal": "S2",
+                "margin_mm": self.configuration.sealing_margin_mm,
+                "voxels": int(region.mask.sum()),
+                "marrow_reference": located.marrow.tolist(),
+            },
+            relative_name=decoding.relative_names[i],
+            flags=tuple(flags),
+        )
+
+    def _level_map(self, located: Located, geometry: Geometry) -> np.ndarray:
+        """Codes of the named vertebrae; ellipsoids where there is no mask, the nearer centre winning an overlap."""
+        level_map = np.zeros(geometry.shape, np.uint8)
+        for i, (region, level) in enumerate(zip(located.regions, located.decoding.labels, strict=True)):
+            code = {**LEVEL_CODES, **self.plan.levels}[level]
+            if located.masks is not None and located.from_mask[i]:
+                level_map[located.masks == i + 1] = code
+            else:
+                tangent = tangents_lps(located.centres_lps)[i]
+                extent = level_extent_mm(self.plan, level)
+                body = region_from_ellipsoid(geometry, located.centres_lps[i], tangent, extent, 0.0) or region
+                view = level_map[body.slices]
+                view[body.mask & (view == 0)] = code
+        return level_map
+
+    def _evidence_map(self, located: Located, sealed: SealedResult | None, geometry: Geometry) -> np.ndarray:
+        evidence = np.zeros(geometry.shape, np.float32)
+        if sealed is None:
+            return evidence
+        for i, region in enumerate(located.regions):
+            chosen = int(sealed.probabilities[i].argmax())
+            native = evidence_to_native(sealed.evidence[i, chosen], region, self.configuration.sealed_spacing_mm)
+            view = evidence[region.slices]
+            # Regions of neighbours may overlap by their margins; the stronger evidence stands.
+            stronger = region.mask & (np.abs(native) > np.abs(view))
+            view[stronger] = native[stronger]
+        return evidence
+
+
+def case_prediction(
+    identifier: str, volume: VolumePrediction, plan: Plan, model: Mapping, geometry: Geometry | None = None
+) -> CasePrediction:
+    """What is written for a case."""
+    return CasePrediction(
+        identifier=identifier,
+        class_names=tuple(plan.class_names),
+        vertebrae=volume.vertebrae,
+        model=model,
+        geometry=geometry,
+    )
+
+
+def visible_fraction(geometry: Geometry, centre_lps, tangent_lps, extent_mm) -> float:
+    """Share of a vertebra of typical size at this place that lies in the image."""
+    ticks = np.linspace(-0.5, 0.5, 9)
+    lattice = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3) * np.asarray(extent_mm)
+    world = np.asarray(centre_lps) + lattice @ vertebra_axes(geometry, np.asarray(tangent_lps)).T
+    return float(geometry.contains(world).mean())
+
+
+def _entropy(probabilities: Sequence[float]) -> float:
+    p = np.clip(np.asarray(probabilities, float), 1e-12, 1)
+    return float(-(p * np.log(p)).sum()) if len(p) else 0.0
+
+
+def _renumbered(masks: np.ndarray | None, rows: Sequence[int]) -> np.ndarray | None:
+    """Instance map whose value i + 1 stands for the i-th kept row."""
+    if masks is None:
+        return None
+    table = np.zeros(int(masks.max()) + 1, np.uint8)
+    for new, old in enumerate(rows):
+        if old + 1 < len(table):
+            table[old + 1] = new + 1
+    return table[masks]

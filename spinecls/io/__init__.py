@@ -1,0 +1,1 @@
+"""Files: images, raw datasets, preprocessed cases and predictions."""

@@ -1,0 +1,309 @@
+"""Images and label maps between files and canonical arrays.
+
+Canonical arrays run (slice left to right, row head to feet, column front to back), whatever the order in the file;
+world coordinates are LPS millimetres. Results return to the axis order and position of the file they belong to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from spinecls.errors import DatasetError, ResourceError, UsageError
+from spinecls.files import atomic_path
+from spinecls.geometry import Geometry
+from spinecls.io.dicom_series import is_dicom, read_dicom_series
+from spinecls.io.findings import CodedFault
+from spinecls.io.nifti_gate import (
+    MAX_SIDE,
+    MAX_VOXELS,
+    check_file,
+    check_nifti_bytes,
+    is_nifti,
+    read_nifti_header,
+)
+from spinecls.io.source_grid import (
+    SourceGrid,
+    canonical_geometry,
+    from_canonical,
+    grid_difference,
+    grid_from,
+    overlap,
+    source_grid,
+    times,
+    to_canonical,
+)
+
+_MIN_OVERLAP = 0.5
+_ROUNDING = 1e-3
+_WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """An image in canonical order.
+
+    Attributes
+    ----------
+    array : float32 (C, S, R, A), channels first
+    geometry : canonical grid of one channel
+    source : grid of the first channel as read
+    warnings : what was odd and how it was handled
+    """
+
+    array: np.ndarray
+    geometry: Geometry
+    source: SourceGrid
+    warnings: tuple[str, ...] = ()
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Keep the library's warnings off the terminal; what they are about is checked here and told as an error."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+def read_image(paths: Sequence[Path]) -> Volume:
+    """Read the channels of one examination.
+
+    A channel on another grid than the first is interpolated linearly onto the first one's grid, with a warning.
+
+    Parameters
+    ----------
+    paths : one file or DICOM folder a channel, in channel order
+
+    Raises
+    ------
+    DatasetError
+        When a file is missing, damaged, truncated, no volume or not finite, or channels overlap by less than half.
+    """
+    if not paths:
+        raise DatasetError("read_image: no file was given, expected one path a channel.")
+    with _quiet_library():
+        read = [_read(Path(path)) for path in paths]
+        first = read[0][0]
+        source = source_grid(first)
+        geometry = canonical_geometry(source)
+        warnings, channels = [], []
+        for path, (image, notes) in zip(map(Path, paths), read, strict=True):
+            warnings += [f"{path.name}: {text}" for _, text in notes]
+            difference = grid_difference(geometry, canonical_geometry(source_grid(image)))
+            if difference:
+                share = overlap(geometry, canonical_geometry(source_grid(image)))
+                if share < _MIN_OVERLAP:
+                    text = f"covers {share:.0%} of the first channel, expected at least {_MIN_OVERLAP:.0%}."
+                    raise CodedFault("E414", path, text + " The channels must show the same region.")
+                image = sitk.Resample(sitk.Cast(image, sitk.sitkFloat32), first, sitk.Transform(), sitk.sitkLinear, 0.0)
+                warnings.append(f"{path.name}: {difference[1]} than the first channel; interpolated onto its grid")
+            channels.append(_finite_float32(path, to_canonical(sitk.GetArrayViewFromImage(image), source)))
+    return Volume(array=np.stack(channels), geometry=geometry, source=source, warnings=tuple(warnings))
+
+
+def read_label_map(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read a map of whole numbers.
+
+    Returns
+    -------
+    int16 (S, R, A) canonical array and its grid. Values within 0.001 of a whole number are rounded.
+
+    Raises
+    ------
+    DatasetError
+        As `read_image`; also when values are not whole, negative or above 32767.
+    """
+    with _quiet_library():
+        image, _ = _read(Path(path))
+        source = source_grid(image)
+        array = _whole_numbers(path, to_canonical(sitk.GetArrayViewFromImage(image), source))
+    return array, canonical_geometry(source)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Canonical grid of a file, from its header alone (a DICOM folder is read whole)."""
+    return canonical_geometry(read_header(path)[0])
+
+
+def read_header(path: Path) -> tuple[SourceGrid, tuple[tuple[str, str], ...]]:
+    """Grid of a file and coded warnings (code, text), from the header alone (a DICOM folder is read whole)."""
+    path = Path(path)
+    with _quiet_library():
+        if path.is_dir():
+            return source_grid(read_dicom_series(path)), ()
+        reader, notes, _ = _open(path)
+        return source_grid(reader), notes
+
+
+def volume_from_sitk(image: sitk.Image) -> Volume:
+    """Volume of an image in memory; the components of a voxel become channels.
+
+    Raises
+    ------
+    DatasetError
+        When it is not three-dimensional or holds not finite voxels.
+    """
+    place = "image in memory"
+    if image.GetDimension() != 3:
+        raise CodedFault("E402", place, f"has {image.GetDimension()} dimensions, expected 3.")
+    source = source_grid(image)
+    array = sitk.GetArrayViewFromImage(image)
+    array = array if array.ndim == 4 else array[..., None]
+    channels = [_finite_float32(place, to_canonical(array[..., c], source)) for c in range(array.shape[-1])]
+    return Volume(array=np.stack(channels), geometry=canonical_geometry(source), source=source)
+
+
+def volume_from_array(array: np.ndarray, geometry: Geometry) -> Volume:
+    """Volume of an array (C, ...) or (...) that lies on `geometry`, whose axes may be in any order.
+
+    Raises
+    ------
+    DatasetError
+        When the shapes differ or voxels are not finite.
+    """
+    array = np.asarray(array)
+    array = array[None] if array.ndim == 3 else array
+    place = "array in memory"
+    if array.shape[1:] != tuple(geometry.shape):
+        raise CodedFault("E410", place, f"has shape {array.shape[1:]}, its geometry says {tuple(geometry.shape)}.")
+    direction = np.array(geometry.direction)[:, ::-1]
+    source = grid_from(geometry.shape[::-1], geometry.spacing_mm[::-1], geometry.origin_lps, direction.ravel())
+    channels = [_finite_float32(place, to_canonical(channel, source)) for channel in array]
+    return Volume(array=np.stack(channels), geometry=canonical_geometry(source), source=source)
+
+
+def write_map(path: Path, array: np.ndarray, source: SourceGrid, canonical: Geometry) -> None:
+    """Write a canonical map (S, R, A) in the axis order and position of the file it belongs to.
+
+    The file holds no metadata of the input. It appears whole or not at all: it is read back and compared before it
+    gets its name, because on a full disk the image library writes half a file without an error.
+
+    Parameters
+    ----------
+    array : whole numbers are stored as uint8 when they fit, else uint16; other numbers as float32
+    source, canonical : the two grids of the same image, as in `Volume`
+
+    Raises
+    ------
+    DatasetError
+        When the array is not on the grid.
+    ResourceError
+        When the file cannot be written completely.
+    """
+    path, array = Path(path), np.asarray(array)
+    if array.shape != tuple(canonical.shape) or grid_difference(canonical_geometry(source), canonical):
+        raise DatasetError(f"{path}: an array of shape {array.shape} is not on the grid of the image {canonical.shape}.")
+    if not path.name.endswith(_WRITABLE):
+        raise UsageError(f"{path}: maps are written as {', '.join(_WRITABLE)}.")
+    stored = np.ascontiguousarray(from_canonical(_storable(path, array), source))
+    image = sitk.GetImageFromArray(stored)
+    image.SetSpacing(source.spacing_mm)
+    image.SetOrigin(source.origin_lps)
+    image.SetDirection(source.direction)
+    with _quiet_library(), atomic_path(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+            back = _read(temporary)[0]
+            whole = np.array_equal(sitk.GetArrayViewFromImage(back), stored)
+        except (RuntimeError, CodedFault) as error:
+            raise ResourceError(f"{path}: could not be written ({error}). Is the disk full?") from error
+        if not whole or grid_difference(canonical, canonical_geometry(source_grid(back))):
+            raise ResourceError(f"{path}: what was written reads back differently. Is the disk full?")
+
+
+def _storable(path: Path, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DatasetError(f"{path}: the map to be written holds not finite values.")
+        return array.astype(np.float32)
+    if array.dtype in (np.uint8, np.uint16):
+        return array
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    if low < 0 or high > 65535:
+        raise DatasetError(f"{path}: the map to be written holds values {low} to {high}, expected 0 to 65535.")
+    return array.astype(np.uint8 if high < 256 else np.uint16)
+
+
+def _open(path: Path):
+    """Header reader of a file that passed the gate, its coded warnings, and its NIfTI header if it is one."""
+    check_file(path)
+    header = read_nifti_header(path) if is_nifti(path) else None
+    if header is None and is_dicom(path):
+        raise CodedFault("E306", path, "is a single DICOM file. Give the folder of the whole series.")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        if "orthonormal" in str(error):
+            raise CodedFault("E405", path, f"the axes are not at right angles ({reason}).") from None
+        raise CodedFault("E306", path, f"cannot be read as an image ({reason}).") from None
+    size = list(reader.GetSize())
+    while len(size) > 3 and size[-1] == 1:
+        size.pop()
+    if len(size) != 3:
+        raise CodedFault("E402", path, f"{len(size)}-dimensional ({times(size)}), expected one volume.")
+    if max(size) > MAX_SIDE or math.prod(size) > MAX_VOXELS:
+        raise CodedFault("E401", path, f"the header says {times(size)} voxels, at most {MAX_VOXELS} are read.")
+    if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        raise CodedFault("E403", path, "its voxels are colours or vectors, expected one real number a voxel.")
+    if not all(math.isfinite(v) and v > 0 for v in reader.GetSpacing()):
+        raise CodedFault("E404", path, f"the header says a voxel spacing of {times(reader.GetSpacing())} mm.")
+    return reader, header.warnings if header else (), header
+
+
+def _read(path: Path) -> tuple[sitk.Image, tuple[tuple[str, str], ...]]:
+    """Whole image of a file or DICOM folder, three-dimensional, and coded warnings."""
+    if path.is_dir():
+        return read_dicom_series(path), ()
+    reader, notes, header = _open(path)
+    if header:
+        check_nifti_bytes(path, header)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise CodedFault("E302", path, f"the voxels cannot be read ({reason}). Copy the file again.") from None
+    while image.GetDimension() > 3:
+        image = image[..., 0]
+    return image, notes
+
+
+def _finite_float32(place: object, array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array, dtype=np.float32)
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        first = tuple(int(v) for v in np.argwhere(~np.isfinite(values))[0])
+        text = f"{bad} of {values.size} voxels are not finite, the first at canonical index {first}. Repair the image."
+        raise CodedFault("E501", place, text)
+    return values
+
+
+def _whole_numbers(place: object, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise CodedFault("E601", place, "holds not finite values, expected whole numbers.")
+        rounded = np.rint(array)
+        off = np.abs(array - rounded) > _ROUNDING
+        if off.any():
+            example = float(array[off][0])
+            text = f"{int(off.sum())} values are not whole, such as {example:g}: interpolated labels?"
+            raise CodedFault("E601", place, text + " Resample maps by nearest neighbour.")
+        array = rounded
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if low < 0:
+        raise CodedFault("E602", place, f"holds values down to {low:g}, expected 0 and above. Is it the image?")
+    if high > np.iinfo(np.int16).max:
+        raise CodedFault("E612", place, f"holds values up to {high:g}, expected at most 32767.")
+    return np.ascontiguousarray(array, dtype=np.int16)

@@ -1,0 +1,257 @@
+"""What must hold before an image file is handed to the image library.
+
+The library reads truncated NIfTI files without complaint and fills the missing voxels with zeros, replaces an
+unusable voxel spacing by 1 mm and allocates whatever size a header claims. So the header is read here first, and the
+number of bytes behind it is counted through to the end of the (compressed) stream.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spinecls.io.findings import CodedFault
+
+MAX_VOXELS = 500_000_000
+MAX_SIDE = 4096
+_BLOCK = 1 << 20
+_SURPLUS_BYTES = 64 << 20
+
+_BYTES_OF_TYPE = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
+_OTHER_TYPES = {1: "bits", 32: "complex", 1792: "complex", 2048: "complex", 128: "RGB colour", 2304: "RGBA colour"}
+_FLAT_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".pdf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NiftiHeader:
+    """The fields of a NIfTI header that decide whether the file can be trusted; axes in file order."""
+
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    compressed: bool
+    expected_bytes: int
+    warnings: tuple[tuple[str, str], ...]
+
+
+def check_file(path: Path) -> None:
+    """Raise `CodedFault` when `path` is no file, is empty or holds text instead of an image."""
+    if path.is_symlink() and not path.exists():
+        raise CodedFault("E301", path, "the link points to a file that does not exist. Fetch the file it stands for.")
+    if not path.exists():
+        raise CodedFault("E301", path, "the file does not exist.")
+    if path.is_dir():
+        raise CodedFault("E301", path, "is a folder, expected an image file.")
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(512)
+    except OSError as error:
+        raise CodedFault("E301", path, f"cannot be opened ({error.strerror}).") from None
+    if not start:
+        raise CodedFault("E301", path, "the file has zero bytes. Copy it again.")
+    if start.startswith(b"version https://git-lfs"):
+        size = path.stat().st_size
+        raise CodedFault("E304", path, f"is a {size}-byte Git LFS pointer, not the image. Run git lfs pull.")
+    if b"/annex/objects/" in start:
+        raise CodedFault("E304", path, "is a git-annex pointer, not the image. Run git annex get.")
+    head = start.lstrip()[:64].lower()
+    if head.startswith((b"<html", b"<!doctype", b"<?xml")):
+        raise CodedFault("E304", path, "starts with an HTML or XML tag: a web page saved as an image. Download it again.")
+    if path.suffix.lower() in _FLAT_PICTURES:
+        raise CodedFault("E306", path, "is a flat picture. Use .nii.gz, .nrrd, .mha or a DICOM folder.")
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the file's name says NIfTI."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _open(path: Path, compressed: bool):
+    return gzip.open(path, "rb") if compressed else open(path, "rb")
+
+
+def read_nifti_header(path: Path) -> NiftiHeader:
+    """Parse and judge the header of a NIfTI-1 or NIfTI-2 file.
+
+    Raises
+    ------
+    CodedFault
+        E30x for a damaged or foreign file, E40x for a header that describes no usable volume.
+    """
+    with open(path, "rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    named_compressed = path.name.lower().endswith(".gz")
+    if compressed and not named_compressed:
+        raise CodedFault("E305", path, "is compressed, but its name ends with .nii. Rename it to .nii.gz.")
+    try:
+        with _open(path, compressed) as stream:
+            header = stream.read(540)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CodedFault("E303", path, f"the compressed data cannot be read ({error}). Copy the file again.") from None
+    fields = _parse(path, header)
+    warnings = []
+    if named_compressed and not compressed:
+        warnings.append(("W305", "is named .nii.gz but is not compressed"))
+    shape, spacing_mm = _judged_grid(path, fields)
+    warnings += _orientation_warnings(path, fields)
+    voxels = math.prod(shape)
+    return NiftiHeader(
+        shape=shape,
+        spacing_mm=spacing_mm,
+        compressed=compressed,
+        expected_bytes=int(fields["offset"]) + voxels * _bytes_a_voxel(path, fields["datatype"]),
+        warnings=tuple(warnings),
+    )
+
+
+def _parse(path: Path, header: bytes) -> dict:
+    """Fields of either NIfTI version and byte order."""
+    if len(header) < 348:
+        raise CodedFault("E302", path, f"only {len(header)} bytes, a header alone has 348. Copy the file again.")
+    for order in "<>":
+        size = struct.unpack_from(order + "i", header)[0]
+        if size == 348:
+            if header[344:347] == b"ni1":
+                raise CodedFault("E306", path, "is the header of a .hdr/.img pair. Save it as one .nii.gz file.")
+            if header[344:347] != b"n+1":
+                raise CodedFault("E304", path, f"not a NIfTI file: its mark is {header[344:348]!r}, expected b'n+1'.")
+            return _fields(header, order, dims=("8h", 40), types=70, pixdim=("8f", 76), offset=("f", 108),
+                           codes=("2h", 252), quaternion=("6f", 256), rows=("12f", 280))
+        if size == 540:
+            if len(header) < 540:
+                raise CodedFault("E302", path, f"only {len(header)} bytes, a header alone has 540. Copy it again.")
+            return _fields(header, order, dims=("8q", 16), types=12, pixdim=("8d", 104), offset=("q", 168),
+                           codes=("2i", 344), quaternion=("6d", 352), rows=("12d", 400))
+    raise CodedFault("E304", path, f"not a NIfTI file: it starts with {header[:8]!r}.")
+
+
+def _fields(header, order, *, dims, types, pixdim, offset, codes, quaternion, rows) -> dict:
+    def unpack(form, position):
+        return struct.unpack_from(order + form, header, position)
+
+    qform_code, sform_code = unpack(*codes)
+    return {
+        "dims": unpack(*dims),
+        "datatype": unpack("h", types)[0],
+        "pixdim": unpack(*pixdim),
+        "offset": unpack(*offset)[0],
+        "qform_code": qform_code,
+        "sform_code": sform_code,
+        "quaternion": unpack(*quaternion),
+        "rows": np.array(unpack(*rows)).reshape(3, 4),
+    }
+
+
+def _judged_grid(path: Path, fields: dict) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    dims = fields["dims"]
+    count = dims[0]
+    if not 1 <= count <= 7:
+        raise CodedFault("E401", path, f"the header says {count} dimensions. The file is damaged.")
+    sides = list(dims[1 : count + 1])
+    if min(sides) < 1 or max(sides) > MAX_SIDE:
+        raise CodedFault("E401", path, f"the header says {_times(sides)} voxels, expected sides of 1 to {MAX_SIDE}.")
+    while len(sides) > 3 and sides[-1] == 1:
+        sides.pop()
+    if len(sides) > 3:
+        volumes = math.prod(sides[3:])
+        raise CodedFault("E402", path, f"{len(sides)}-dimensional, {volumes} volumes. Save one volume a file.")
+    if len(sides) < 3:
+        raise CodedFault("E402", path, f"a flat image of {_times(sides)} voxels, expected a volume.")
+    if math.prod(sides) > MAX_VOXELS:
+        raise CodedFault("E401", path, f"the header says {_times(sides)} voxels, at most {MAX_VOXELS} are read.")
+    spacing = fields["pixdim"][1:4]
+    if not all(math.isfinite(value) and value > 0 for value in spacing):
+        text = _times(spacing)
+        raise CodedFault("E404", path, f"the header says a voxel spacing of {text} mm, expected numbers above 0.")
+    if not (math.isfinite(fields["offset"]) and 0 <= fields["offset"] < 1 << 30):
+        raise CodedFault("E303", path, f"the header says the voxels start at byte {fields['offset']}.")
+    return tuple(sides), tuple(float(value) for value in spacing)
+
+
+def _bytes_a_voxel(path: Path, datatype: int) -> int:
+    if datatype not in _BYTES_OF_TYPE:
+        kind = _OTHER_TYPES.get(datatype, f"type {datatype}")
+        raise CodedFault("E403", path, f"its voxels are {kind}, expected one real number a voxel.")
+    return _BYTES_OF_TYPE[datatype]
+
+
+def _orientation_warnings(path: Path, fields: dict) -> list[tuple[str, str]]:
+    """Judge sform and qform: unusable is an error, absent or contradictory a warning."""
+    spacing = np.array(fields["pixdim"][1:4])
+    if fields["sform_code"] <= 0 and fields["qform_code"] <= 0:
+        return [("W407", "has neither sform nor qform, the orientation is assumed to be left-posterior-superior")]
+    if fields["sform_code"] <= 0:
+        return []
+    matrix = fields["rows"][:, :3]
+    lengths = np.linalg.norm(matrix, axis=0)
+    if not np.all(np.isfinite(fields["rows"])) or np.any(lengths == 0):
+        raise CodedFault("E405", path, "the sform matrix has a zero or not finite column. Repair the header.")
+    unit = matrix / lengths
+    skew = np.abs(unit.T @ unit - np.eye(3)).max()
+    if skew > 0.02:
+        angle = np.degrees(np.arcsin(min(1.0, skew)))
+        raise CodedFault("E405", path, f"the axes are sheared by {angle:.1f} degrees. Resample it onto right angles.")
+    if fields["qform_code"] > 0:
+        qform = _quaternion_matrix(fields["quaternion"][:3], fields["pixdim"][0]) * spacing
+        shift = np.abs(np.array(fields["quaternion"][3:]) - fields["rows"][:, 3]).max()
+        if np.abs(qform - matrix).max() > 0.01 * spacing.max() or shift > 0.1 * spacing.max():
+            return [("W415", "its qform and sform describe different positions, the sform is taken")]
+    return []
+
+
+def _quaternion_matrix(bcd, handedness: float) -> np.ndarray:
+    """Rotation of a NIfTI quaternion (b, c, d), third column flipped for a handedness below 0."""
+    b, c, d = (float(value) for value in bcd)
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    if handedness < 0:
+        rotation[:, 2] *= -1
+    return rotation
+
+
+def check_nifti_bytes(path: Path, header: NiftiHeader) -> None:
+    """Count the bytes to the end of the stream, so that truncation and damage are found.
+
+    Raises
+    ------
+    CodedFault
+        E302 when voxels are missing, E303 when the check sum or the stream is wrong or far too long.
+    """
+    if not header.compressed:
+        _require_bytes(path, path.stat().st_size, header.expected_bytes)
+        return
+    count = 0
+    try:
+        with gzip.open(path, "rb") as stream:
+            while block := stream.read(_BLOCK):
+                count += len(block)
+                if count > header.expected_bytes + _SURPLUS_BYTES:
+                    text = f"holds far more bytes than its header says ({header.expected_bytes})."
+                    raise CodedFault("E303", path, text)
+    except EOFError:
+        _require_bytes(path, count, header.expected_bytes)
+        raise CodedFault("E302", path, "the compressed data stop before their end. Copy the file again.") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise CodedFault("E303", path, f"the compressed data are damaged ({error}). Copy the file again.") from None
+    _require_bytes(path, count, header.expected_bytes)
+
+
+def _require_bytes(path: Path, found: int, expected: int) -> None:
+    if found < expected:
+        share = 100 * found / expected
+        raise CodedFault("E302", path, f"only {share:.0f} % of the voxels are in the file. Copy it again.")
+
+
+def _times(values) -> str:
+    return " x ".join(f"{value:g}" for value in values)

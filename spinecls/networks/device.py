@@ -1,0 +1,30 @@
+"""The device that computes, and its number formats."""
+
+from __future__ import annotations
+
+import torch
+
+from spinecls.errors import ResourceError
+
+
+def half_precision(device: torch.device) -> bool:
+    """Whether bfloat16 is computed by the hardware and so saves time."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def pick_device(text: str | None) -> torch.device:
+    """Device named by `-device`; by default a GPU where there is one."""
+    if text is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise ResourceError(f"-device {text}: not a device. Use cpu, cuda, cuda:1 or mps.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        reason = "this torch is built without CUDA" if torch.version.cuda is None else "no GPU or no driver was found"
+        raise ResourceError(f"-device {text}: {reason}. Use -device cpu, or install a CUDA build of torch.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ResourceError(f"-device {text}: not available on this machine. Use -device cpu.")
+    return device

@@ -1,0 +1,1 @@
+"""From raw dataset to plan and preprocessed data."""

@@ -1,0 +1,215 @@
+"""The plan: every number that preprocessing, training and prediction need, each with the sentence that explains it.
+
+Plain frozen dataclasses that check themselves and go to and from strict JSON; an unknown key is an error, so a
+misspelt edit is never ignored. No torch, no images: the plan can be read anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spinecls import files
+from spinecls.errors import PlanError
+
+Triple = tuple[int, int, int]
+SpacingMm = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan:
+    """Shape of the U-Net; one entry a stage, from full resolution to the bottleneck.
+
+    `strides[0]` is (1, 1, 1). The class named by `backbone` comes from dynamic-network-architectures.
+    """
+
+    backbone: str = "PlainConvUNet"
+    features: tuple[int, ...]
+    strides: tuple[Triple, ...]
+    kernels: tuple[Triple, ...]
+    convs_per_stage: int = 2
+
+    def __post_init__(self) -> None:
+        if not len(self.features) == len(self.strides) == len(self.kernels):
+            raise PlanError(
+                f"network: features ({len(self.features)}), strides ({len(self.strides)}) and kernels "
+                f"({len(self.kernels)}) must have one entry a stage."
+            )
+        if self.backbone not in BACKBONES:
+            raise PlanError(f"network.backbone: {self.backbone!r} is not known. Known: {', '.join(BACKBONES)}.")
+
+    @property
+    def divisor(self) -> Triple:
+        """Patch edges must be multiples of these."""
+        product = [1, 1, 1]
+        for stride in self.strides:
+            product = [p * s for p, s in zip(product, stride, strict=True)]
+        return tuple(product)
+
+
+BACKBONES = ("PlainConvUNet", "ResidualEncoderUNet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Numbers of one configuration (`2d`, `3d_fullres`, `3d_lowres`); axes are slice, head-feet, front-back.
+
+    Attributes
+    ----------
+    spacing_mm, patch_size : grid of the open pass, which locates, names and segments
+    sealed_spacing_mm, sealed_size : grid of the sealed pass, one crop a vertebra, which classifies
+    batch_size, sealed_batch_size : open patches and sealed crops in one training step
+    normalisation : scheme of each channel, `robust_zscore` or `none`
+    heatmap_sigma_mm : width of the Gaussian at a vertebra centre
+    sealing_margin_mm : in-plane growth of a vertebra's region beyond its mask
+    mirror_axes, sealed_mirror_axes : axes mirrored in training; head-feet (1) only where levels do not matter
+    rotation_degrees, scale_range : largest in-plane rotation and the range of zoom in training
+    class_prior : share of each class among the training vertebrae, for the logit adjustment
+    """
+
+    name: str
+    spacing_mm: SpacingMm
+    patch_size: Triple
+    sealed_spacing_mm: SpacingMm
+    sealed_size: Triple
+    network: NetworkPlan
+    batch_size: int = 1
+    sealed_batch_size: int = 8
+    normalisation: tuple[str, ...] = ("robust_zscore",)
+    heatmap_sigma_mm: float = 6.0
+    sealing_margin_mm: float = 3.0
+    mirror_axes: tuple[int, ...] = (0,)
+    sealed_mirror_axes: tuple[int, ...] = (0, 1, 2)
+    rotation_degrees: float = 15.0
+    sealed_rotation_degrees: float = 20.0
+    scale_range: tuple[float, float] = (0.85, 1.18)
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    logit_adjustment: float = 1.0
+    balanced_crop_share: float = 1 / 3
+    estimated_memory_gb: float = 0.0
+    estimated_step_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if 1 in self.mirror_axes:
+            raise PlanError(f"{self.name}.mirror_axes: axis 1 runs head to feet; mirroring it would turn the levels round.")
+        for label, size in (("patch_size", self.patch_size), ("sealed_size", self.sealed_size)):
+            wrong = [n % d for n, d in zip(size, self.network.divisor, strict=True)]
+            if any(wrong) or min(size) < 1:
+                raise PlanError(f"{self.name}.{label}: {size} must be multiples of {self.network.divisor}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelStatistics:
+    """Size of a level in the training cases.
+
+    `extent_mm` is the median size of the vertebra along its own axes (left-right, along the spine, front-back);
+    `pitch_mm` the median distance of its centre to the centre of the next level below (0 when never seen).
+    """
+
+    count: int
+    extent_mm: tuple[float, float, float]
+    pitch_mm: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that was decided for a dataset.
+
+    `reasons` maps "<configuration>.<field>" or "<field>" to the sentence shown by `--explain`; `overrides` records
+    what the user set by `--set`; `levels` maps level names to codes in label maps.
+    """
+
+    plans_name: str
+    dataset_name: str
+    channel_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    class_order: bool
+    class_counts: Mapping[str, int]
+    levels: Mapping[str, int]
+    structures: Mapping[str, int]
+    lesion_structures: Mapping[str, str]
+    vertebrae_complete: bool
+    ignore_label: int
+    level_statistics: Mapping[str, LevelStatistics]
+    configurations: Mapping[str, Configuration]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    dataset_hash: str = ""
+    spinecls_version: str = ""
+
+    def configuration(self, name: str) -> Configuration:
+        """Configuration called `name`."""
+        if name not in self.configurations:
+            raise PlanError(
+                f"Configuration {name!r} is not in the plan {self.plans_name}. Known: {', '.join(self.configurations)}."
+            )
+        return self.configurations[name]
+
+
+def save_plan(path: Path, plan: Plan) -> None:
+    """Write a plan as JSON."""
+    files.write_json(path, dataclasses.asdict(plan))
+
+
+def load_plan(path: Path) -> Plan:
+    """Plan from its JSON file; any unknown, missing or ill-typed key is named."""
+    if not Path(path).is_file():
+        raise PlanError(f"{path}: no plan. Run spinecls_plan_and_preprocess first.")
+    return from_plain(Plan, files.read_json(path), str(path))
+
+
+def from_plain(kind, value, where: str):
+    """Rebuild a dataclass, or one of its field types, from what JSON holds.
+
+    Raises
+    ------
+    PlanError
+        Naming the place, what was found and what is expected.
+    """
+    origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_from_plain(kind, value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise PlanError(f"{where}: expected a list, got {value!r}.")
+        if arguments[-1] is Ellipsis:
+            return tuple(from_plain(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if len(value) != len(arguments):
+            raise PlanError(f"{where}: expected {len(arguments)} values, got {len(value)}.")
+        return tuple(from_plain(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(arguments, value, strict=True)))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise PlanError(f"{where}: expected an object, got {value!r}.")
+        return {key: from_plain(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else from_plain(next(k for k in arguments if k is not type(None)), value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise PlanError(f"{where}: expected {kind.__name__}, got {value!r}.")
+    return value
+
+
+def _dataclass_from_plain(kind, value, where: str):
+    if not isinstance(value, Mapping):
+        raise PlanError(f"{where}: expected an object, got {value!r}.")
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    unknown = [key for key in value if key not in names]
+    if unknown:
+        raise PlanError(f"{where}: unknown key {unknown[0]!r}. Known: {', '.join(names)}.")
+    required = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in required if name not in value]
+    if missing:
+        raise PlanError(f"{where}: key {missing[0]!r} is missing.")
+    return kind(**{key: from_plain(hints[key], item, f"{where}.{key}") for key, item in value.items()})

@@ -1,0 +1,205 @@
+"""One case in memory: its arrays on the native grid and on the configurations' grids, and its vertebrae."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from spinecls.anatomy import RANK
+from spinecls.geometry import Geometry
+from spinecls.io.preprocessed import GridPart, NativePart
+from spinecls.planning.plan import Configuration
+from spinecls.planning.resample import resample_labels
+from spinecls.planning.volume import Box, body_box, body_mask, map_marrow, preprocess_volume
+from spinecls.records import Case, VertebraAnnotation
+
+POINT_REACH_MM = 30.0
+"""Half width of the box kept around a vertebra of which only the centre is known; lumbar bodies reach 28 mm."""
+
+
+def prepare_case(
+    case: Case,
+    image: np.ndarray,
+    geometry: Geometry,
+    *,
+    vertebra_map: np.ndarray | None,
+    structures: np.ndarray | None,
+    levels: Mapping[str, int],
+    ignore_label: int,
+    configurations: Sequence[Configuration],
+) -> tuple[NativePart, list[GridPart]]:
+    """Everything that is stored of a case.
+
+    Parameters
+    ----------
+    image : (C, S, R, A) array on `geometry`, canonical axes
+    vertebra_map, structures : (S, R, A) uint8 on the same grid, or None
+    levels : code of each level in the map
+
+    Returns
+    -------
+    native part, and one part a configuration
+    """
+    boxes = _level_boxes(vertebra_map, levels)
+    vertebrae = describe_vertebrae(case.vertebrae, vertebra_map, boxes, geometry, levels)
+    keep = _annotated_box(vertebrae, boxes, geometry)
+    body = body_mask(image, geometry.spacing_mm)
+    start, stop = body_box(body, geometry.spacing_mm, keep)
+    part = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    native_geometry = geometry.cropped(start, stop)
+    native_map = None if vertebra_map is None else vertebra_map[part]
+    native_structures = None if structures is None else structures[part]
+    codes = [code for code in levels.values() if code != ignore_label]
+    native = NativePart(
+        identifier=case.identifier,
+        patient=case.patient,
+        site=case.site,
+        native=smallest_exact(image[(slice(None), *part)]),
+        native_geometry=native_geometry,
+        native_map=native_map,
+        native_structures=native_structures,
+        vertebrae=vertebrae,
+        marrow=None if vertebra_map is None else map_marrow(image, vertebra_map, geometry, codes),
+        annotation_form=dict(case.annotation_form),
+    )
+    grids = []
+    for configuration in configurations:
+        opened = preprocess_volume(image, geometry, configuration, body, keep)
+        grids.append(
+            GridPart(
+                identifier=case.identifier,
+                image=opened.image.astype(np.float16),
+                geometry=opened.geometry,
+                vertebra_map=_on_grid(native_map, native_geometry, opened.geometry),
+                structures=_on_grid(native_structures, native_geometry, opened.geometry),
+                normalisation=opened.normalisation,
+            )
+        )
+    return native, grids
+
+
+def _on_grid(labels: np.ndarray | None, source: Geometry, target: Geometry) -> np.ndarray | None:
+    return None if labels is None else resample_labels(labels, source, target)
+
+
+def combine_readers(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Value that most readers gave each voxel; among equally many, that of the reader who comes first.
+
+    Parameters
+    ----------
+    maps : arrays of one shape, one a reader, at least one
+    """
+    winner = maps[0].copy()
+    most = np.sum([other == winner for other in maps], axis=0)
+    for candidate in maps[1:]:
+        votes = np.sum([other == candidate for other in maps], axis=0)
+        better = votes > most
+        winner[better] = candidate[better]
+        most[better] = votes[better]
+    return winner
+
+
+def smallest_exact(image: np.ndarray) -> np.ndarray:
+    """The same numbers as uint8, int16 or uint16 where all are whole and fit, else as float32."""
+    low, high = float(image.min()), float(image.max())
+    for kind in (np.uint8, np.int16, np.uint16):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            whole = image.astype(kind)
+            return whole if np.array_equal(whole, image) else np.asarray(image, np.float32)
+    return np.asarray(image, np.float32)
+
+
+def _level_boxes(vertebra_map: np.ndarray | None, levels: Mapping[str, int]) -> dict[str, tuple[slice, slice, slice]]:
+    """Bounding boxes of the levels that a map holds."""
+    if vertebra_map is None:
+        return {}
+    found = ndimage.find_objects(vertebra_map)
+    codes = {level: code for level, code in levels.items() if 0 < code <= len(found)}
+    return {level: found[code - 1] for level, code in codes.items() if found[code - 1] is not None}
+
+
+def describe_vertebrae(
+    annotated: Sequence[VertebraAnnotation],
+    vertebra_map: np.ndarray | None,
+    boxes: Mapping[str, tuple[slice, slice, slice]],
+    geometry: Geometry,
+    levels: Mapping[str, int],
+) -> tuple[dict, ...]:
+    """Vertebrae of a case as plain data, from head to feet; those only the map knows are included.
+
+    The centre is the centroid of the level's voxels, else the point of the table, else the middle of its box. A
+    vertebra is truncated where its voxels or its box touch the first or last row or column of the image.
+
+    Parameters
+    ----------
+    boxes : bounding box in the map of each level that it holds
+    """
+    by_level = {vertebra.level: vertebra for vertebra in annotated}
+    rows = []
+    for level in sorted(by_level.keys() | boxes.keys(), key=RANK.__getitem__):
+        vertebra = by_level.get(level, VertebraAnnotation(level=level))
+        centre_lps, box_lps, index_box = vertebra.centre_lps, vertebra.box_lps, None
+        if level in boxes:
+            box = boxes[level]
+            index_box = np.array([[part.start for part in box], [part.stop - 1 for part in box]])
+            inside = np.argwhere(vertebra_map[box] == levels[level])
+            centre_lps = geometry.to_world(inside.mean(axis=0) + index_box[0])
+        elif box_lps is not None:
+            index_box = _index_range(box_lps, geometry)
+            centre_lps = np.mean(box_lps, axis=0) if centre_lps is None else centre_lps
+        if level in boxes and box_lps is None:
+            corners = geometry.to_world(_corners(index_box))
+            box_lps = corners.min(axis=0), corners.max(axis=0)
+        rows.append(
+            {
+                "level": level,
+                "centre_lps": None if centre_lps is None else [float(v) for v in centre_lps],
+                "box_lps": None if box_lps is None else [[float(v) for v in corner] for corner in box_lps],
+                "in_map": level in boxes,
+                "truncated": index_box is not None and _touches_border(index_box, geometry.shape),
+                "readings": [
+                    {"classes": list(r.classes), "confidence": float(r.confidence), "reader": r.reader}
+                    for r in vertebra.readings
+                ],
+            }
+        )
+    return tuple(rows)
+
+
+def _corners(pair) -> np.ndarray:
+    """The eight corners of a box given by two opposite ones."""
+    return np.array(list(itertools.product(*np.asarray(pair, float).T)))
+
+
+def _index_range(box_lps, geometry: Geometry) -> np.ndarray:
+    index = geometry.to_index(_corners(box_lps))
+    return np.array([index.min(axis=0), index.max(axis=0)])
+
+
+def _touches_border(index_box: np.ndarray, shape: Sequence[int]) -> bool:
+    last = np.asarray(shape[1:]) - 1
+    return bool(np.any(index_box[0, 1:] <= 0) or np.any(index_box[1, 1:] >= last))
+
+
+def _annotated_box(vertebrae: Sequence[Mapping], boxes: Mapping[str, tuple], geometry: Geometry) -> Box | None:
+    """Start and stop index of the box around all annotated vertebrae, however they are annotated."""
+    spacing_mm = np.asarray(geometry.spacing_mm)
+    ranges = []
+    for vertebra in vertebrae:
+        if vertebra["level"] in boxes:
+            box = boxes[vertebra["level"]]
+            ranges.append([[part.start for part in box], [part.stop - 1 for part in box]])
+        elif vertebra["box_lps"] is not None:
+            ranges.append(_index_range(vertebra["box_lps"], geometry))
+        elif vertebra["centre_lps"] is not None:
+            centre = geometry.to_index(vertebra["centre_lps"])
+            ranges.append([centre - POINT_REACH_MM / spacing_mm, centre + POINT_REACH_MM / spacing_mm])
+    if not ranges:
+        return None
+    low = np.floor(np.min([r[0] for r in ranges], axis=0)).astype(int)
+    high = np.ceil(np.max([r[1] for r in ranges], axis=0)).astype(int) + 1
+    last = np.asarray(geometry.shape)
+    return tuple(int(v) for v in np.clip(low, 0, last)), tuple(int(v) for v in np.clip(high, 0, last))

@@ -1,0 +1,258 @@
+"""One configuration on a given grid: the rules in the order in which they depend on each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spinecls.errors import PlanError
+from spinecls.planning import rules_grid, rules_training
+from spinecls.planning.fingerprint_types import Fingerprint
+from spinecls.planning.memory import training_gflop, training_memory_gb
+from spinecls.planning.plan import Configuration, NetworkPlan, SpacingMm, Triple
+from spinecls.planning.rules_override import with_network
+from spinecls.planning.topology import Topology, build_topology, features_per_stage, round_up
+from spinecls.records import DatasetDescription
+
+CPU_PATCH_VOXELS = 200_000
+"""Open voxels of a step on the CPU, so that a step stays near a second."""
+
+DATASET_SHARE = 0.05
+"""Largest share of the dataset's voxels in one batch, as in Isensee et al., Nature Methods 2021."""
+
+MAXIMUM_STAGES = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineProfile:
+    """What trains.
+
+    Attributes
+    ----------
+    device : "cpu" or "cuda"
+    gflop_per_second : measured throughput of training, 10^9 operations a second
+    step_overhead_seconds : time of a step that does not grow with the network
+    """
+
+    device: str
+    memory_gb: float
+    cores: int = 1
+    gflop_per_second: float = 50.0
+    step_overhead_seconds: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanInputs:
+    """What every rule may look at; `budget_minutes` None = no limit, `memory_gb` what training may fill."""
+
+    fingerprint: Fingerprint
+    description: DatasetDescription
+    machine: MachineProfile
+    budget_minutes: float | None
+    memory_gb: float
+
+    @property
+    def input_channels(self) -> int:
+        """Image channels and the region."""
+        return len(self.description.channel_names) + 1
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.machine.device == "cpu"
+
+
+@dataclass
+class Choices:
+    """Values and reasons of one configuration; what the user set replaces the rule's value."""
+
+    settings: Mapping[str, Any]
+    values: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def decide(self, name: str, value: Any, reason: str) -> Any:
+        """Record the value of a field and return it."""
+        if name in self.settings:
+            value, reason = self.settings[name], f"set by --set; the rule says {plain_text(value)}: {reason}"
+        self.values[name], self.reasons[name] = value, reason
+        return value
+
+
+def plain_text(value: Any) -> str:
+    """A value of a plan as a person writes it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(f"({plain_text(item)})" if isinstance(item, tuple) else plain_text(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def configure(
+    inputs: PlanInputs, settings: Mapping[str, Any], name: str, grid_mm: SpacingMm, grid_reason: str
+) -> tuple[Configuration, Choices]:
+    """Configuration called `name` on the grid `grid_mm`, and how it came about.
+
+    Raises
+    ------
+    PlanError
+        When no useful patch fits into the limits.
+    """
+    choices = Choices(settings)
+    spacing = choices.decide("spacing_mm", grid_mm, grid_reason)
+    choices.decide("sealed_spacing_mm", spacing, "that of the open pass, because one trunk sees both grids.")
+    choices.decide("sealing_margin_mm", *rules_training.sealing_margin_mm(inputs.fingerprint))
+    network = _network(inputs, choices, flat=name == "2d")
+    sealed_batch = _sealed_batch(inputs, choices, network)
+    patch, batch = _patch_and_batch(inputs, choices, network, name, sealed_batch)
+    _targets_and_augmentation(inputs, choices)
+    sealed = choices.values["sealed_size"]
+    sizes = (patch, batch, sealed, sealed_batch)
+    gflop = training_gflop(network, patch, batch, inputs.input_channels)
+    if len(inputs.description.class_names) >= 2:
+        gflop += training_gflop(network, sealed, sealed_batch, inputs.input_channels)
+    seconds = gflop / inputs.machine.gflop_per_second + inputs.machine.step_overhead_seconds
+    choices.reasons["estimated_step_seconds"] = (
+        f"{gflop:.1f} GFLOP at {inputs.machine.gflop_per_second:g} a second and {inputs.machine.step_overhead_seconds:g} s."
+    )
+    memory = training_memory_gb(network, *sizes, inputs.input_channels, not inputs.on_cpu)
+    choices.reasons["estimated_memory_gb"] = f"of {inputs.memory_gb:.1f} GB that training may fill."
+    patients = len(inputs.fingerprint.patients)
+    choices.decide(
+        "steps", *rules_training.training_steps(patients, inputs.machine.device, seconds, inputs.budget_minutes)
+    )
+    configuration = Configuration(
+        name=name,
+        network=network,
+        estimated_memory_gb=round(memory, 3),
+        estimated_step_seconds=round(seconds, 4),
+        **choices.values,
+    )
+    return configuration, choices
+
+
+def _network(inputs: PlanInputs, choices: Choices, flat: bool) -> NetworkPlan:
+    """Topology and widths; also decides the sealed size, which limits the depth."""
+    spacing, sealed_spacing = choices.values["spacing_mm"], choices.values["sealed_spacing_mm"]
+    room, room_reason = rules_grid.sealed_extent_mm(inputs.fingerprint, choices.values["sealing_margin_mm"])
+    sealed = choices.settings.get("sealed_size") or tuple(
+        math.ceil(r / s - 1e-9) for r, s in zip(room, sealed_spacing, strict=True)
+    )
+    least, _ = rules_grid.patch_bounds(inputs.fingerprint, spacing, flat)
+    stages = len(choices.settings.get("network.features", ())) or MAXIMUM_STAGES
+    topology = build_topology(
+        spacing,
+        choices.settings.get("patch_size", least),
+        sealed,
+        flat,
+        fixed=("patch_size" in choices.settings, "sealed_size" in choices.settings),
+        max_stages=stages,
+    )
+    if len(topology.strides) < 2:
+        raise PlanError(
+            f"network: neither in-plane axis can be halved with a patch of {choices.settings.get('patch_size', least)} and "
+            f"a sealed crop of {sealed} voxels; expected edges that are even and at least 8. Change the sizes or use a "
+            "finer grid."
+        )
+    (base, cap), width_reason = rules_training.feature_widths(inputs.machine.device, len(inputs.fingerprint.patients))
+    network = with_network(
+        NetworkPlan(
+            features=features_per_stage(base, cap, len(topology.strides)),
+            strides=topology.strides,
+            kernels=topology.kernels,
+        ),
+        choices.settings,
+    )
+    choices.reasons["network.strides"] = _topology_reason(inputs, topology, spacing)
+    choices.reasons["network.features"] = width_reason
+    size = round_up(sealed, topology.divisor)
+    choices.decide("sealed_size", size, f"{room_reason}, rounded up to multiples of {plain_text(topology.divisor)} voxels.")
+    return network
+
+
+def _topology_reason(inputs: PlanInputs, topology: Topology, spacing: SpacingMm) -> str:
+    field_mm = [n * s for n, s in zip(topology.receptive_field(), spacing, strict=True)]
+    extent, _ = rules_grid.vertebra_extent_mm(inputs.fingerprint, 99)
+    pools = [int(math.log2(d)) for d in topology.divisor]
+    text = (
+        f"{len(topology.strides)} stages: the axes are halved {plain_text(tuple(pools))} times, as often as the sealed crop "
+        f"allows; an axis waits until its voxels are less than twice the finest. A voxel of the bottleneck sees "
+        f"{field_mm[1]:.0f} x {field_mm[2]:.0f} mm in plane, a large vertebra measures {extent[1]:.0f} x {extent[2]:.0f} mm"
+    )
+    short = field_mm[1] < extent[1] or field_mm[2] < extent[2]
+    return text + (". Warning: less than a vertebra." if short else ".")
+
+
+def _sealed_batch(inputs: PlanInputs, choices: Choices, network: NetworkPlan) -> int:
+    _, candidates = rules_training.batch_candidates(inputs.machine.device, flat=False)
+    sealed = choices.values["sealed_size"]
+    half = not inputs.on_cpu
+
+    def needed(batch: int) -> float:
+        return training_memory_gb(network, sealed, batch, sealed, batch, inputs.input_channels, half)
+
+    fitting = [batch for batch in candidates if needed(batch) <= inputs.memory_gb] or [1]
+    return choices.decide(
+        "sealed_batch_size", fitting[0], f"largest up to {candidates[0]} that fits: {needed(fitting[0]):.2f} GB."
+    )
+
+
+def _patch_and_batch(
+    inputs: PlanInputs, choices: Choices, network: NetworkPlan, name: str, sealed_batch: int
+) -> tuple[Triple, int]:
+    flat = name == "2d"
+    spacing, sealed = choices.values["spacing_mm"], choices.values["sealed_size"]
+    candidates, _ = rules_training.batch_candidates(inputs.machine.device, flat)
+    least, most = rules_grid.patch_bounds(inputs.fingerprint, spacing, flat)
+    dataset_voxels = len(inputs.fingerprint.cases) * math.prod(
+        mm / s for mm, s in zip(inputs.fingerprint.median_body_mm, spacing, strict=True)
+    )
+
+    def fits(size: Triple, batch: int) -> bool:
+        if inputs.on_cpu and batch * math.prod(size) > CPU_PATCH_VOXELS:
+            return False
+        needed = training_memory_gb(
+            network, size, batch, sealed, sealed_batch, inputs.input_channels, not inputs.on_cpu
+        )
+        return needed <= inputs.memory_gb
+
+    # Patches are grown for a modest batch; what memory is left over goes to a larger one.
+    wanted = choices.settings.get("batch_size", 1 if inputs.on_cpu else 12 if flat else 2)
+    patch = None
+    for batch in dict.fromkeys((wanted, 1)):
+        patch = patch or rules_grid.grow_patch(least, most, network.divisor, lambda size, b=batch: fits(size, b))
+    limit = f"{inputs.memory_gb:.2f} GB" + (f" and {CPU_PATCH_VOXELS} voxels" if inputs.on_cpu else "")
+    if "patch_size" not in choices.settings:
+        rules_grid.require_patch(patch, name, spacing, least, limit)
+    patch = choices.decide(
+        "patch_size",
+        patch or round_up(least, network.divisor),
+        f"at least {plain_text(least)} voxels (three vertebrae head to feet), grown up to the median body "
+        f"{plain_text(most)} within {limit}; multiples of {plain_text(network.divisor)}.",
+    )
+    share = max(1 if inputs.on_cpu else 2, int(DATASET_SHARE * dataset_voxels / math.prod(patch)))
+    fitting = [batch for batch in candidates if fits(patch, batch) and batch <= share] or [1]
+    batch = choices.decide(
+        "batch_size",
+        fitting[0],
+        f"largest up to {candidates[0]} within {limit} that holds at most {DATASET_SHARE:.0%} of the dataset's voxels.",
+    )
+    return patch, batch
+
+
+def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
+    fingerprint = inputs.fingerprint
+    choices.decide("normalisation", *rules_training.normalisation(inputs.description))
+    choices.decide(
+        "heatmap_sigma_mm", *rules_training.heatmap_sigma_mm(fingerprint, choices.values["spacing_mm"][0])
+    )
+    (open_axes, sealed_axes), reason = rules_training.mirror_axes(inputs.description.class_names)
+    choices.decide("mirror_axes", open_axes, reason)
+    choices.decide("sealed_mirror_axes", sealed_axes, reason)
+    choices.decide("rotation_degrees", 15.0, "in plane; more would turn a spine further than patients lie.")
+    choices.decide("sealed_rotation_degrees", 20.0, "in plane; also covers the tilt of the vertebrae along the spine.")
+    choices.decide("scale_range", (0.85, 1.18), "about the spread of body sizes among adults.")
+    (tau, share), reason = rules_training.logit_adjustment(fingerprint.class_counts)
+    choices.decide("logit_adjustment", tau, reason)
+    choices.decide("balanced_crop_share", share, reason)
+    choices.decide("learning_rate", 1e-3, "AdamW with decay to zero; suits instance norm and small batches.")

@@ -1,0 +1,166 @@
+"""What the user sets by `--set key=value`: names, types and bounds are checked before anything is planned."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from spinecls.errors import PlanError, UsageError
+from spinecls.planning.plan import Configuration, NetworkPlan, from_plain
+
+CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres")
+
+_NETWORK_FIELDS = ("backbone", "features", "convs_per_stage")
+_DERIVED = ("name", "network", "estimated_memory_gb", "estimated_step_seconds")
+
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "spacing_mm": (0.05, 20),
+    "sealed_spacing_mm": (0.05, 20),
+    "patch_size": (1, 4096),
+    "sealed_size": (1, 1024),
+    "batch_size": (1, 1024),
+    "sealed_batch_size": (1, 1024),
+    "heatmap_sigma_mm": (0.5, 50),
+    "sealing_margin_mm": (0, 20),
+    "mirror_axes": (0, 2),
+    "sealed_mirror_axes": (0, 2),
+    "rotation_degrees": (0, 180),
+    "sealed_rotation_degrees": (0, 180),
+    "scale_range": (0.2, 5),
+    "steps": (1, 10_000_000),
+    "learning_rate": (1e-8, 1),
+    "logit_adjustment": (0, 5),
+    "balanced_crop_share": (0, 1),
+    "network.features": (1, 4096),
+    "network.convs_per_stage": (1, 10),
+}
+
+Settings = dict[str, dict[str, Any]]
+"""Values by configuration and field."""
+
+
+def parse_overrides(overrides: Mapping[str, str]) -> Settings:
+    """Typed and checked values of `configurations.<name>.<field>` or, for all configurations, `<field>`.
+
+    Lists are written `4,2,2`, `4x2x2` or `[4, 2, 2]`.
+
+    Raises
+    ------
+    UsageError
+        For an unknown key, naming the nearest one, and for a value of the wrong type or out of bounds.
+    """
+    hints = _settable()
+    settings: Settings = {name: {} for name in CONFIGURATIONS}
+    # The short form first, so that the long form, which says more, wins whatever their order.
+    for key in sorted(overrides, key=lambda k: k.startswith("configurations.")):
+        names, field_name = _target(key, hints)
+        value = _typed(key, overrides[key], hints[field_name])
+        _check_bounds(key, field_name, value)
+        if field_name == "patch_size":
+            names = _of_patch(key, names, value)
+        for name in names:
+            settings[name][field_name] = value
+    return settings
+
+
+def _settable() -> dict[str, Any]:
+    fields = {n: hint for n, hint in typing.get_type_hints(Configuration).items() if n not in _DERIVED}
+    network = typing.get_type_hints(NetworkPlan)
+    return fields | {f"network.{name}": network[name] for name in _NETWORK_FIELDS}
+
+
+def _target(key: str, hints: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    names, field_name = CONFIGURATIONS, key
+    if key.startswith("configurations."):
+        _, name, field_name = (*key.split(".", 2), "")[:3]
+        if name not in CONFIGURATIONS:
+            raise UsageError(f"--set {key}: no configuration {name!r}. {_nearest(name, CONFIGURATIONS)}")
+        names = (name,)
+    if field_name not in hints:
+        raise UsageError(f"--set {key}: no key {field_name!r} can be set. {_nearest(field_name, tuple(hints))}")
+    return names, field_name
+
+
+def _of_patch(key: str, names: tuple[str, ...], patch: tuple[int, int, int]) -> tuple[str, ...]:
+    """A patch of one slice is meant for 2d, any other for the rest."""
+    fitting = tuple(name for name in names if (name == "2d") == (patch[0] == 1))
+    if not fitting:
+        expected = "1 slice" if "2d" in names else "more than 1 slice"
+        raise UsageError(f"--set {key}: {patch} has {patch[0]} slice(s); {names[0]} needs {expected}.")
+    return fitting
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    return f"{hint}Known: {', '.join(known)}."
+
+
+def _typed(key: str, text: str, hint: Any) -> Any:
+    if typing.get_origin(hint) is not tuple:
+        plain = text if hint is str else _number(text)
+    elif text.strip().startswith("["):
+        try:
+            plain = json.loads(text)
+        except ValueError:
+            raise UsageError(f"--set {key}={text}: not a list. Write it as 4,2,2.") from None
+    else:
+        item = typing.get_args(hint)[0]
+        parts = [part.strip() for part in text.replace("x", ",").split(",")] if item is not str else text.split(",")
+        plain = [part if item is str else _number(part) for part in parts if part]
+    try:
+        return from_plain(hint, plain, f"--set {key}")
+    except PlanError as error:
+        raise UsageError(str(error)) from None
+
+
+def _number(text: str) -> Any:
+    """Number written in `text`; the text itself when it is none, which the type check then refuses."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _check_bounds(key: str, field_name: str, value: Any) -> None:
+    if field_name == "scale_range" and value[0] > value[1]:
+        raise UsageError(f"--set {key}: the first value, {value[0]:g}, must not exceed the second, {value[1]:g}.")
+    if field_name == "normalisation" and (wrong := [v for v in value if v not in ("robust_zscore", "none")]):
+        raise UsageError(f"--set {key}: {wrong[0]!r} is not known. Known: robust_zscore, none.")
+    if field_name not in BOUNDS:
+        return
+    low, high = BOUNDS[field_name]
+    for item in value if isinstance(value, tuple) else (value,):
+        # Written so that not-a-number is refused too.
+        if not low <= item <= high:
+            raise UsageError(f"--set {key}: {item:g} is out of bounds; expected {low:g} to {high:g}.")
+
+
+def check_used(configurations: Mapping[str, Configuration], overrides: Mapping[str, str]) -> None:
+    """Refuse a setting for a configuration that this dataset does not get."""
+    for key in overrides:
+        if not key.startswith("configurations."):
+            continue
+        name = key.split(".")[1]
+        if name not in configurations:
+            raise UsageError(
+                f"--set {key}: this dataset has no configuration {name}. It has: {', '.join(configurations)}."
+            )
+
+
+def with_network(network: NetworkPlan, settings: Mapping[str, Any]) -> NetworkPlan:
+    """Network with the settings of its own fields."""
+    chosen = {key.removeprefix("network."): value for key, value in settings.items() if key.startswith("network.")}
+    features = chosen.get("features", network.features)
+    if len(features) != len(network.strides):
+        raise UsageError(
+            f"--set network.features: {len(features)} stages; patch and sealed crop allow {len(network.strides)} here. "
+            "Give as many, or set one configuration alone by configurations.<name>.network.features."
+        )
+    return dataclasses.replace(network, **chosen)

@@ -1,0 +1,155 @@
+"""Rules for training: widths, batches, targets, augmentation, schedule. Each returns a value and its reason."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Mapping
+
+from spinecls.anatomy import LEVEL_CODES, RANK, region
+from spinecls.planning.fingerprint_types import Fingerprint
+from spinecls.planning.plan import LevelStatistics
+from spinecls.planning.rules_grid import TYPICAL_MM, pitch_mm
+from spinecls.records import DatasetDescription
+
+DEFAULT_CPU_MINUTES = 30.0
+USABLE_TIME = 0.92
+"""Share of the time budget left for steps; the rest goes to loading and to validation."""
+
+GPU_STEPS = 8000
+REFERENCE_PATIENTS = 25
+STEP_LIMITS = (2000, 50000)
+FEWEST_STEPS = 200
+
+
+def feature_widths(device: str, num_patients: int) -> tuple[tuple[int, int], str]:
+    """Features of the first stage and their cap."""
+    if device == "cpu":
+        return (16, 128), "16 features, doubled a stage up to 128: what a CPU trains in reasonable time."
+    if num_patients < 30:
+        return (24, 240), f"24 features, doubled a stage up to 240: three quarters of 32 and 320, for {num_patients} patients."
+    return (32, 320), "32 features, doubled a stage up to 320."
+
+
+def sealing_margin_mm(fingerprint: Fingerprint) -> tuple[float, str]:
+    """3 mm, at most half a disc, so that the region never reaches the neighbour's endplate."""
+    # Along the spine: the box of a tilted vertebra is higher than the vertebra.
+    heights = [v.own_extent_mm[1] for v in fingerprint.vertebrae if v.own_extent_mm and not v.truncated]
+    height = statistics.median(heights) if heights else 0.75 * pitch_mm(fingerprint, 50)
+    pitch = pitch_mm(fingerprint, 50)
+    half_disc = (pitch - height) / 2
+    margin = round(min(3.0, max(1.0, half_disc)), 2)
+    return margin, (
+        f"3 mm, at least 1 mm and at most half the disc: median pitch {pitch:.1f} mm less median height {height:.1f} mm "
+        f"leaves {half_disc:.1f} mm a side."
+    )
+
+
+def heatmap_sigma_mm(fingerprint: Fingerprint, slice_mm: float) -> tuple[float, str]:
+    """Width of the target Gaussian: a fraction of the pitch, and never narrower than the slices resolve."""
+    pitch = pitch_mm(fingerprint, 50)
+    sigma = round(max(3.0, 0.15 * pitch, 0.8 * slice_mm), 2)
+    return sigma, f"largest of 3 mm, 0.15 x the median pitch of {pitch:.1f} mm and 0.8 x the slice distance of {slice_mm:.3g} mm."
+
+
+def mirror_axes(class_names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], str]:
+    """Axes mirrored in the open and in the sealed pass; classes that name a side keep that axis as it is."""
+    words = {word for name in class_names for word in re.split(r"[^a-z]+", name.lower())}
+    sided = {
+        0: words & {"left", "right"},
+        1: words & {"upper", "lower", "superior", "inferior", "cranial", "caudal"},
+        2: words & {"anterior", "posterior", "ventral", "dorsal"},
+    }
+    open_axes = () if sided[0] else (0,)
+    sealed_axes = tuple(axis for axis in range(3) if not sided[axis])
+    kept = sorted(word for found in sided.values() for word in found)
+    reason = "left-right only where levels are named, all three axes for a sealed crop, which knows no level"
+    return (open_axes, sealed_axes), reason + (f"; not where a class says {', '.join(kept)}." if kept else ".")
+
+
+def logit_adjustment(counts: Mapping[str, int]) -> tuple[tuple[float, float], str]:
+    """Strength of the logit adjustment (Menon et al., ICLR 2021) and the share of class-balanced crops."""
+    seen = {name: count for name, count in counts.items() if count}
+    if len(seen) < 2:
+        return (0.0, 0.0), "no two classes have been read."
+    ratio = max(seen.values()) / min(seen.values())
+    tau = 1.0 if ratio > 1.5 else 0.0
+    share = 1 / 3 if ratio > 3 else 0.0
+    return (tau, share), (
+        f"the most frequent class is {ratio:.1f} times the rarest: logits are {'adjusted' if tau else 'not adjusted'} "
+        f"(limit 1.5), {'a third of' if share else 'no'} crops are drawn by class (limit 3)."
+    )
+
+
+def class_reason(fingerprint: Fingerprint) -> str:
+    """Sentence on classes: counts, patients, rarity, likeness within a patient."""
+    if not fingerprint.class_names:
+        return "no classes are declared; vertebrae are located and named only."
+    patients = fingerprint.class_patients
+    parts = [f"{name}: {count} vertebrae of {patients[name]} patients" for name, count in fingerprint.class_counts.items()]
+    text = "; ".join(parts) + "."
+    for name, count in patients.items():
+        if count == 0:
+            text += f" Warning: class {name!r} is declared and never seen; it cannot be learned."
+        elif count < 5:
+            text += (
+                f" Warning: class {name!r} comes from {count} patient(s), fewer than 5; what is measured of it says little. "
+                "Add patients or merge it with a neighbouring class."
+            )
+    icc = fingerprint.class_icc
+    if icc is not None:
+        text += f" Likeness of the classes within a patient (ICC) {icc:.2f}."
+    if icc is not None and icc > 0.3:
+        text += " Warning: above 0.3, so the surroundings tell the class; only a sealed trainer is kept from using that."
+    return text
+
+
+def batch_candidates(device: str, flat: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Batch sizes to try, largest first: open patches and sealed crops."""
+    if device == "cpu":
+        return (((12, 8, 4, 2, 1) if flat else (1,)), (8, 4, 2, 1))
+    return (((32, 24, 16, 12, 8, 4, 2, 1) if flat else (8, 6, 4, 3, 2, 1)), (16, 12, 8, 4, 2, 1))
+
+
+def training_steps(
+    num_patients: int, device: str, step_seconds: float, budget_minutes: float | None
+) -> tuple[int, str]:
+    """Steps of a fold: by the number of patients, within the time budget."""
+    wanted = GPU_STEPS * math.sqrt(num_patients / REFERENCE_PATIENTS)
+    wanted = int(min(max(wanted, STEP_LIMITS[0]), STEP_LIMITS[1]))
+    reason = f"{wanted} by the rule {GPU_STEPS} x sqrt({num_patients} patients / {REFERENCE_PATIENTS})"
+    if budget_minutes is None:
+        return wanted, f"{reason}; no time budget."
+    affordable = math.floor(USABLE_TIME * budget_minutes * 60 / step_seconds)
+    steps = max(FEWEST_STEPS, min(wanted, affordable))
+    reason += f"; {affordable} steps of {step_seconds:.2f} s fit into {USABLE_TIME:.0%} of {budget_minutes:g} minutes on the {device}"
+    if affordable < FEWEST_STEPS:
+        reason += f". Warning: fewer than {FEWEST_STEPS} steps learn nothing; {FEWEST_STEPS} are taken and the budget is exceeded"
+    return steps, reason + "."
+
+
+def level_statistics(fingerprint: Fingerprint, levels: Mapping[str, int]) -> tuple[dict[str, LevelStatistics], str]:
+    """Median size and pitch of every level that the maps may hold; typical adults where a level was never outlined."""
+    result = {}
+    borrowed = []
+    for level in sorted(levels or LEVEL_CODES, key=RANK.__getitem__):
+        here = [v for v in fingerprint.vertebrae if v.level == level]
+        whole = [v.own_extent_mm for v in here if v.own_extent_mm and not v.truncated]
+        pitches = fingerprint.pitches_mm.get(level, [])
+        extent = tuple(statistics.median(axis) for axis in zip(*whole, strict=True)) if whole else TYPICAL_MM[region(level)][0]
+        if not whole:
+            borrowed.append(level)
+        result[level] = LevelStatistics(
+            count=len(here),
+            extent_mm=tuple(round(float(e), 2) for e in extent),
+            pitch_mm=round(float(statistics.median(pitches)), 2) if pitches else 0.0,
+        )
+    reason = f"medians of {len(fingerprint.vertebrae)} annotated vertebrae"
+    return result, reason + (f"; sizes of typical adults for {', '.join(borrowed)}." if borrowed else ".")
+
+
+def normalisation(description: DatasetDescription) -> tuple[tuple[str, ...], str]:
+    """Robust z-score in the body; MRI has no absolute scale. A channel called noNorm is left alone."""
+    schemes = tuple("none" if name.lower() == "nonorm" else "robust_zscore" for name in description.channel_names)
+    return schemes, f"{', '.join(schemes)}: median and deviation inside the body, since MRI has no absolute scale."

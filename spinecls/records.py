@@ -1,0 +1,131 @@
+"""What passes between the stages: annotations of a raw dataset and predictions. Numbers and names, no images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spinecls.geometry import Geometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassReading:
+    """One reading of one vertebra: any of `classes` is meant, believed with mass `confidence`.
+
+    An exact class is a tuple of one name; "one of these" has several; the missing mass 1 - confidence lies on all
+    classes (nothing said).
+    """
+
+    classes: tuple[str, ...]
+    confidence: float = 1.0
+    reader: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VertebraAnnotation:
+    """What is known of one vertebra of one case; any part may be missing.
+
+    Attributes
+    ----------
+    level : name of the level (`anatomy.LEVELS`)
+    centre_lps : centre of the vertebra from the table, world millimetres; None when only the map or nothing says it
+    box_lps : corners ((x, y, z) minimum, (x, y, z) maximum) from the table
+    in_map : whether the vertebra map of the case has voxels of this level
+    readings : classes given by readers; empty = not read
+    """
+
+    level: str
+    centre_lps: tuple[float, float, float] | None = None
+    box_lps: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    in_map: bool = False
+    readings: tuple[ClassReading, ...] = ()
+
+    @property
+    def has_position(self) -> bool:
+        return self.in_map or self.centre_lps is not None or self.box_lps is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One examination of a raw dataset.
+
+    `images` holds one path a channel, in channel order; `vertebra_maps` one path a reader ("" without readers).
+    """
+
+    identifier: str
+    patient: str
+    images: tuple[Path, ...]
+    site: str = ""
+    vertebra_maps: Mapping[str, Path] = field(default_factory=dict)
+    structure_map: Path | None = None
+    vertebrae: tuple[VertebraAnnotation, ...] = ()
+    annotation_form: Mapping[str, Mapping] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetDescription:
+    """The checked content of dataset.json.
+
+    `class_names` in index order, index 0 = nothing found; `levels` and `structures` map names to codes in the maps;
+    `lesion_structures` maps a structure to the class that it shows.
+    """
+
+    name: str
+    channel_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    file_ending: str
+    class_order: bool = False
+    levels: Mapping[str, int] = field(default_factory=dict)
+    structures: Mapping[str, int] = field(default_factory=dict)
+    lesion_structures: Mapping[str, str] = field(default_factory=dict)
+    vertebrae_complete: bool = True
+    ignore_label: int = 255
+    reference: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawDataset:
+    """A raw dataset that passed its checks."""
+
+    folder: Path
+    description: DatasetDescription
+    cases: tuple[Case, ...]
+    unlabelled: tuple[Case, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VertebraPrediction:
+    """One located, named and classified vertebra.
+
+    `class_probabilities` in class index order; `region` describes the voxels that the class may depend on;
+    `entropy` in nats.
+    """
+
+    level: str
+    level_probability: float
+    runner_up: str
+    runner_up_probability: float
+    centre_lps: tuple[float, float, float]
+    box_lps: tuple[tuple[float, float, float], tuple[float, float, float]]
+    score: float
+    class_probabilities: tuple[float, ...]
+    prediction_set: tuple[str, ...]
+    entropy: float
+    visible_fraction: float
+    region: Mapping
+    relative_name: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CasePrediction:
+    """All vertebrae of one scan, from head to feet, in the grid of the input image."""
+
+    identifier: str
+    class_names: tuple[str, ...]
+    vertebrae: tuple[VertebraPrediction, ...]
+    model: Mapping
+    geometry: Geometry | None = None

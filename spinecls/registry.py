@@ -1,0 +1,72 @@
+"""Names that stand for classes: built in, declared by an installed package, or given by the user as a file or module."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from spinecls.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Looks up classes of one kind by name.
+
+    Order: built in, then entry points of `group`, then `file.py:Class` or `package.module:Class`. Only a name that
+    the user types may load a file or module; names inside data and model files must be registered.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._entries: dict[str, type[T]] = {}
+
+    def register(self, entry: type[T]) -> type[T]:
+        """Class decorator that adds `entry` under its own name."""
+        self._entries[entry.__name__] = entry
+        return entry
+
+    def names(self) -> list[str]:
+        """Names that can be used without a file."""
+        plugins = {point.name for point in importlib.metadata.entry_points(group=self.group)}
+        return sorted(self._entries.keys() | plugins)
+
+    def find(self, name: str) -> type[T]:
+        """Class called `name`; a miss lists the names, the nearest one and the other ways."""
+        if name in self._entries:
+            return self._entries[name]
+        for point in importlib.metadata.entry_points(group=self.group):
+            if point.name == name:
+                return point.load()
+        if ":" in name:
+            return self._from_source(*name.rsplit(":", 1))
+        nearest = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.4)
+        hint = f" Did you mean {nearest[0]}?" if nearest else ""
+        raise UsageError(
+            f"{self.kind} {name!r} is not known.{hint} Known: {', '.join(self.names())}. "
+            f"Your own: file.py:Class, module:Class, or an entry point in group {self.group!r}."
+        )
+
+    def _from_source(self, source: str, class_name: str) -> type[T]:
+        if source.endswith(".py"):
+            path = Path(source).expanduser().resolve()
+            if not path.is_file():
+                raise UsageError(f"{self.kind} {source}:{class_name}: the file {path} does not exist.")
+            spec = importlib.util.spec_from_file_location(f"_spinecls_user_{path.stem}", path)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+        else:
+            try:
+                module = importlib.import_module(source)
+            except ModuleNotFoundError as error:
+                raise UsageError(f"{self.kind} {source}:{class_name}: {error}.") from None
+        if not hasattr(module, class_name):
+            raise UsageError(f"{self.kind} {source}:{class_name}: the file has no class of that name.")
+        return getattr(module, class_name)

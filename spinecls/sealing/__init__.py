@@ -1,0 +1,1 @@
+"""The sealed view of one vertebra: its region, and the crop in which everything else is overwritten."""

@@ -1,0 +1,163 @@
+"""The region of a vertebra: the only voxels its class may depend on.
+
+Regions are built on the native grid of the image, from the vertebra's mask where there is one, else from an ellipsoid
+at its centre.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from skimage.morphology import convex_hull_image
+
+from spinecls.geometry import Geometry
+
+ELLIPSOID_EXPONENT = 4.0
+"""Exponent of the superellipsoid |u/a|^n + |v/b|^n + |w/c|^n <= 1.
+
+A plain ellipsoid (n = 2) in the box of a vertebral body leaves out its corners, where most lesions of
+spondyloarthritis lie; n = 4 fills 0.86 of the box instead of 0.52 and keeps them.
+"""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A set of voxels in a small box of a grid.
+
+    Attributes
+    ----------
+    mask : bool array of the box
+    start : index of the box's first voxel in the whole grid
+    geometry : grid of the box
+    source : "mask" or "ellipsoid"
+    """
+
+    mask: np.ndarray
+    start: tuple[int, int, int]
+    geometry: Geometry
+    source: str
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The box in the whole grid."""
+        return tuple(slice(a, a + n) for a, n in zip(self.start, self.mask.shape, strict=True))
+
+    @property
+    def centre_lps(self) -> np.ndarray:
+        """World position (mm) of the middle of the region's bounding box."""
+        index = np.argwhere(self.mask)
+        return self.geometry.to_world((index.min(axis=0) + index.max(axis=0)) / 2)
+
+    @property
+    def box_lps(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Smallest and largest world coordinates (mm) of the region's voxel centres."""
+        world = self.geometry.to_world(np.argwhere(self.mask))
+        return tuple(map(float, world.min(axis=0))), tuple(map(float, world.max(axis=0)))
+
+    def touches_border(self, whole_shape: tuple[int, int, int]) -> bool:
+        """Whether the region reaches the first or last row or column of the grid, so the vertebra may be cut."""
+        index = np.argwhere(self.mask) + self.start
+        low, high = index.min(axis=0), index.max(axis=0)
+        return bool(np.any(low[1:] <= 0) or np.any(high[1:] >= np.asarray(whole_shape)[1:] - 1))
+
+
+def mask_distance(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """In-plane distance (mm) to the convex hull of a mask, slice by slice.
+
+    The hull closes dents, so a lesion that a segmentation left out of the vertebra stays inside its region.
+
+    Returns
+    -------
+    float32 array of the mask's shape
+        0 inside the hull; infinite in slices without the mask, so a region never grows through the slices.
+    """
+    distance = np.full(mask.shape, np.inf, np.float32)
+    for index in np.flatnonzero(mask.any(axis=(1, 2))):
+        plane = mask[index]
+        # The hull of one or two points or of a line is not defined; such a slice keeps its own voxels.
+        hull = convex_hull_image(plane) if np.ptp(np.argwhere(plane), axis=0).min() > 0 else plane
+        distance[index] = ndimage.distance_transform_edt(~hull, sampling=spacing_mm[1:])
+    return distance
+
+
+def padded_box(mask: np.ndarray, margin_mm: float, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """First and last-plus-one index of the mask's bounding box grown by a margin in plane, cut at the grid's end."""
+    grow = np.ceil(margin_mm / np.asarray(geometry.spacing_mm)).astype(int) + 1
+    grow[0] = 0
+    low = np.zeros(3, int)
+    high = np.zeros(3, int)
+    for axis in range(3):
+        seen = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        low[axis] = max(0, seen[0] - grow[axis])
+        high[axis] = min(mask.shape[axis], seen[-1] + 1 + grow[axis])
+    return low, high
+
+
+def region_from_mask(mask: np.ndarray, geometry: Geometry, margin_mm: float) -> Region:
+    """Region of a vertebra that has a mask: convex hull a slice, grown in plane by `margin_mm`.
+
+    Parameters
+    ----------
+    mask : (S, R, A) bool array on the native grid, not empty
+    geometry : the native grid
+    margin_mm : corners and endplates, where lesions begin, lie on the border of a mask
+    """
+    low, high = padded_box(mask, margin_mm, geometry)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    distance = mask_distance(mask[box], geometry.spacing_mm)
+    return Region(distance <= margin_mm, tuple(map(int, low)), geometry.cropped(low, high), "mask")
+
+
+def ellipsoid_distance(
+    geometry: Geometry, centre_lps: np.ndarray, axes_lps: np.ndarray, extent_mm: np.ndarray
+) -> np.ndarray:
+    """Value of |u/a|^n + |v/b|^n + |w/c|^n at every voxel; 1 on the surface.
+
+    Parameters
+    ----------
+    axes_lps : (3, 3), columns = unit vectors of the ellipsoid's axes
+    extent_mm : full lengths along these axes
+    """
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij"), axis=-1)
+    local = (geometry.to_world(index) - centre_lps) @ axes_lps
+    return (np.abs(local / (np.asarray(extent_mm) / 2)) ** ELLIPSOID_EXPONENT).sum(axis=-1)
+
+
+def vertebra_axes(geometry: Geometry, tangent_lps: np.ndarray) -> np.ndarray:
+    """Axes of a vertebra: left-right, along the spine, front-back, as columns of a (3, 3) matrix.
+
+    The spine's tangent is followed within the sagittal plane and sideways; the left-right axis stays as close to
+    the slice axis as that allows.
+    """
+    along = tangent_lps / np.linalg.norm(tangent_lps)
+    right = np.asarray(geometry.direction, float)[:, 0]
+    right = right - along * (right @ along)
+    right /= np.linalg.norm(right)
+    return np.stack([right, along, np.cross(right, along)], axis=1)
+
+
+def region_from_ellipsoid(
+    geometry: Geometry, centre_lps: np.ndarray, tangent_lps: np.ndarray, extent_mm: np.ndarray, margin_mm: float
+) -> Region | None:
+    """Region of a vertebra without a mask; None when it lies outside the grid.
+
+    Parameters
+    ----------
+    extent_mm : median size of the level (left-right, along the spine, front-back)
+    margin_mm : added on each side in plane, as for a mask
+    """
+    full = np.asarray(extent_mm, float) + np.array([0.0, 2 * margin_mm, 2 * margin_mm])
+    reach = np.linalg.norm(full) / 2
+    middle = geometry.to_index(centre_lps)
+    steps = reach / np.asarray(geometry.spacing_mm)
+    low = np.maximum(0, np.floor(middle - steps)).astype(int)
+    high = np.minimum(geometry.shape, np.ceil(middle + steps).astype(int) + 1)
+    if np.any(high <= low):
+        return None
+    box = geometry.cropped(low, high)
+    mask = ellipsoid_distance(box, centre_lps, vertebra_axes(geometry, tangent_lps), full) <= 1
+    if not mask.any():
+        return None
+    return Region(mask, tuple(map(int, low)), box, "ellipsoid")

@@ -1,0 +1,1 @@
+"""What the network learns: heads with their targets and losses."""

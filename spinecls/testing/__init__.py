@@ -1,0 +1,1 @@
+"""Synthetic spine MRI with known truth, for tests and for trying the toolkit."""

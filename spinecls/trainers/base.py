@@ -1,0 +1,297 @@
+"""The training loop. It knows steps, checkpoints and interruptions, and nothing about any task."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from spinecls import files
+from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.loader import TrainingData, training_batches
+from spinecls.errors import Interrupted, ModelError
+from spinecls.networks.device import half_precision
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.registry import Registry
+from spinecls.tasks.base import Outputs, WeightedTask
+from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, model_content, save_checkpoint
+from spinecls.trainers.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+TRAINERS: Registry[Trainer] = Registry("Trainer", "spinecls.trainers")
+
+WARM_UP_STEPS = 30
+GRADIENT_LIMIT = 12.0
+BAD_STEPS_IN_A_ROW = 10
+EPOCHS = 20
+"""Rows of progress.csv and checkpoints of a run; more when an epoch would be longer than `LONGEST_EPOCH` steps."""
+LONGEST_EPOCH = 50
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything of a run that the plan does not say."""
+
+    folder: Path
+    device: torch.device
+    seed: int = 0
+    workers: int = 0
+    show_progress: bool = True
+    details: tuple[tuple[str, str], ...] = ()
+
+
+class Trainer(ABC):
+    """One way to train: the tasks it lists, and how regions are made.
+
+    A subclass says what is learnt by `build_tasks`; numbers are set in the plan or by `--set`, not by subclasses.
+
+    Attributes
+    ----------
+    regions_from_masks : whether sealed crops are cut around masks (the network segments) or around ellipsoids
+    sealed : whether its classes are guaranteed to come from the vertebra's own voxels
+    """
+
+    regions_from_masks: bool = False
+    sealed: bool = True
+
+    def __init__(self, plan: Plan, configuration: Configuration, settings: RunSettings) -> None:
+        self.plan = plan
+        self.configuration = configuration
+        self.settings = settings
+        self.tasks = self.build_tasks()
+        heads: dict[str, int] = {}
+        for weighted in self.tasks:
+            heads |= weighted.task.dense_heads()
+        self.spec = ModelSpec(configuration.network, len(plan.channel_names), len(plan.class_names), heads)
+        torch.manual_seed(settings.seed)
+        self.model = self.spec.build().to(settings.device)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=configuration.learning_rate, weight_decay=1e-2, foreach=True
+        )
+        self.step = 0
+        self.seconds_before = 0.0
+        self._stop_signal: int | None = None
+
+    @abstractmethod
+    def build_tasks(self) -> list[WeightedTask]:
+        """Tasks with their weights."""
+
+    # -- files -------------------------------------------------------------------------------------------------
+
+    @property
+    def latest_path(self) -> Path:
+        return self.settings.folder / "checkpoint_latest.pt"
+
+    @property
+    def previous_path(self) -> Path:
+        return self.settings.folder / "checkpoint_previous.pt"
+
+    @property
+    def final_path(self) -> Path:
+        return self.settings.folder / "checkpoint_final.pt"
+
+    # -- the loop ----------------------------------------------------------------------------------------------
+
+    def fit(self, data: TrainingData) -> None:
+        """Train from the current step to the plan's last one and write `checkpoint_final.pt`.
+
+        Raises
+        ------
+        Interrupted
+            After a checkpoint was written, when a signal asked to stop.
+        ModelError
+            When the loss stays not-a-number.
+        """
+        total = self.configuration.steps
+        progress = Progress(self.settings.folder / "progress.csv", self.step)
+        epoch_steps = max(1, min(LONGEST_EPOCH, total // EPOCHS))
+        started, bad_steps = time.monotonic(), 0
+        batches = training_batches(data, self.configuration, self.settings.seed, self.step, self.settings.workers)
+        self.model.train()
+        bar = tqdm(
+            total=total, initial=self.step, unit="step", disable=None if self.settings.show_progress else True
+        )
+        with bar, self._signals():
+            while self.step < total:
+                rate = self.set_learning_rate()
+                losses = self.train_step(next(batches))
+                bad_steps = 0 if losses is not None else bad_steps + 1
+                if bad_steps >= BAD_STEPS_IN_A_ROW:
+                    raise ModelError(
+                        f"step {self.step}: the loss was not a finite number {bad_steps} times in a row. Nothing of "
+                        "this was saved. Look at the images of the last batches, or lower learning_rate by --set."
+                    )
+                self.step += 1
+                progress.add(losses or {})
+                bar.update()
+                seconds = self.seconds_before + time.monotonic() - started
+                if self.step % epoch_steps == 0 or self.step == total or self._stop_signal is not None:
+                    row = progress.close_epoch(self.step, seconds, rate)
+                    bar.set_postfix({k: v for k, v in row.items() if k not in ("step", "seconds", "learning_rate")})
+                    self.save_state(seconds)
+                if self._stop_signal is not None:
+                    self._leave()
+        batches.close()
+        self.save_final()
+
+    def train_step(self, batch: Batch) -> dict[str, float] | None:
+        """One step of the optimiser; the losses, or None when one of them was not finite and the step was left out.
+
+        The open and the sealed part run one after the other and add their gradients, so memory holds one at a time.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        losses: dict[str, float] = {}
+        for part in (self._open_losses, self._sealed_losses):
+            weighted = part(batch)
+            if not weighted:
+                continue
+            sum(weight * loss for _, weight, loss in weighted).backward()
+            losses |= {name: float(loss.detach()) for name, _, loss in weighted}
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_LIMIT)
+        if not bool(torch.isfinite(norm)):
+            logger.warning("step %d left out: gradient not finite (cases %s)", self.step, ", ".join(batch.open.cases))
+            return None
+        self.optimiser.step()
+        return losses
+
+    def _open_losses(self, batch: Batch) -> list[tuple[str, float, torch.Tensor]]:
+        tasks = [t for t in self.tasks if not t.task.sealed]
+        if not tasks:
+            return []
+        with self._autocast():
+            outputs = Outputs(open=self.model.open_pass(batch.open.image.to(self.settings.device)))
+        moved = _to_device(batch, self.settings.device)
+        return [(t.task.name, t.weight, t.task.loss(outputs, moved)) for t in tasks]
+
+    def _sealed_losses(self, batch: Batch) -> list[tuple[str, float, torch.Tensor]]:
+        tasks = [t for t in self.tasks if t.task.sealed]
+        if not tasks or batch.sealed is None:
+            return []
+        moved = _to_device(batch, self.settings.device)
+        with self._autocast():
+            logits, evidence = self.model.sealed_pass(moved.sealed.crops)
+        outputs = Outputs(logits=logits, evidence=evidence)
+        return [(t.task.name, t.weight, t.task.loss(outputs, moved)) for t in tasks]
+
+    def _autocast(self):
+        return torch.autocast(self.settings.device.type, torch.bfloat16, enabled=half_precision(self.settings.device))
+
+    def set_learning_rate(self) -> float:
+        """Polynomial decay of power 0.9 after a short warm-up (nnU-Net's schedule)."""
+        warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        rate = self.configuration.learning_rate * warm * (1 - self.step / self.configuration.steps) ** 0.9
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+
+    def save_state(self, seconds: float) -> None:
+        """Write what resuming needs, keeping the state before it."""
+        if self.latest_path.exists():
+            self.latest_path.replace(self.previous_path)
+        save_checkpoint(
+            self.latest_path,
+            {
+                "step": self.step,
+                "seconds": seconds,
+                "weights": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "trainer": type(self).__name__,
+                "seed": self.settings.seed,
+            },
+        )
+
+    def resume(self) -> None:
+        """Go back to the newest readable state of the run.
+
+        Raises
+        ------
+        ModelError
+            When there is none, or it belongs to another network.
+        """
+        files.remove_temporaries(self.settings.folder)
+        faults = []
+        for path in (self.latest_path, self.previous_path):
+            if not path.exists():
+                continue
+            try:
+                state = load_checkpoint(path, self.settings.device)
+            except ModelError as error:
+                faults.append(str(error))
+                logger.warning("%s Trying the state before it.", error)
+                continue
+            try:
+                self.model.load_state_dict(state["weights"])
+                self.optimiser.load_state_dict(state["optimiser"])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise ModelError(f"{path}: does not fit the plan's network ({error}). Train without --c.") from None
+            self.step, self.seconds_before = int(state["step"]), float(state["seconds"])
+            return
+        detail = " ".join(faults) or "no checkpoint in it."
+        raise ModelError(f"{self.settings.folder}: nothing to continue: {detail} Train without --c.")
+
+    def save_final(self) -> None:
+        """Write the model that predicts, without the heads that only training needed."""
+        kept = {name for t in self.tasks if t.task.predicts for name in t.task.dense_heads()}
+        content = model_content(
+            self.model,
+            self.spec,
+            kept,
+            trainer=type(self).__name__,
+            steps=self.step,
+            seed=self.settings.seed,
+            sealed=int(self.sealed),
+        )
+        save_checkpoint(self.final_path, content)
+
+    # -- signals -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Finish the step and save when asked to stop; a second signal stops at once."""
+        wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+
+        def note(number: int, frame: object) -> None:
+            if self._stop_signal is not None:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            self._stop_signal = number
+
+        try:
+            before = {number: signal.signal(number, note) for number in wanted}
+        except ValueError:
+            # Only the main thread may set handlers; in another one signals are its owner's business.
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _leave(self) -> None:
+        if self._stop_signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Interrupted(
+            f"Stopped at step {self.step} of {self.configuration.steps}; the state is saved. Go on with --c."
+        )
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    for part in (batch.open, batch.sealed):
+        if part is not None:
+            for name, value in vars(part).items():
+                if isinstance(value, torch.Tensor):
+                    setattr(part, name, value.to(device, non_blocking=True))
+    return batch

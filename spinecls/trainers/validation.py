@@ -1,0 +1,94 @@
+"""Prediction of a fold's validation cases, right after training, from preprocessed arrays alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from spinecls.evaluation import matching, summary, trivial_counter
+from spinecls.inference.predictor import Predictor, case_prediction
+from spinecls.io.predictions import write_case_json, write_failures, write_table
+from spinecls.io.preprocessed import PreprocessedCase
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.records import CasePrediction, DatasetDescription
+from spinecls.tasks.checkpoint import build_model, load_checkpoint
+from spinecls import files
+
+logger = logging.getLogger(__name__)
+
+
+def validate(
+    folder: Path,
+    plan: Plan,
+    configuration: Configuration,
+    cases: Iterable[PreprocessedCase],
+    num_cases: int,
+    device: torch.device,
+) -> dict:
+    """Predict and score cases that the fold did not train on.
+
+    Writes `validation/` below the fold: one JSON a case, predictions.csv and summary.json. Maps are not written here;
+    `spinecls_predict` writes them.
+
+    Returns
+    -------
+    dict
+        The content of summary.json.
+    """
+    path = folder / "checkpoint_final.pt"
+    predictor = Predictor([build_model(load_checkpoint(path), path)], plan, configuration, device, mirror=False)
+    description = plan_description(plan)
+    predictions: list[CasePrediction] = []
+    truth: list[matching.CaseTruth] = []
+    target = folder / "validation"
+    for case in tqdm(cases, total=num_cases, desc="validation", unit="case", disable=None):
+        volume = predictor.predict_volume(case.native, case.native_geometry)
+        prediction = case_prediction(case.identifier, volume, plan, {"fold": folder.name})
+        predictions.append(prediction)
+        truth.append(_truth(case, volume.level_map, description))
+        write_case_json(target, prediction)
+    write_table(target, predictions)
+    write_failures(target, [])
+    lowest = trivial_counter.commonest_lowest_level([list(t.centres_lps) for t in truth])
+    prior = [plan.class_counts.get(name, 0) for name in plan.class_names]
+    prior = [count / sum(prior) for count in prior] if sum(prior) else None
+    scores = summary.evaluate(predictions, truth, description, prior, lowest)
+    files.write_json(target / "summary.json", {"fold": folder.name, "cases": [p.identifier for p in predictions], **scores})
+    return scores
+
+
+def plan_description(plan: Plan) -> DatasetDescription:
+    """What the plan remembers of dataset.json."""
+    return DatasetDescription(
+        name=plan.dataset_name,
+        channel_names=plan.channel_names,
+        class_names=plan.class_names,
+        file_ending="",
+        class_order=plan.class_order,
+        levels=plan.levels,
+        structures=plan.structures,
+        lesion_structures=plan.lesion_structures,
+        vertebrae_complete=plan.vertebrae_complete,
+        ignore_label=plan.ignore_label,
+    )
+
+
+def _truth(case: PreprocessedCase, level_map, description: DatasetDescription) -> matching.CaseTruth:
+    classes = {}
+    for vertebra in case.vertebrae:
+        certain = {reading["classes"][0] for reading in vertebra.get("readings", []) if len(reading["classes"]) == 1}
+        only = certain.pop() if len(certain) == 1 else None
+        classes[vertebra["level"]] = None if only is None else description.class_names.index(only)
+    dice = {} if case.native_map is None else summary.dice_by_level(case.native_map, level_map, description)
+    return matching.CaseTruth(
+        identifier=case.identifier,
+        patient=case.patient,
+        site=case.site,
+        centres_lps={v["level"]: v["centre_lps"] for v in case.vertebrae if v.get("centre_lps") is not None},
+        classes=classes,
+        dice=dice,
+    )

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+
+from spinecls.errors import UsageError
+from spinecls.evaluation import intervals
+
+
+def mean_of(values):
+    values = np.asarray(values, float)
+    return lambda weights: (weights @ values) / weights.sum(axis=1)
+
+
+def test_every_draw_holds_as_many_patients_as_there_are():
+    draws = intervals.draw_patients(["b", "a", "b", "c"], 50)
+    assert draws.counts.shape == (50, 3)
+    assert set(draws.counts.sum(axis=1)) == {3}
+
+
+def test_vertebrae_of_one_patient_are_drawn_together():
+    weights = intervals.draw_patients(["a", "b", "c"], 200).weights(["a", "b", "a"])
+    assert np.array_equal(weights[:, 0], weights[:, 2])
+    assert not np.array_equal(weights[:, 0], weights[:, 1])
+
+
+def test_same_seed_gives_the_same_interval():
+    first, second = (
+        intervals.interval(mean_of([0, 1, 1, 0]), list("abcd"), intervals.draw_patients("abcd", 100, seed=3))
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_draws_agree_with_a_plain_loop_over_copied_patients():
+    values, patients = np.asarray([1.0, 5.0, 2.0, 8.0, 3.0]), ["a", "a", "b", "c", "c"]
+    draws = intervals.draw_patients(patients, 40, seed=1)
+    expected = []
+    for counts in draws.counts:
+        items = [
+            value
+            for name, column in draws.index.items()
+            for _ in range(counts[column])
+            for value, patient in zip(values, patients, strict=True)
+            if patient == name
+        ]
+        expected.append(np.mean(items))
+    assert intervals.evaluate_draws(mean_of(values), patients, draws) == pytest.approx(expected)
+
+
+def test_blocks_of_draws_do_not_change_the_values(monkeypatch):
+    draws = intervals.draw_patients("abcd", 103)
+    whole = intervals.evaluate_draws(mean_of([0, 1, 2, 5]), list("abcd"), draws)
+    monkeypatch.setattr(intervals, "_MAX_WEIGHTS_AT_ONCE", 40)
+    assert np.array_equal(intervals.evaluate_draws(mean_of([0, 1, 2, 5]), list("abcd"), draws), whole)
+
+
+def test_percentiles_are_the_ends_of_the_middle_95_of_100():
+    # Of 1..1000 the smallest value that at least 2.5 % do not exceed is 25, for 97.5 % it is 975.
+    assert intervals.percentiles(np.arange(1.0, 1001.0)) == (25.0, 975.0)
+
+
+def test_infinite_draws_stay_and_undefined_draws_go():
+    values = np.asarray([1.0] * 60 + [np.inf] * 40 + [np.nan] * 500)
+    assert intervals.percentiles(values) == (1.0, np.inf)
+
+
+def test_interval_of_nothing_is_undefined():
+    empty = intervals.interval(mean_of([]), [], intervals.draw_patients(["a"], 10))
+    assert np.isnan([empty.estimate, empty.low, empty.high]).all()
+    assert (empty.items, empty.patients, empty.valid_draws) == (0, 0, 0)
+
+
+def test_undefined_estimate_has_no_interval():
+    result = intervals.interval(mean_of([1, 2]), ["a", "b"], intervals.draw_patients("ab", 10), estimate=np.nan)
+    assert np.isnan([result.low, result.high]).all()
+
+
+def test_one_patient_has_an_interval_of_no_width():
+    result = intervals.interval(mean_of([0, 1, 1]), ["a"] * 3, intervals.draw_patients("a", 20))
+    assert (result.low, result.estimate, result.high) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+
+
+def test_number_of_draws_must_be_positive():
+    with pytest.raises(UsageError, match="got 0, expected at least 1"):
+        intervals.draw_patients("ab", 0)
+
+
+def test_interval_covers_the_true_rate_of_clustered_data_about_95_of_100_times():
+    generator = np.random.default_rng(0)
+    patients = [f"p{i}" for i in range(60) for _ in range(5)]
+    draws = intervals.draw_patients(patients, 400)
+    covered = 0
+    for _ in range(200):
+        # The rate of a patient is Beta(2, 2), so vertebrae of one patient are alike and the true mean rate is 0.5.
+        values = generator.random(300) < np.repeat(generator.beta(2, 2, 60), 5)
+        result = intervals.interval(mean_of(values), patients, draws)
+        covered += result.low <= 0.5 <= result.high
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+def test_drawing_vertebrae_alone_would_be_too_narrow_for_clustered_data():
+    values, patients = np.repeat([0, 1] * 10, 6), [f"p{i}" for i in range(20) for _ in range(6)]
+    clustered = intervals.interval(mean_of(values), patients, intervals.draw_patients(patients, 500))
+    alone = [str(i) for i in range(120)]
+    single = intervals.interval(mean_of(values), alone, intervals.draw_patients(alone, 500))
+    assert clustered.high - clustered.low > 1.8 * (single.high - single.low)
+
+
+def test_paired_difference_of_equal_predictions_is_exactly_zero():
+    values, patients = [0.1, 0.9, 0.4], ["a", "b", "c"]
+    draws = intervals.draw_patients(patients, 100)
+    result = intervals.paired_interval(mean_of(values), patients, mean_of(values), patients, draws)
+    assert (result.low, result.estimate, result.high) == (0.0, 0.0, 0.0)
+
+
+def test_paired_difference_of_a_constant_gain_has_no_width():
+    values = np.random.default_rng(0).random(30)
+    patients = [str(i) for i in range(30)]
+    draws = intervals.draw_patients(patients, 100)
+    result = intervals.paired_interval(mean_of(values), patients, mean_of(values + 0.25), patients, draws)
+    assert (result.low, result.estimate, result.high) == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_paired_sets_may_hold_different_vertebrae():
+    draws = intervals.draw_patients("abc", 50)
+    result = intervals.paired_interval(mean_of([1, 1, 1, 1]), list("aabc"), mean_of([3, 3, 3]), list("abc"), draws)
+    assert (result.estimate, result.low, result.patients) == (2.0, 2.0, 3)
