@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 CASES = {
-    "thick slices, 2 mm": {"spacing": (4, 2, 2), "patch": (20, 112, 88), "sealed": (20, 32, 32), "base": 16, "batch": 1},
-    "thick slices, 1 mm": {"spacing": (4, 1, 1), "patch": (16, 128, 128), "sealed": (16, 64, 64), "base": 16, "batch": 1},
+    "thick, 2 mm": {"spacing": (4, 2, 2), "patch": (20, 112, 88), "sealed": (20, 32, 32), "base": 16, "batch": 1},
+    "thick, 1 mm": {"spacing": (4, 1, 1), "patch": (16, 128, 128), "sealed": (16, 64, 64), "base": 16, "batch": 1},
     "isotropic": {"spacing": (1, 1, 1), "patch": (64, 64, 64), "sealed": (48, 48, 48), "base": 16, "batch": 1},
     "isotropic, wide": {"spacing": (1, 1, 1), "patch": (64, 64, 64), "sealed": (64, 64, 64), "base": 32, "batch": 2},
     "2d": {"spacing": (4, 1, 1), "patch": (1, 224, 208), "sealed": (18, 64, 64), "base": 16, "batch": 12, "flat": True},

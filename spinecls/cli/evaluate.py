@@ -10,15 +10,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from spinecls import files, paths
 from spinecls.errors import DatasetError, UsageError
-from spinecls.evaluation import intervals, matching, metrics, summary
+from spinecls.evaluation import matching, summary
+from spinecls.evaluation.figures import format_score, write_figures
 from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
 from spinecls.evaluation.trivial_counter import commonest_lowest_level
+from spinecls.evaluation.truth import class_of, class_prior, truth_of
 from spinecls.io import predictions as prediction_files
 from spinecls.io.dataset import load_dataset
 from spinecls.records import Case, CasePrediction, DatasetDescription, RawDataset
@@ -69,7 +68,7 @@ def evaluate(
     predictions: Annotated[Path, typer.Option("-i", help="Prediction folder, as spinecls_predict writes it.")],
     dataset: Annotated[str, typer.Option("-gt", help="Dataset with the annotations: number, name or path.")],
     split: Annotated[Split, typer.Option("--split", help="Training or test cases of the dataset.")] = Split.Tr,
-    output: Annotated[Path | None, typer.Option("-o", help="Output folder [default: the prediction folder].")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="Output folder (default: the prediction folder).")] = None,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Bootstrap draws of patients.")] = 2000,
 ) -> None:
     """Score a prediction folder: location, names, classes, each with its 95 % interval over patients.
@@ -105,7 +104,7 @@ def evaluate(
     files.write_json(target / _SUMMARY, content)
     _write_vertebrae(target / "vertebrae.csv", outcomes, raw.description)
     if scores["classification"] is not None:
-        _write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws)
+        write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws)
     _print(content, target)
 
 
@@ -141,10 +140,10 @@ def _score(
     maps = {case.identifier: folder / f"{case.identifier}.nii.gz" for case in cases}
     # Predictions without any map (points only) are not judged by the Dice; once there are maps, a missing one has 0.
     has_maps = any(path.exists() for path in maps.values())
-    truth = [summary.truth_of(case, description, maps[case.identifier] if has_maps else None) for case in cases]
+    truth = [truth_of(case, description, maps[case.identifier] if has_maps else None) for case in cases]
     trained = [vertebra for case in reference.cases for vertebra in case.vertebrae]
-    classes = (summary.class_of(vertebra.readings, description.class_names) for vertebra in trained)
-    prior = summary.class_prior(classes, len(description.class_names))
+    classes = (class_of(vertebra.readings, description.class_names) for vertebra in trained)
+    prior = class_prior(classes, len(description.class_names))
     lowest = commonest_lowest_level([vertebra.level for vertebra in case.vertebrae] for case in reference.cases)
     outcomes = matching.judge(predicted, truth, description, lowest)
     return outcomes, summary.summarise(outcomes, description, prior, lowest, draws)
@@ -179,88 +178,11 @@ def _vertebra_row(vertebra: VertebraOutcome, names: Sequence[str]) -> dict[str, 
     return row
 
 
-def _write_figures(
-    folder: Path,
-    outcomes: Sequence[CaseOutcome],
-    description: DatasetDescription,
-    scores: Mapping[str, Any],
-    draws: int,
-) -> None:
-    read = [v for case in outcomes for v in case.vertebrae if v.true_class is not None]
-    if not read:
-        return
-    truth = np.asarray([v.true_class for v in read])
-    probabilities = summary.probability_table(read, scores["prior"])
-    figures = {
-        "confusion.png": lambda axes: _draw_confusion(axes, scores["end_to_end"]["confusion"], description.class_names),
-        "roc.png": lambda axes: _draw_roc(axes, truth, probabilities, description.class_names, scores["end_to_end"]),
-    }
-    identified = [v for v in read if v.prediction is not None]
-    if identified:
-        figures["reliability.png"] = lambda axes: _draw_reliability(axes, identified, scores, draws)
-    for name, draw in figures.items():
-        figure = Figure(figsize=(5.2, 4.8), layout="constrained")
-        draw(figure.add_subplot())
-        with files.atomic_path(folder / name) as temporary:
-            figure.savefig(temporary, dpi=150)
-
-
-def _draw_confusion(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.6 else "black"
-        text = f"{count}\n{shares[row, column]:.0%}"
-        axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="decided (most probable class)", ylabel="annotated", title="Vertebrae, missed ones by the prior")
-
-
-def _draw_roc(
-    axes: Axes, truth: np.ndarray, probabilities: np.ndarray, names: Sequence[str], scores: Mapping[str, Any]
-) -> None:
-    axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="chance")
-    for index, name in enumerate(names):
-        if name in scores["classes_without_auc"]:
-            continue
-        false_rate, true_rate, _ = roc_curve(truth == index, probabilities[:, index])
-        axes.plot(false_rate, true_rate, label=f"{name}: {_format(scores['auc_by_class'][name])}")
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title="Class against the rest, end to end", aspect="equal")
-    axes.legend(loc="lower right", fontsize="small", title="AUC [95 %]")
-
-
-def _draw_reliability(
-    axes: Axes, vertebrae: Sequence[VertebraOutcome], scores: Mapping[str, Any], draws: int
-) -> None:
-    probabilities = summary.probability_table(vertebrae, scores["prior"])
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == np.asarray([v.true_class for v in vertebrae])
-    patients = [v.patient for v in vertebrae]
-    share = np.asarray([1 / patients.count(patient) for patient in patients])
-    drawn = intervals.draw_patients(patients, draws)
-    cut = metrics.calibration_bins(confidence, correct, share[None])
-    scatter = metrics.calibration_bins(confidence, correct, drawn.weights(patients) * share)
-    filled = np.flatnonzero(cut.mass[0] > 0)
-    accuracy = cut.accuracy[0, filled]
-    ends = np.asarray([intervals.percentiles(scatter.accuracy[scatter.mass[:, b] > 0, b]) for b in filled])
-    bars = np.maximum(0, [accuracy - ends[:, 0], ends[:, 1] - accuracy])
-    axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfect")
-    axes.errorbar(cut.confidence[0, filled], accuracy, yerr=bars, fmt="o", capsize=2, label="bins of equal mass")
-    axes.set(xlabel="confidence", ylabel="share of right decisions", xlim=(0, 1.02), ylim=(-0.02, 1.02))
-    axes.set_title(f"Identified vertebrae, ECE {_format(scores['identified']['ece'])}")
-    axes.legend(loc="upper left", fontsize="small")
-
-
-def _format(score: Mapping[str, Any]) -> str:
-    if np.isnan(score["estimate"]):
-        return "not defined"
-    return f"{score['estimate']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
 def _print(content: Mapping[str, Any], target: Path) -> None:
-    print(f"{content['dataset']}: {content['cases']} cases, {content['patients']} patients, "
-          f"{content['vertebrae']} annotated vertebrae; 95 % intervals over patients, {content['draws']} draws")
+    print(
+        f"{content['dataset']}: {content['cases']} cases, {content['patients']} patients, "
+        f"{content['vertebrae']} annotated vertebrae; 95 % intervals over patients, {content['draws']} draws"
+    )
     reference = content["training_reference"]
     print(f"Class prior and trivial counter from {reference['taken_from']} ({reference['cases']}).")
     notes = {"failed_cases": "Failed, counted as missed", "cases_without_annotation": "Not annotated, left out"}
@@ -268,16 +190,19 @@ def _print(content: Mapping[str, Any], target: Path) -> None:
         if content[key]:
             print(f"{words}: {', '.join(content[key])}")
     _print_rows("Location and names", content["location"], _LOCATION_ROWS)
-    if content["classification"] is None:
-        return
+    if content["classification"] is not None:
+        _print_classes(content["classification"])
+    print(f"\nWritten to {target}: {_SUMMARY}, vertebrae.csv and, where classes were read, figures/")
+
+
+def _print_classes(classification: Mapping[str, Any]) -> None:
     for group, title in (("end_to_end", "Classes, end to end"), ("identified", "Classes, identified vertebrae only")):
-        scores = content["classification"][group]
+        scores = classification[group]
         _print_rows(f"{title} ({scores['vertebrae']})", scores, _CLASS_ROWS)
         _print_rows("", scores["auc_by_class"], {name: f"  AUC {name}" for name in scores["auc_by_class"]})
-    sets = content["classification"]["prediction_sets"]
+    sets = classification["prediction_sets"]
     _print_rows("Prediction sets", sets, {"coverage": "coverage", "mean_size": "mean size"})
     _print_rows("", sets["coverage_by_class"], {name: f"  coverage {name}" for name in sets["coverage_by_class"]})
-    print(f"\nWritten to {target}: {_SUMMARY}, vertebrae.csv, figures/")
 
 
 def _print_rows(title: str, scores: Mapping[str, Any], rows: Mapping[str, str]) -> None:
@@ -285,4 +210,4 @@ def _print_rows(title: str, scores: Mapping[str, Any], rows: Mapping[str, str]) 
         print(f"\n{title}")
     for key, words in rows.items():
         if key in scores:
-            print(f"  {words:44s} {_format(scores[key]):26s} n = {scores[key]['items']}")
+            print(f"  {words:44s} {format_score(scores[key]):26s} n = {scores[key]['items']}")

@@ -101,7 +101,9 @@ def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     known = values[~np.isnan(values)]
     if not len(known):
         return np.nan, np.nan
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    # Rounded, because 1 - 0.95 is a little more than 0.05 in binary, which would shift the lower end by one value.
+    ends = [round((1 - level) / 2, 12), round((1 + level) / 2, 12)]
+    low, high = np.quantile(known, ends, method="inverted_cdf")
     return float(low), float(high)
 
 

@@ -180,8 +180,9 @@ def expected_calibration_error(
 
     The accuracy of a bin of n vertebrae scatters by sqrt(a (1 - a) / n), so even a perfect model shows a gap. As in
     Kumar, Liang and Ma (NeurIPS 2019) the excess that such normal scatter adds to each gap is subtracted; the mean of
-    |normal| has a closed form, so no resampling is needed. The result is at least 0. A vertebra that a draw holds
-    twice brings no new information, which is why the squared weights count in `effective_items`.
+    |normal| has a closed form, so no resampling is needed. The result is at least 0. The excess is estimated around the
+    gap that was seen, so of a gap that is chance alone somewhat less than half is taken away. A vertebra that a draw
+    holds twice brings no new information, which is why the squared weights count in `effective_items`.
     """
     cut = calibration_bins(confidence, correct, weights, bins)
     gap = np.abs(cut.accuracy - cut.confidence)

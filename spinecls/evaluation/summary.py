@@ -9,93 +9,19 @@ predictions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from spinecls.anatomy import LEVEL_CODES, LEVELS, region
-from spinecls.errors import DatasetError
 from spinecls.evaluation import intervals, matching, metrics
 from spinecls.evaluation.intervals import PatientDraws
 from spinecls.evaluation.matching import CaseOutcome, CaseTruth, VertebraOutcome
-from spinecls.geometry import Geometry
-from spinecls.io.images import read_label_map
-from spinecls.records import Case, CasePrediction, ClassReading, DatasetDescription
+from spinecls.records import CasePrediction, DatasetDescription
 
 TARGET_COVERAGE = 0.90
 COVERAGE_MIN_PATIENTS = 30
-
-
-def class_of(readings: Iterable[ClassReading], class_names: Sequence[str]) -> int | None:
-    """Class index that most confidence of the exact readings lies on; None when there is none or a tie."""
-    votes = np.zeros(len(class_names))
-    for reading in readings:
-        if len(reading.classes) == 1:
-            votes[class_names.index(reading.classes[0])] += reading.confidence
-    best = votes.max(initial=0.0)
-    winners = np.flatnonzero(votes == best)
-    return int(winners[0]) if best > 0 and len(winners) == 1 else None
-
-
-def class_prior(classes: Iterable[int | None], num_classes: int) -> np.ndarray:
-    """(K,) share of each class among the vertebrae that were read; equal shares when none was."""
-    counts = np.bincount([index for index in classes if index is not None], minlength=num_classes).astype(float)
-    return counts / counts.sum() if counts.sum() else np.full(num_classes, 1 / max(1, num_classes))
-
-
-def truth_of(case: Case, description: DatasetDescription, predicted_map: Path | None = None) -> CaseTruth:
-    """Truth of one case of a raw dataset.
-
-    The centre of a vertebra is the centroid of its voxels, else the point of the table, else the middle of its box.
-    Where several readers drew a vertebra, centroid and Dice are means over them.
-
-    Parameters
-    ----------
-    predicted_map : map to judge by the Dice; a file that does not exist is a map without vertebrae; None = no Dice
-
-    Raises
-    ------
-    DatasetError
-        When the predicted map lies on another grid than the true one.
-    """
-    centroids: dict[str, list] = {}
-    dice: dict[str, list[float]] = {}
-    for path in case.vertebra_maps.values():
-        array, grid = read_label_map(path)
-        for level, centre in centroids_lps(array, grid, description).items():
-            centroids.setdefault(level, []).append(centre)
-        if predicted_map is not None:
-            predicted = _map_on_grid(predicted_map, grid)
-            for level, value in dice_by_level(array, predicted, description).items():
-                dice.setdefault(level, []).append(value)
-    centres_lps = {level: tuple(np.mean(values, axis=0).tolist()) for level, values in centroids.items()}
-    for vertebra in case.vertebrae:
-        if vertebra.level not in centres_lps and vertebra.centre_lps is not None:
-            centres_lps[vertebra.level] = vertebra.centre_lps
-        elif vertebra.level not in centres_lps and vertebra.box_lps is not None:
-            centres_lps[vertebra.level] = tuple(np.mean(vertebra.box_lps, axis=0).tolist())
-    return CaseTruth(
-        identifier=case.identifier,
-        patient=case.patient,
-        site=case.site,
-        centres_lps=centres_lps,
-        classes={v.level: class_of(v.readings, description.class_names) for v in case.vertebrae},
-        dice={level: float(np.mean(values)) for level, values in dice.items()},
-    )
-
-
-def centroids_lps(
-    array: np.ndarray, grid: Geometry, description: DatasetDescription
-) -> dict[str, tuple[float, float, float]]:
-    """Centroid, in world mm, of the voxels of each level in a vertebra map (S, R, A)."""
-    found = {}
-    for level, code in (description.levels or LEVEL_CODES).items():
-        voxels = np.argwhere(array == code)
-        if len(voxels):
-            found[level] = tuple(grid.to_world(voxels.mean(axis=0)).tolist())
-    return found
 
 
 def dice_by_level(truth: np.ndarray, predicted: np.ndarray, description: DatasetDescription) -> dict[str, float]:
@@ -110,20 +36,6 @@ def dice_by_level(truth: np.ndarray, predicted: np.ndarray, description: Dataset
         if first.any():
             scores[level] = float(2 * (first & second).sum() / (first.sum() + second.sum()))
     return scores
-
-
-def _map_on_grid(path: Path, grid: Geometry) -> np.ndarray:
-    if not path.exists():
-        return np.zeros(grid.shape, np.int16)
-    array, other = read_label_map(path)
-    corners = np.asarray([[0, 0, 0], np.asarray(grid.shape) - 1])
-    shift_voxels = np.abs(other.to_index(grid.to_world(corners)) - corners).max()
-    if other.shape != grid.shape or shift_voxels > 0.1:
-        raise DatasetError(
-            f"{path}: grid {other.shape}, its corners up to {shift_voxels:.2f} voxels away from those of the annotated "
-            f"map, {grid.shape}. Expected the grid of the input image; predict from the image of the dataset."
-        )
-    return array
 
 
 def evaluate(

@@ -23,8 +23,8 @@ from spinecls.inference.peaks import find_centres
 from spinecls.inference.sealed_pass import SealedResult, classify, make_crops
 from spinecls.inference.sliding_window import open_maps, values_at
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.planning.preprocess import preprocess_volume
-from spinecls.planning.resample import resample_image
+from spinecls.planning.volume import preprocess_volume
+from spinecls.planning.resample import resample_probabilities
 from spinecls.records import CasePrediction, VertebraPrediction
 from spinecls.sealing.crop import evidence_to_native
 from spinecls.sealing.marrow import marrow_reference
@@ -137,10 +137,8 @@ class Predictor:
         )
         centres = prepared.geometry.to_world(peaks.index).reshape(-1, 3)
         kept = drop_outliers(centres, peaks.score)
-        kept = kept[np.argsort(peaks.index[kept][:, 1], kind="stable")]
         centres, scores, index = centres[kept], peaks.score[kept], peaks.index[kept]
-        stride = np.asarray(network.divisor) if len(index) == 0 else self._level_stride()
-        log_levels = values_at(maps["level"], index, stride) if len(index) else np.zeros((0, len(LEVELS)))
+        log_levels = values_at(maps["level"], index, self._level_stride())
         decoding = decode_levels(centres, log_levels, self._pitch_mm())
         masks = self._native_masks(maps, offset_mm, prepared.geometry, geometry, centres)
         return self._with_regions(image, geometry, centres, scores, decoding, masks)
@@ -171,7 +169,7 @@ class Predictor:
     def _native_masks(self, maps, offset_mm, open_geometry, geometry, centres) -> np.ndarray | None:
         if "vertebra_map" not in maps:
             return None
-        native = resample_image(np.concatenate([maps["vertebra_map"], offset_mm]), open_geometry, geometry)
+        native = resample_probabilities(np.concatenate([maps["vertebra_map"], offset_mm]), open_geometry, geometry)
         return vote_instances(native[0], native[1:], geometry, centres)
 
     def _with_regions(self, image, geometry, centres, scores, decoding, masks) -> Located:

@@ -120,6 +120,8 @@ def _mean_outputs(models: Sequence[torch.nn.Module], patch: torch.Tensor, mirror
 
 def values_at(level_map: np.ndarray, index: np.ndarray, stride: Sequence[float]) -> np.ndarray:
     """(N, L) linear interpolation of a coarse (L, s, r, a) map at continuous indices of the full-resolution grid."""
+    if len(index) == 0:
+        return np.zeros((0, len(level_map)), np.float32)
     shape = np.asarray(level_map.shape[1:])
     position = (np.asarray(index, float) + 0.5) / np.asarray(stride, float)
     unit = torch.from_numpy((2 * position / shape - 1).astype(np.float32))

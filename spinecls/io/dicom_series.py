@@ -73,7 +73,8 @@ def _read_header(path: Path) -> _Slice:
         text = f"holds {max(size[2:])} frames in one file. Convert it to NIfTI with a DICOM converter."
         raise CodedFault("E908", path, text)
     if not (reader.HasMetaDataKey(_POSITION) and reader.HasMetaDataKey(_ORIENTATION)):
-        raise CodedFault("E909", path, "has no slice position or orientation (a secondary capture or report?). Remove it.")
+        text = "has no slice position or orientation (a secondary capture or report?). Remove it."
+        raise CodedFault("E909", path, text)
     axes = _numbers(path, reader.GetMetaData(_ORIENTATION), 6).reshape(2, 3)
     series = reader.GetMetaData(_SERIES).strip("\0 ") if reader.HasMetaDataKey(_SERIES) else ""
     spacing = tuple(float(value) for value in reader.GetSpacing()[:2])

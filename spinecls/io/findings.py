@@ -140,6 +140,16 @@ class Finding:
         return f"[{self.code}] {self.case + ': ' if self.case else ''}{self.text}"
 
 
+def error(number: str, text: str, case: str = "") -> Finding:
+    """Finding that forbids the use of the dataset."""
+    return Finding(code="E" + number, text=text, case=case)
+
+
+def warning(number: str, text: str, case: str = "") -> Finding:
+    """Finding that is worth a look."""
+    return Finding(code="W" + number, text=text, case=case)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """All findings of a dataset and the identifiers of its cases."""

@@ -40,7 +40,8 @@ from spinecls.io.source_grid import (
     to_canonical,
 )
 
-_MIN_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
+"""Share of the first channel that every other channel must cover."""
 _ROUNDING = 1e-3
 _WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -98,15 +99,17 @@ def read_image(paths: Sequence[Path]) -> Volume:
         warnings, channels = [], []
         for path, (image, notes) in zip(map(Path, paths), read, strict=True):
             warnings += [f"{path.name}: {text}" for _, text in notes]
-            difference = grid_difference(geometry, canonical_geometry(source_grid(image)))
+            own = source_grid(image)
+            difference = grid_difference(geometry, canonical_geometry(own))
             if difference:
-                share = overlap(geometry, canonical_geometry(source_grid(image)))
-                if share < _MIN_OVERLAP:
-                    text = f"covers {share:.0%} of the first channel, expected at least {_MIN_OVERLAP:.0%}."
+                share = overlap(geometry, canonical_geometry(own))
+                if share < MIN_OVERLAP:
+                    text = f"covers {share:.0%} of the first channel, expected at least {MIN_OVERLAP:.0%}."
                     raise CodedFault("E414", path, text + " The channels must show the same region.")
                 image = sitk.Resample(sitk.Cast(image, sitk.sitkFloat32), first, sitk.Transform(), sitk.sitkLinear, 0.0)
-                warnings.append(f"{path.name}: {difference[1]} than the first channel; interpolated onto its grid")
-            channels.append(_finite_float32(path, to_canonical(sitk.GetArrayViewFromImage(image), source)))
+                own = source
+                warnings.append(f"{path.name}: {difference[1]} of the first channel; interpolated onto its grid")
+            channels.append(_finite_float32(path, to_canonical(sitk.GetArrayViewFromImage(image), own)))
     return Volume(array=np.stack(channels), geometry=geometry, source=source, warnings=tuple(warnings))
 
 
@@ -201,7 +204,7 @@ def write_map(path: Path, array: np.ndarray, source: SourceGrid, canonical: Geom
     """
     path, array = Path(path), np.asarray(array)
     if array.shape != tuple(canonical.shape) or grid_difference(canonical_geometry(source), canonical):
-        raise DatasetError(f"{path}: an array of shape {array.shape} is not on the grid of the image {canonical.shape}.")
+        raise DatasetError(f"{path}: an array of shape {array.shape} is not on the image's grid {canonical.shape}.")
     if not path.name.endswith(_WRITABLE):
         raise UsageError(f"{path}: maps are written as {', '.join(_WRITABLE)}.")
     stored = np.ascontiguousarray(from_canonical(_storable(path, array), source))
@@ -247,6 +250,8 @@ def _open(path: Path):
         reason = str(error).strip().splitlines()[-1]
         if "orthonormal" in str(error):
             raise CodedFault("E405", path, f"the axes are not at right angles ({reason}).") from None
+        if header is not None:
+            check_nifti_bytes(path, header)
         raise CodedFault("E306", path, f"cannot be read as an image ({reason}).") from None
     size = list(reader.GetSize())
     while len(size) > 3 and size[-1] == 1:

@@ -24,18 +24,24 @@ _BLOCK = 1 << 20
 _SURPLUS_BYTES = 64 << 20
 
 _BYTES_OF_TYPE = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
+_FLOAT_TYPES = {16: "f4", 64: "f8"}
 _OTHER_TYPES = {1: "bits", 32: "complex", 1792: "complex", 2048: "complex", 128: "RGB colour", 2304: "RGBA colour"}
 _FLAT_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NiftiHeader:
-    """The fields of a NIfTI header that decide whether the file can be trusted; axes in file order."""
+    """The fields of a NIfTI header that decide whether the file can be trusted; axes in file order.
+
+    `float_type` is the numpy type of floating-point voxels with their byte order, empty for whole numbers.
+    """
 
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     compressed: bool
+    offset: int
     expected_bytes: int
+    float_type: str
     warnings: tuple[tuple[str, str], ...]
 
 
@@ -61,7 +67,7 @@ def check_file(path: Path) -> None:
         raise CodedFault("E304", path, "is a git-annex pointer, not the image. Run git annex get.")
     head = start.lstrip()[:64].lower()
     if head.startswith((b"<html", b"<!doctype", b"<?xml")):
-        raise CodedFault("E304", path, "starts with an HTML or XML tag: a web page saved as an image. Download it again.")
+        raise CodedFault("E304", path, "starts with an HTML or XML tag: a saved web page. Download it again.")
     if path.suffix.lower() in _FLAT_PICTURES:
         raise CodedFault("E306", path, "is a flat picture. Use .nii.gz, .nrrd, .mha or a DICOM folder.")
 
@@ -91,7 +97,9 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     try:
         with _open(path, compressed) as stream:
             header = stream.read(540)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except EOFError:
+        raise CodedFault("E302", path, "the compressed data stop within the header. Copy the file again.") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
         raise CodedFault("E303", path, f"the compressed data cannot be read ({error}). Copy the file again.") from None
     fields = _parse(path, header)
     warnings = []
@@ -99,12 +107,16 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         warnings.append(("W305", "is named .nii.gz but is not compressed"))
     shape, spacing_mm = _judged_grid(path, fields)
     warnings += _orientation_warnings(path, fields)
+    # A start before the end of the header is read as the first place behind it.
+    offset = max(int(fields["offset"]), fields["header_bytes"] + 4)
     voxels = math.prod(shape)
     return NiftiHeader(
         shape=shape,
         spacing_mm=spacing_mm,
         compressed=compressed,
-        expected_bytes=int(fields["offset"]) + voxels * _bytes_a_voxel(path, fields["datatype"]),
+        offset=offset,
+        expected_bytes=offset + voxels * _bytes_a_voxel(path, fields["datatype"]),
+        float_type=fields["order"] + _FLOAT_TYPES[fields["datatype"]] if fields["datatype"] in _FLOAT_TYPES else "",
         warnings=tuple(warnings),
     )
 
@@ -136,6 +148,8 @@ def _fields(header, order, *, dims, types, pixdim, offset, codes, quaternion, ro
 
     qform_code, sform_code = unpack(*codes)
     return {
+        "order": order,
+        "header_bytes": unpack("i", 0)[0],
         "dims": unpack(*dims),
         "datatype": unpack("h", types)[0],
         "pixdim": unpack(*pixdim),
@@ -221,20 +235,23 @@ def _quaternion_matrix(bcd, handedness: float) -> np.ndarray:
 
 
 def check_nifti_bytes(path: Path, header: NiftiHeader) -> None:
-    """Count the bytes to the end of the stream, so that truncation and damage are found.
+    """Read the bytes to the end of the stream, so that truncation, damage and numbers that are not finite are found.
+
+    The image library turns not-a-number and infinity of a NIfTI file into 0, so they can be seen only here.
 
     Raises
     ------
     CodedFault
-        E302 when voxels are missing, E303 when the check sum or the stream is wrong or far too long.
+        E302 when voxels are missing, E303 when the check sum or the stream is wrong or far too long, E501 when
+        voxels are not finite.
     """
-    if not header.compressed:
-        _require_bytes(path, path.stat().st_size, header.expected_bytes)
-        return
-    count = 0
+    count = bad = 0
     try:
-        with gzip.open(path, "rb") as stream:
+        with _open(path, header.compressed) as stream:
+            count += len(stream.read(header.offset))
             while block := stream.read(_BLOCK):
+                voxel_bytes = block[: max(0, header.expected_bytes - count)]
+                bad += _not_finite(voxel_bytes, header.float_type)
                 count += len(block)
                 if count > header.expected_bytes + _SURPLUS_BYTES:
                     text = f"holds far more bytes than its header says ({header.expected_bytes})."
@@ -245,6 +262,18 @@ def check_nifti_bytes(path: Path, header: NiftiHeader) -> None:
     except (gzip.BadGzipFile, zlib.error) as error:
         raise CodedFault("E303", path, f"the compressed data are damaged ({error}). Copy the file again.") from None
     _require_bytes(path, count, header.expected_bytes)
+    if bad:
+        text = f"{bad} of {math.prod(header.shape)} voxels are not finite. Repair the image."
+        raise CodedFault("E501", path, text)
+
+
+def _not_finite(block: bytes, float_type: str) -> int:
+    """Number of voxels in a block that are not finite; only the last block may end within a voxel."""
+    if not float_type:
+        return 0
+    size = np.dtype(float_type).itemsize
+    values = np.frombuffer(block, float_type, count=len(block) // size)
+    return values.size - int(np.count_nonzero(np.isfinite(values)))
 
 
 def _require_bytes(path: Path, found: int, expected: int) -> None:

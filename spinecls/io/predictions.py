@@ -105,7 +105,7 @@ def read_folder(folder: Path) -> list[CasePrediction]:
     Raises
     ------
     DatasetError
-        When the folder does not exist or holds no prediction.
+        When the folder does not exist, holds no prediction, or a file bears the name of another case.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -113,7 +113,14 @@ def read_folder(folder: Path) -> list[CasePrediction]:
     paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".") and is_case_json(path)]
     if not paths:
         raise DatasetError(f"{folder}: no prediction found. Expected files <case>.json written by spinecls_predict.")
-    return [read_case_json(path) for path in paths]
+    cases = [read_case_json(path) for path in paths]
+    for path, case in zip(paths, cases, strict=True):
+        if case.identifier != path.stem:
+            raise DatasetError(
+                f"{path}: holds case {case.identifier!r}, expected {path.stem!r}, its own name. A renamed copy would "
+                "count a case twice; remove it."
+            )
+    return cases
 
 
 def read_case_json(path: Path) -> CasePrediction:

@@ -36,6 +36,7 @@ def source_grid(image) -> SourceGrid:
 
 
 def grid_from(size, spacing_mm, origin_lps, direction) -> SourceGrid:
+    """Grid of the nine direction cosines and the three other values an axis; names its orientation."""
     direction = tuple(float(v) for v in direction)
     return SourceGrid(
         orientation=sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction),

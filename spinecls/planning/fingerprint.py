@@ -25,7 +25,14 @@ from spinecls.planning.fingerprint_types import (
 from spinecls.planning.plan import from_plain
 from spinecls.records import Case, DatasetDescription, RawDataset
 
-__all__ = ["CaseFingerprint", "Fingerprint", "extract_fingerprint", "fingerprint_case", "load_fingerprint", "save_fingerprint"]
+__all__ = [
+    "CaseFingerprint",
+    "Fingerprint",
+    "extract_fingerprint",
+    "fingerprint_case",
+    "load_fingerprint",
+    "save_fingerprint",
+]
 
 
 def extract_fingerprint(dataset: RawDataset, cache_path: Path | None = None, num_processes: int = 1) -> Fingerprint:
@@ -104,9 +111,8 @@ def _measure(case: Case, description: DatasetDescription) -> CaseFingerprint | s
     for kind, labels in (("vertebra map", vertebra_map), ("structure map", structure_map)):
         if labels is not None and labels.shape != volume.geometry.shape:
             return f"the {kind} has {labels.shape} voxels, the image {volume.geometry.shape}; they must share one grid."
-    return fingerprint_case(
-        case, description, volume.array, volume.geometry, vertebra_map, structure_map, files.content_hash(*case_files(case))
-    )
+    content_hash = files.content_hash(*case_files(case))
+    return fingerprint_case(case, description, volume.array, volume.geometry, vertebra_map, structure_map, content_hash)
 
 
 def case_files(case: Case) -> list[Path]:
@@ -114,7 +120,10 @@ def case_files(case: Case) -> list[Path]:
     paths = [*case.images, *(case.vertebra_maps[reader] for reader in sorted(case.vertebra_maps))]
     if case.structure_map is not None:
         paths.append(case.structure_map)
-    return [file for path in paths for file in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])]
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return found
 
 
 def _case_key(case: Case, description: DatasetDescription) -> str:
@@ -127,7 +136,10 @@ def _case_key(case: Case, description: DatasetDescription) -> str:
             "site": case.site,
             "vertebrae": [dataclasses.asdict(v) for v in case.vertebrae],
             "annotation_form": case.annotation_form,
-            "codes": [description.levels, description.structures, description.lesion_structures, description.ignore_label],
+            "levels": description.levels,
+            "structures": description.structures,
+            "lesion_structures": description.lesion_structures,
+            "ignore_label": description.ignore_label,
         }
     )
 

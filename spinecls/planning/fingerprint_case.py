@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
@@ -128,7 +129,7 @@ def pitches_mm(centres: Mapping[str, np.ndarray]) -> dict[str, float]:
     chain = [level for level in LEVELS if level not in VARIANTS or level in centres]
     return {
         upper: float(np.linalg.norm(np.subtract(centres[lower], centres[upper])))
-        for upper, lower in zip(chain[:-1], chain[1:], strict=True)
+        for upper, lower in pairwise(chain)
         if upper in centres and lower in centres
     }
 
@@ -177,7 +178,7 @@ def own_extent_mm(voxels: np.ndarray, geometry: Geometry, tangent: np.ndarray) -
     right = right - tangent * (right @ tangent)
     right /= np.linalg.norm(right)
     axes = np.stack([right, tangent, np.cross(right, tangent)], axis=1)
-    voxel = np.sqrt((((axes.T @ geometry.matrix)) ** 2).sum(axis=1))
+    voxel = np.sqrt(((axes.T @ geometry.matrix) ** 2).sum(axis=1))
     return np.ptp(geometry.to_world(voxels) @ axes, axis=0) + voxel
 
 
@@ -193,7 +194,9 @@ def single_class(annotation: VertebraAnnotation) -> str:
     return ranked[0][0]
 
 
-def lesion_sizes_mm(structure_map: np.ndarray, description: DatasetDescription, spacing_mm: Extent) -> tuple[float, ...]:
+def lesion_sizes_mm(
+    structure_map: np.ndarray, description: DatasetDescription, spacing_mm: Extent
+) -> tuple[float, ...]:
     """Size of every connected lesion: the smaller of its equivalent diameter and its in-plane width.
 
     The equivalent diameter is that of a ball of the same volume; the width the shorter side of the in-plane box.
@@ -217,5 +220,5 @@ def _forms(case: Case, has_map: bool, has_structures: bool) -> dict[str, str]:
         positions = "box"
     else:
         positions = "point" if any(v.centre_lps is not None for v in case.vertebrae) else "none"
-    found = {"vertebrae": positions, "structures": "mask" if has_structures else "none"}
-    return found | {kind: str(declared["form"]) for kind, declared in case.annotation_form.items() if "form" in declared}
+    declared = {kind: str(entry["form"]) for kind, entry in case.annotation_form.items() if "form" in entry}
+    return {"vertebrae": positions, "structures": "mask" if has_structures else "none"} | declared

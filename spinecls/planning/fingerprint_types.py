@@ -148,8 +148,8 @@ class Fingerprint:
 
     def extents_mm(self, name: str = "") -> np.ndarray:
         """(N, 3) extents along the canonical axes of the whole vertebrae, of one region or all; may be empty."""
-        chosen = [v.extent_mm for v in self.vertebrae if v.extent_mm and not v.truncated and name in ("", region(v.level))]
-        return np.asarray(chosen, float).reshape(-1, 3)
+        whole = [v for v in self.vertebrae if v.extent_mm and not v.truncated]
+        return np.asarray([v.extent_mm for v in whole if name in ("", region(v.level))], float).reshape(-1, 3)
 
     @cached_property
     def pitches_mm(self) -> dict[str, list[float]]:
@@ -204,7 +204,7 @@ class Fingerprint:
 
     def summary(self) -> dict:
         """The aggregates, for a reader of the file."""
-        regions = sorted({region(v.level) for v in self.vertebrae if v.extent_mm})
+        regions = sorted({region(v.level) for v in self.vertebrae if v.extent_mm and not v.truncated})
         counts = [len(case.vertebrae) for case in self.cases.values()]
         return {
             "cases": len(self.cases),
@@ -216,8 +216,7 @@ class Fingerprint:
             "median_slices": self.median_slices,
             "vertebrae_a_case": {"min": min(counts), "median": statistics.median(counts), "max": max(counts)},
             "extents_mm_p1_p50_p99": {
-                name: np.percentile(self.extents_mm(name), (1, 50, 99), axis=0).round(1) if len(self.extents_mm(name)) else []
-                for name in regions
+                name: np.percentile(self.extents_mm(name), (1, 50, 99), axis=0).round(1) for name in regions
             },
             "median_pitch_mm": {level: round(statistics.median(p), 2) for level, p in self.pitches_mm.items()},
             "smallest_lesion_mm": self.smallest_lesion_mm,

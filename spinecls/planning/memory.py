@@ -13,11 +13,14 @@ from dataclasses import dataclass
 
 from spinecls.planning.plan import NetworkPlan, Triple
 
-GRADIENT_TENSORS = 2.0
-"""Tensors of the largest block (in its own size) that live in the backward pass beside the stored ones."""
+ACTIVATION_FACTOR = 1.1
+"""Peak of the backward pass over what the forward pass stored: gradients grow while activations are freed."""
 
-FIXED_GB = 0.05
-"""Thread buffers and code that the first training step loads."""
+CPU_FIXED_GB = 0.33
+"""Buffers of the convolution library and of the allocator, measured: they hardly grow with the network."""
+
+GPU_FIXED_GB = 0.7
+"""Context of the device and workspaces of its convolution library."""
 
 ADAM_COPIES = 4
 """Weight, gradient and two moments."""
@@ -31,13 +34,11 @@ class NetworkCost:
     ----------
     parameters : weights of the network
     stored : numbers kept for the backward pass
-    largest : numbers in the largest single tensor
     multiply_adds : of the forward pass
     """
 
     parameters: int
     stored: int
-    largest: int
     multiply_adds: int
 
 
@@ -52,7 +53,6 @@ def network_cost(network: NetworkPlan, size: Triple, input_channels: int = 2) ->
     voxels = _stage_voxels(network, size)
     convs = network.convs_per_stage
     parameters = stored = multiply_adds = 0
-    largest = input_channels * voxels[0]
     incoming = input_channels
     for stage, features in enumerate(network.features):
         kernel = math.prod(network.kernels[stage])
@@ -60,7 +60,6 @@ def network_cost(network: NetworkPlan, size: Triple, input_channels: int = 2) ->
         parameters += weights + 3 * convs * features
         multiply_adds += weights * voxels[stage]
         stored += 2 * convs * features * voxels[stage]
-        largest = max(largest, features * voxels[stage])
         incoming = features
     for stage in range(len(network.features) - 2, -1, -1):
         features, deeper = network.features[stage], network.features[stage + 1]
@@ -69,8 +68,7 @@ def network_cost(network: NetworkPlan, size: Triple, input_channels: int = 2) ->
         parameters += upsampling + weights + (3 * convs + 1) * features
         multiply_adds += deeper * features * voxels[stage] + weights * voxels[stage]
         stored += (2 + 2 * convs) * features * voxels[stage]
-        largest = max(largest, 2 * features * voxels[stage])
-    return NetworkCost(parameters, stored + input_channels * voxels[0], largest, multiply_adds)
+    return NetworkCost(parameters, stored + input_channels * voxels[0], multiply_adds)
 
 
 def _stage_voxels(network: NetworkPlan, size: Triple) -> list[int]:
@@ -82,10 +80,11 @@ def _stage_voxels(network: NetworkPlan, size: Triple) -> list[int]:
     return voxels
 
 
-def activation_gb(network: NetworkPlan, size: Triple, batch: int, input_channels: int = 2, bytes_each: int = 4) -> float:
+def activation_gb(
+    network: NetworkPlan, size: Triple, batch: int, input_channels: int = 2, bytes_each: int = 4
+) -> float:
     """Memory (10^9 bytes) of the activations and their gradients at the peak of one pass."""
-    cost = network_cost(network, size, input_channels)
-    return (cost.stored + GRADIENT_TENSORS * cost.largest) * batch * bytes_each / 1e9
+    return ACTIVATION_FACTOR * network_cost(network, size, input_channels).stored * batch * bytes_each / 1e9
 
 
 def training_memory_gb(
@@ -100,12 +99,16 @@ def training_memory_gb(
     """Peak memory (10^9 bytes) of training.
 
     The open and the sealed batch are run one after the other and their gradients added, so the larger counts.
+
+    Parameters
+    ----------
+    half_precision : training on a GPU with automatic mixed precision; else single precision on the CPU
     """
-    bytes_each = 2 if half_precision else 4
+    bytes_each, fixed_gb = (2, GPU_FIXED_GB) if half_precision else (4, CPU_FIXED_GB)
     open_gb = activation_gb(network, patch_size, batch_size, input_channels, bytes_each)
     sealed_gb = activation_gb(network, sealed_size, sealed_batch_size, input_channels, bytes_each)
     parameters = network_cost(network, patch_size, input_channels).parameters
-    return max(open_gb, sealed_gb) + parameters * ADAM_COPIES * 4 / 1e9 + FIXED_GB
+    return max(open_gb, sealed_gb) + parameters * ADAM_COPIES * 4 / 1e9 + fixed_gb
 
 
 def training_gflop(network: NetworkPlan, size: Triple, batch: int, input_channels: int = 2) -> float:

@@ -13,7 +13,7 @@ from spinecls.planning import rules_grid, rules_training
 from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.rules_configuration import Choices, MachineProfile, PlanInputs, configure, plain_text
-from spinecls.planning.rules_override import check_used, parse_overrides
+from spinecls.planning.rules_override import Settings, check_used, parse_overrides
 from spinecls.records import DatasetDescription
 
 CPU_STEPS_WANTED = 1500
@@ -81,7 +81,10 @@ def explain(plan: Plan) -> list[tuple[str, str, str]]:
     rows = []
     for key, reason in plan.reasons.items():
         name, _, rest = key.partition(".")
-        if name not in plan.configurations:
+        if rest and name not in plan.configurations:
+            # Reasons outlive a configuration that was taken out of the file by hand.
+            continue
+        if not rest:
             value = getattr(plan, key)
             rows.append((key, ", ".join(value) if key != "class_counts" else plain_text(value), reason))
             continue
@@ -92,7 +95,13 @@ def explain(plan: Plan) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _inputs(fingerprint, description, machine, time_budget_minutes, gpu_memory_target_gb) -> PlanInputs:
+def _inputs(
+    fingerprint: Fingerprint,
+    description: DatasetDescription,
+    machine: MachineProfile,
+    time_budget_minutes: float | None,
+    gpu_memory_target_gb: float | None,
+) -> PlanInputs:
     if not fingerprint.cases:
         raise PlanError(f"{fingerprint.dataset_name}: no case to plan for. Add images and annotations, then run again.")
     for label, value in (("--time_budget", time_budget_minutes), ("-gpu_memory_target", gpu_memory_target_gb)):
@@ -110,7 +119,7 @@ def _inputs(fingerprint, description, machine, time_budget_minutes, gpu_memory_t
     )
 
 
-def _configurations(inputs: PlanInputs, settings) -> tuple[dict[str, Configuration], dict[str, str]]:
+def _configurations(inputs: PlanInputs, settings: Settings) -> tuple[dict[str, Configuration], dict[str, str]]:
     """All configurations that suit the data, with the reasons of their values."""
     slices = inputs.fingerprint.median_slices
     made = {}
@@ -123,8 +132,10 @@ def _configurations(inputs: PlanInputs, settings) -> tuple[dict[str, Configurati
             lowres = _lowres(inputs, settings["3d_lowres"], full)
             if lowres:
                 made["3d_lowres"] = lowres
-            said += f"Its patch covers {cover:.0%} of the median body, less than {LOWRES_COVERAGE:.0%}, so a coarse view is "
-            said += "added as 3d_lowres." if lowres else "wanted, but none at most half as large fits."
+            said += (
+                f"Its patch covers {cover:.0%} of the median body, less than {LOWRES_COVERAGE:.0%}, so a coarse view "
+            )
+            said += "is added as 3d_lowres." if lowres else "is wanted, but none at most half as large fits."
         else:
             said += f"Its patch covers {cover:.0%} of the median body, so no 3d_lowres."
     else:
@@ -150,10 +161,10 @@ def _search(inputs: PlanInputs, settings: Mapping[str, Any], name: str) -> tuple
         said = reason if not refused else f"{reason[:-1]}; coarsened: {'; '.join(refused)}."
         try:
             found = configure(inputs, settings, name, grid, said)
-        except PlanError as error:
+        except PlanError:
             if last:
                 raise
-            refused.append(f"x{factor:g} has no patch that fits ({str(error).split('. ')[0]})")
+            refused.append(f"x{factor:g} leaves no room for a patch of three vertebrae")
             continue
         steps = _affordable_steps(inputs, found[0])
         if last or inputs.machine.device != "cpu" or steps >= CPU_STEPS_WANTED:
@@ -171,18 +182,21 @@ def _affordable_steps(inputs: PlanInputs, configuration: Configuration) -> float
 def _coverage(inputs: PlanInputs, configuration: Configuration) -> float:
     """Share of the median body's volume that one open patch sees."""
     seen = 1.0
-    for n, s, mm in zip(configuration.patch_size, configuration.spacing_mm, inputs.fingerprint.median_body_mm, strict=True):
+    body_mm = inputs.fingerprint.median_body_mm
+    for n, s, mm in zip(configuration.patch_size, configuration.spacing_mm, body_mm, strict=True):
         seen *= min(1.0, n * s / mm)
     return seen
 
 
-def _lowres(inputs: PlanInputs, settings, full: Configuration) -> tuple[Configuration, Choices] | None:
+def _lowres(
+    inputs: PlanInputs, settings: Mapping[str, Any], full: Configuration
+) -> tuple[Configuration, Choices] | None:
     """Coarser grid, in steps of a tenth, until a patch covers a quarter of the body; None when that is no gain."""
     factor = 1.0
     while factor < 4:
         factor *= 1.1
         spacing = rules_grid.coarsened(full.spacing_mm, factor)
-        reason = f"3d_fullres coarsened {factor:.2f} times in plane, until a patch covers {LOWRES_COVERAGE:.0%} of the body."
+        reason = f"3d_fullres coarsened {factor:.2f} times in plane: a patch covers {LOWRES_COVERAGE:.0%} of the body."
         found = configure(inputs, settings, "3d_lowres", spacing, reason)
         if "spacing_mm" in settings:
             return found

@@ -52,17 +52,18 @@ def prepare_case(
     native_geometry = geometry.cropped(start, stop)
     native_map = None if vertebra_map is None else vertebra_map[part]
     native_structures = None if structures is None else structures[part]
+    native_image = image[(slice(None), *part)]
     codes = [code for code in levels.values() if code != ignore_label]
     native = NativePart(
         identifier=case.identifier,
         patient=case.patient,
         site=case.site,
-        native=smallest_exact(image[(slice(None), *part)]),
+        native=smallest_exact(native_image),
         native_geometry=native_geometry,
         native_map=native_map,
         native_structures=native_structures,
         vertebrae=vertebrae,
-        marrow=None if vertebra_map is None else map_marrow(image, vertebra_map, geometry, codes),
+        marrow=None if vertebra_map is None else map_marrow(native_image, native_map, native_geometry, codes),
         annotation_form=dict(case.annotation_form),
     )
     grids = []

@@ -5,12 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +31,7 @@ from spinecls.planning.inputs import case_inputs
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.prepare import combine_readers, prepare_case
 from spinecls.planning.volume import preprocess_volume
+from spinecls.planning.workers import WorkerDied, run_each
 from spinecls.records import Case, RawDataset
 
 __all__ = ["PreprocessReport", "preprocess_dataset", "preprocess_volume", "settings_of"]
@@ -43,16 +40,21 @@ LOCK_NAME = ".preprocess.lock"
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_KILLED = (
+    "its worker process was killed, twice; usually the system ran out of memory. Use fewer processes (-np 1), or give "
+    "it more memory."
+)
+
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessReport:
-    """Identifiers of the cases that were made now, were there already, and failed (with the reason)."""
+    """Identifiers of the cases that were made now, that were there already, and that failed, these with the reason."""
 
     done: tuple[str, ...]
     reused: tuple[str, ...]
-    failed: Mapping[str, str]
+    failed: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,15 +112,19 @@ def preprocess_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / LOCK_NAME)
     with _locked(lock, folder, lock_timeout_s):
-        _clean(folder, plan, {case.identifier for case in raw.cases})
+        identifiers = {case.identifier for case in raw.cases}
+        _clean(folder, plan, identifiers)
         inputs = case_inputs(raw, folder, num_processes)
         jobs = _outdated(raw, plan, chosen, folder, inputs, num_processes)
         failed = _run(jobs, num_processes)
-    redone = [job.case.identifier for job in jobs]
+        # Again: a worker of a run that was killed just before may have lived for a moment longer.
+        _clean(folder, plan, identifiers)
+    redone = {job.case.identifier for job in jobs}
+    names = [case.identifier for case in raw.cases]
     return PreprocessReport(
-        done=tuple(name for name in redone if name not in failed),
-        reused=tuple(case.identifier for case in raw.cases if case.identifier not in set(redone)),
-        failed=failed,
+        done=tuple(name for name in names if name in redone and name not in failed),
+        reused=tuple(name for name in names if name not in redone),
+        failed=tuple((name, failed[name]) for name in names if name in failed),
     )
 
 
@@ -252,69 +258,11 @@ def _read_map(case: Case, path: Path, volume) -> np.ndarray:
 def _run(jobs: Sequence[_Job], num_processes: int) -> dict[str, str]:
     """Do the jobs; the reason of every case that failed."""
     failed: dict[str, str] = {}
-    workers = min(num_processes, len(jobs))
     with tqdm(total=len(jobs), desc="Preprocessing", unit="case", disable=None if jobs else True) as bar:
-
-        def finish(job: _Job, reason: str | None) -> None:
-            if reason is not None:
+        for job, reason in run_each(_store, jobs, num_processes):
+            if isinstance(reason, WorkerDied):
+                failed[job.case.identifier] = _KILLED
+            elif reason is not None:
                 failed[job.case.identifier] = reason
             bar.update()
-
-        if workers <= 1:
-            for job in jobs:
-                finish(job, _store(job))
-        else:
-            _run_in_pool(list(jobs), workers, finish)
-    return {job.case.identifier: failed[job.case.identifier] for job in jobs if job.case.identifier in failed}
-
-
-def _run_in_pool(jobs: list[_Job], workers: int, finish: Callable[[_Job, str | None], None]) -> None:
-    """Share jobs among worker processes.
-
-    When a worker dies, nothing tells which case killed it: only as many jobs as workers are out at a time, and each of
-    those then runs again alone.
-    """
-    while jobs:
-        suspects: list[_Job] = []
-        with _pool(workers) as pool:
-            running: dict[Future, _Job] = {}
-            while (jobs and not suspects) or running:
-                while jobs and not suspects and len(running) < workers:
-                    job = jobs.pop(0)
-                    try:
-                        running[pool.submit(_store, job)] = job
-                    except BrokenProcessPool:
-                        suspects.append(job)
-                for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-                    job = running.pop(future)
-                    try:
-                        finish(job, future.result())
-                    except BrokenProcessPool:
-                        suspects.append(job)
-        for job in suspects:
-            finish(job, _store_alone(job))
-
-
-def _store_alone(job: _Job) -> str | None:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_store, job).result()
-        except BrokenProcessPool:
-            return (
-                "its worker process was killed, twice; usually the system ran out of memory. "
-                "Use fewer processes (-np 1), or more memory."
-            )
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the main process is killed, instead of waiting for work for ever."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    return failed

@@ -113,10 +113,12 @@ def configure(
         gflop += training_gflop(network, sealed, sealed_batch, inputs.input_channels)
     seconds = gflop / inputs.machine.gflop_per_second + inputs.machine.step_overhead_seconds
     choices.reasons["estimated_step_seconds"] = (
-        f"{gflop:.1f} GFLOP at {inputs.machine.gflop_per_second:g} a second and {inputs.machine.step_overhead_seconds:g} s."
+        f"{gflop:.1f} GFLOP at {inputs.machine.gflop_per_second:g} a second, "
+        f"and {inputs.machine.step_overhead_seconds:g} s."
     )
     memory = training_memory_gb(network, *sizes, inputs.input_channels, not inputs.on_cpu)
-    choices.reasons["estimated_memory_gb"] = f"of {inputs.memory_gb:.1f} GB that training may fill."
+    over = " Warning: more than that; expect training to stop for want of memory." if memory > inputs.memory_gb else ""
+    choices.reasons["estimated_memory_gb"] = f"of {inputs.memory_gb:.1f} GB that training may fill.{over}"
     patients = len(inputs.fingerprint.patients)
     choices.decide(
         "steps", *rules_training.training_steps(patients, inputs.machine.device, seconds, inputs.budget_minutes)
@@ -150,34 +152,32 @@ def _network(inputs: PlanInputs, choices: Choices, flat: bool) -> NetworkPlan:
     )
     if len(topology.strides) < 2:
         raise PlanError(
-            f"network: neither in-plane axis can be halved with a patch of {choices.settings.get('patch_size', least)} and "
-            f"a sealed crop of {sealed} voxels; expected edges that are even and at least 8. Change the sizes or use a "
-            "finer grid."
+            f"network: neither in-plane axis can be halved with a patch of {choices.settings.get('patch_size', least)} "
+            f"and a sealed crop of {sealed} voxels; expected edges that are even and at least 8. Change the sizes or "
+            "use a finer grid."
         )
     (base, cap), width_reason = rules_training.feature_widths(inputs.machine.device, len(inputs.fingerprint.patients))
+    features = features_per_stage(base, cap, len(topology.strides))
     network = with_network(
-        NetworkPlan(
-            features=features_per_stage(base, cap, len(topology.strides)),
-            strides=topology.strides,
-            kernels=topology.kernels,
-        ),
-        choices.settings,
+        NetworkPlan(features=features, strides=topology.strides, kernels=topology.kernels), choices.settings
     )
-    choices.reasons["network.strides"] = _topology_reason(inputs, topology, spacing)
-    choices.reasons["network.features"] = width_reason
+    choices.reasons["network.strides"] = _topology_reason(inputs, topology, spacing, network.convs_per_stage)
+    ruled = "" if network.features == features else f"set by --set; the rule says {plain_text(features)}: "
+    choices.reasons["network.features"] = ruled + width_reason
     size = round_up(sealed, topology.divisor)
-    choices.decide("sealed_size", size, f"{room_reason}, rounded up to multiples of {plain_text(topology.divisor)} voxels.")
+    reason = f"{room_reason}, rounded up to multiples of {plain_text(topology.divisor)} voxels."
+    choices.decide("sealed_size", size, reason)
     return network
 
 
-def _topology_reason(inputs: PlanInputs, topology: Topology, spacing: SpacingMm) -> str:
-    field_mm = [n * s for n, s in zip(topology.receptive_field(), spacing, strict=True)]
+def _topology_reason(inputs: PlanInputs, topology: Topology, spacing: SpacingMm, convs_per_stage: int) -> str:
+    field_mm = [n * s for n, s in zip(topology.receptive_field(convs_per_stage), spacing, strict=True)]
     extent, _ = rules_grid.vertebra_extent_mm(inputs.fingerprint, 99)
     pools = [int(math.log2(d)) for d in topology.divisor]
     text = (
-        f"{len(topology.strides)} stages: the axes are halved {plain_text(tuple(pools))} times, as often as the sealed crop "
-        f"allows; an axis waits until its voxels are less than twice the finest. A voxel of the bottleneck sees "
-        f"{field_mm[1]:.0f} x {field_mm[2]:.0f} mm in plane, a large vertebra measures {extent[1]:.0f} x {extent[2]:.0f} mm"
+        f"{len(topology.strides)} stages: the axes are halved {plain_text(tuple(pools))} times, as often as the sealed "
+        "crop allows; an axis waits until its voxels are less than twice the finest. A voxel of the bottleneck sees "
+        f"{field_mm[1]:.0f} x {field_mm[2]:.0f} mm in plane, a large vertebra has {extent[1]:.0f} x {extent[2]:.0f} mm"
     )
     short = field_mm[1] < extent[1] or field_mm[2] < extent[2]
     return text + (". Warning: less than a vertebra." if short else ".")
@@ -243,9 +243,7 @@ def _patch_and_batch(
 def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
     fingerprint = inputs.fingerprint
     choices.decide("normalisation", *rules_training.normalisation(inputs.description))
-    choices.decide(
-        "heatmap_sigma_mm", *rules_training.heatmap_sigma_mm(fingerprint, choices.values["spacing_mm"][0])
-    )
+    choices.decide("heatmap_sigma_mm", *rules_training.heatmap_sigma_mm(fingerprint, choices.values["spacing_mm"][0]))
     (open_axes, sealed_axes), reason = rules_training.mirror_axes(inputs.description.class_names)
     choices.decide("mirror_axes", open_axes, reason)
     choices.decide("sealed_mirror_axes", sealed_axes, reason)

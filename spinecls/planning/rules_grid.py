@@ -16,7 +16,7 @@ from spinecls.planning.topology import round_up
 
 TYPICAL_MM = {
     "cervical": ((18.0, 13.0, 17.0), 17.0),
-    "thoracic": (( 29.0, 20.0, 27.0), 24.0),
+    "thoracic": ((29.0, 20.0, 27.0), 24.0),
     "lumbar": ((46.0, 27.0, 35.0), 36.0),
     "sacral": ((50.0, 30.0, 33.0), 33.0),
 }
@@ -41,8 +41,8 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[SpacingMm, str]:
         # Finer than what was acquired shows nothing more.
         plane = [min(p, max(lesion / 2, float(f))) for p, f in zip(plane, finest, strict=True)]
         reason = (
-            f"in plane {plane[0]:.3g} x {plane[1]:.3g} mm, because the smallest lesions measure {lesion:.3g} mm and need "
-            f"two voxels (median {median[1]:.3g} x {median[2]:.3g} mm)"
+            f"in plane {plane[0]:.3g} x {plane[1]:.3g} mm, because the smallest lesions measure {lesion:.3g} mm and "
+            f"need two voxels (median {median[1]:.3g} x {median[2]:.3g} mm)"
         )
     spacing = (slice_mm, *(float(p) for p in plane))
     return tuple(round(s, 4) for s in spacing), f"{slice_reason}; {reason}."
@@ -104,8 +104,9 @@ def pitch_mm(fingerprint: Fingerprint, percentile: float) -> float:
 def sealed_extent_mm(fingerprint: Fingerprint, margin_mm: float) -> tuple[tuple[float, float, float], str]:
     """Room that a sealed crop needs: almost every vertebra, its margin and a little slack for augmentation."""
     extent, source = vertebra_extent_mm(fingerprint, 99)
-    # Regions grow within slices only.
+    # Regions grow within slices only, and no vertebra is wider than all slices together.
     grown = [e + 2 * (m + SEALED_SLACK_MM) for e, m in zip(extent, (0.0, margin_mm, margin_mm), strict=True)]
+    grown[0] = min(grown[0], max(case.shape[0] * case.spacing_mm[0] for case in fingerprint.cases.values()))
     room = " x ".join(f"{g:.0f}" for g in grown)
     return tuple(grown), (
         f"99 % of the boxes of {source} fit into {' x '.join(f'{e:.0f}' for e in extent)} mm; with the margin of "
@@ -161,8 +162,7 @@ def require_patch(size: Triple | None, configuration: str, spacing_mm: SpacingMm
     if size is not None:
         return size
     raise PlanError(
-        f"{configuration}: no patch fits. At {' x '.join(f'{s:.3g}' for s in spacing_mm)} mm the smallest useful patch, "
-        f"three vertebrae head to feet, has {' x '.join(map(str, least))} voxels; the limit is {limit}. "
-        "Raise -gpu_memory_target, choose a coarser grid with --set spacing_mm=..., or a smaller batch with "
-        "--set batch_size=1."
+        f"{configuration}: no patch fits. At {' x '.join(f'{s:.3g}' for s in spacing_mm)} mm the smallest useful "
+        f"patch, three vertebrae head to feet, has {' x '.join(map(str, least))} voxels; the limit is {limit}. "
+        "Choose a coarser grid with --set spacing_mm=..., or, on a GPU with more memory, raise -gpu_memory_target."
     )

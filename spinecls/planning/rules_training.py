@@ -28,7 +28,8 @@ def feature_widths(device: str, num_patients: int) -> tuple[tuple[int, int], str
     if device == "cpu":
         return (16, 128), "16 features, doubled a stage up to 128: what a CPU trains in reasonable time."
     if num_patients < 30:
-        return (24, 240), f"24 features, doubled a stage up to 240: three quarters of 32 and 320, for {num_patients} patients."
+        reason = f"24 features, doubled a stage up to 240: three quarters of 32 and 320, for {num_patients} patients."
+        return (24, 240), reason
     return (32, 320), "32 features, doubled a stage up to 320."
 
 
@@ -41,8 +42,8 @@ def sealing_margin_mm(fingerprint: Fingerprint) -> tuple[float, str]:
     half_disc = (pitch - height) / 2
     margin = round(min(3.0, max(1.0, half_disc)), 2)
     return margin, (
-        f"3 mm, at least 1 mm and at most half the disc: median pitch {pitch:.1f} mm less median height {height:.1f} mm "
-        f"leaves {half_disc:.1f} mm a side."
+        f"3 mm, at least 1 mm and at most half the disc: median pitch {pitch:.1f} mm less median height "
+        f"{height:.1f} mm leaves {half_disc:.1f} mm a side."
     )
 
 
@@ -50,7 +51,9 @@ def heatmap_sigma_mm(fingerprint: Fingerprint, slice_mm: float) -> tuple[float, 
     """Width of the target Gaussian: a fraction of the pitch, and never narrower than the slices resolve."""
     pitch = pitch_mm(fingerprint, 50)
     sigma = round(max(3.0, 0.15 * pitch, 0.8 * slice_mm), 2)
-    return sigma, f"largest of 3 mm, 0.15 x the median pitch of {pitch:.1f} mm and 0.8 x the slice distance of {slice_mm:.3g} mm."
+    return sigma, (
+        f"largest of 3 mm, 0.15 x the median pitch of {pitch:.1f} mm and 0.8 x the slice distance of {slice_mm:.3g} mm."
+    )
 
 
 def mirror_axes(class_names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], str]:
@@ -87,21 +90,21 @@ def class_reason(fingerprint: Fingerprint) -> str:
     if not fingerprint.class_names:
         return "no classes are declared; vertebrae are located and named only."
     patients = fingerprint.class_patients
-    parts = [f"{name}: {count} vertebrae of {patients[name]} patients" for name, count in fingerprint.class_counts.items()]
-    text = "; ".join(parts) + "."
+    counts = fingerprint.class_counts.items()
+    text = "; ".join(f"{name}: {count} vertebrae of {patients[name]} patients" for name, count in counts) + "."
     for name, count in patients.items():
         if count == 0:
             text += f" Warning: class {name!r} is declared and never seen; it cannot be learned."
         elif count < 5:
             text += (
-                f" Warning: class {name!r} comes from {count} patient(s), fewer than 5; what is measured of it says little. "
-                "Add patients or merge it with a neighbouring class."
+                f" Warning: class {name!r} comes from {count} patient(s), fewer than 5; what is measured of it says "
+                "little. Add patients or merge it with a neighbouring class."
             )
     icc = fingerprint.class_icc
     if icc is not None:
         text += f" Likeness of the classes within a patient (ICC) {icc:.2f}."
     if icc is not None and icc > 0.3:
-        text += " Warning: above 0.3, so the surroundings tell the class; only a sealed trainer is kept from using that."
+        text += " Warning: above 0.3, so the surroundings tell the class; only a sealed trainer cannot use that."
     return text
 
 
@@ -123,9 +126,12 @@ def training_steps(
         return wanted, f"{reason}; no time budget."
     affordable = math.floor(USABLE_TIME * budget_minutes * 60 / step_seconds)
     steps = max(FEWEST_STEPS, min(wanted, affordable))
-    reason += f"; {affordable} steps of {step_seconds:.2f} s fit into {USABLE_TIME:.0%} of {budget_minutes:g} minutes on the {device}"
+    reason += (
+        f"; {affordable} steps of {step_seconds:.2f} s fit into {USABLE_TIME:.0%} of {budget_minutes:g} minutes "
+        f"on the {device}"
+    )
     if affordable < FEWEST_STEPS:
-        reason += f". Warning: fewer than {FEWEST_STEPS} steps learn nothing; {FEWEST_STEPS} are taken and the budget is exceeded"
+        reason += f". Warning: too few to learn from; {FEWEST_STEPS} steps are taken and the budget is exceeded"
     return steps, reason + "."
 
 
@@ -137,8 +143,10 @@ def level_statistics(fingerprint: Fingerprint, levels: Mapping[str, int]) -> tup
         here = [v for v in fingerprint.vertebrae if v.level == level]
         whole = [v.own_extent_mm for v in here if v.own_extent_mm and not v.truncated]
         pitches = fingerprint.pitches_mm.get(level, [])
-        extent = tuple(statistics.median(axis) for axis in zip(*whole, strict=True)) if whole else TYPICAL_MM[region(level)][0]
-        if not whole:
+        if whole:
+            extent = tuple(statistics.median(axis) for axis in zip(*whole, strict=True))
+        else:
+            extent = TYPICAL_MM[region(level)][0]
             borrowed.append(level)
         result[level] = LevelStatistics(
             count=len(here),

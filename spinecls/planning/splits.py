@@ -63,7 +63,8 @@ def make_folds(cases: Sequence[SplitCase], num_folds: int = 5, seed: int = 0) ->
     if len(patients) < 2:
         raise PlanError(
             f"Folds: {len(cases)} case(s) of {len(patients)} patient(s); cross-validation needs at least 2 patients. "
-            "Add patients, fill the column `patient` of vertebraeTr.csv if these are several people, or train fold `all`."
+            "Add patients, fill the column `patient` of vertebraeTr.csv if these are several people, or train fold "
+            "`all`."
         )
     notes = []
     used = min(num_folds, len(patients))
@@ -93,14 +94,13 @@ def _deal(patients: Mapping[str, list[SplitCase]], num_folds: int, rng: np.rando
     held = [Counter() for _ in range(num_folds)]
     num_cases = [0] * num_folds
     num_patients = [0] * num_folds
-    # No fold takes more than its share of patients, so none can stay empty.
-    capacity = -(-len(patients) // num_folds)
+    base, larger = divmod(len(patients), num_folds)
     assignment = {}
-    for position, patient in enumerate(order):
+    for patient in order:
         rarest = sorted(traits[patient], key=lambda t: (frequency[t], t))
-        empty = [i for i in range(num_folds) if num_patients[i] == 0]
-        must_fill = len(order) - position <= len(empty)
-        open_folds = empty if must_fill else [i for i in range(num_folds) if num_patients[i] < capacity]
+        # At most `larger` folds take one patient more than the others, so the sizes stay even and none stays empty.
+        limit = base + (sum(n > base for n in num_patients) < larger)
+        open_folds = [i for i in range(num_folds) if num_patients[i] < limit]
         tie = rng.permutation(num_folds)
         chosen = min(open_folds, key=lambda i: ([held[i][t] for t in rarest], num_cases[i], tie[i]))
         assignment[patient] = chosen
@@ -113,7 +113,8 @@ def _deal(patients: Mapping[str, list[SplitCase]], num_folds: int, rng: np.rando
 def _rare_class_notes(patients: Mapping[str, list[SplitCase]], num_folds: int) -> list[str]:
     counts = Counter(name for members in patients.values() for name in {n for c in members for n in c.classes})
     return [
-        f"Class {name!r} is seen in {count} patient(s) only, so {num_folds - count} of {num_folds} folds validate without it."
+        f"Class {name!r} is seen in {count} patient(s) only, so {num_folds - count} of {num_folds} folds validate "
+        "without it."
         for name, count in sorted(counts.items())
         if count < num_folds
     ]
@@ -160,9 +161,12 @@ def _fold_faults(fold: object, patient_of: Mapping[str, str]) -> list[str]:
             faults.append(f"{side} names cases that are not in the dataset: {_some(unknown)}")
     if both := sorted(set(fold["train"]) & set(fold["val"])):
         faults.append(f"{_some(both)} in both train and val")
-    sides = [{patient_of[name] for name in fold[side] if name in patient_of and name not in both} for side in ("train", "val")]
-    if shared := sorted(sides[0] & sides[1]):
-        faults.append(f"patient(s) {_some(shared)} have cases in both train and val, so validation is not on unseen people")
+    train, val = (
+        {patient_of[name] for name in fold[side] if name in patient_of and name not in both}
+        for side in ("train", "val")
+    )
+    if shared := sorted(train & val):
+        faults.append(f"patient(s) {_some(shared)} in both train and val, so validation is not on unseen people")
     return faults
 
 

@@ -70,7 +70,7 @@ def build_topology(
     sizes = ((patch_size, fixed[0]), (sealed_size, fixed[1]))
     mixed = [not flat, True, True]
     strides: list[Triple] = [(1, 1, 1)]
-    kernels: list[Triple] = [_kernel(current, mixed)]
+    kernels: list[Triple] = [tuple(3 if near else 1 for near in _near(current, mixed))]
     while len(strides) < max_stages:
         near = _near(current, mixed)
         pooled = [near[axis] and all(_allows(*size, axis, 2 * total[axis]) for size in sizes) for axis in range(3)]
@@ -79,17 +79,15 @@ def build_topology(
         strides.append(tuple(2 if p else 1 for p in pooled))
         total = [t * s for t, s in zip(total, strides[-1], strict=True)]
         current = [c * s for c, s in zip(current, strides[-1], strict=True)]
-        kernels.append(_kernel(current, mixed))
+        # An axis that was mixed once stays so, also when the others are pooled beyond it.
+        near = _near(current, mixed)
+        kernels.append(tuple(3 if n or k == 3 else 1 for n, k in zip(near, kernels[-1], strict=True)))
     return Topology(tuple(strides), tuple(kernels))
 
 
 def _near(spacing: list[float], mixed: list[bool]) -> list[bool]:
     finest = min(s for s, m in zip(spacing, mixed, strict=True) if m)
     return [m and s < ANISOTROPY_LIMIT * finest - 1e-6 for s, m in zip(spacing, mixed, strict=True)]
-
-
-def _kernel(spacing: list[float], mixed: list[bool]) -> Triple:
-    return tuple(3 if near else 1 for near in _near(spacing, mixed))
 
 
 def _allows(size: Triple, fixed: bool, axis: int, divisor: int) -> bool:

@@ -1,4 +1,4 @@
-"""From a volume to the network's grid: find the body, crop, normalise, resample; one path for training and prediction."""
+"""From a volume to the network's grid: find the body, crop, normalise, resample. Training and prediction share it."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class PhantomCase:
 
 
 def make_case(rng: np.random.Generator, options: PhantomOptions | None = None) -> PhantomCase:
-    """Random phantom; the same generator state and options give the same arrays.
+    """Random phantom; generators of the same seed give the same phantoms, call by call.
 
     Anatomy, classes, lesions, distractors and noise draw from streams of their own, so changing the options of one
     leaves the others as they are.
@@ -131,7 +131,7 @@ def _acquire(rng: np.random.Generator, signals: list[np.ndarray], options: Phant
     texture /= texture.std()
     ramps = [np.linspace(-1, 1, n, dtype=np.float32) for n in shape]
     # Smooth in all directions, and brighter towards the coil behind the back.
-    weights = rng.uniform(-1, 1, 3) + (0, 0, 0.5)
+    weights = rng.uniform((-1.0, -1.0, -0.5), (1.0, 1.0, 1.5))
     bias = sum(np.float32(w) * np.sin(r * 1.5) for w, r in zip(weights, np.ix_(*ramps), strict=True))
     bias = 1 + np.float32(options.bias_field) * bias / np.abs(bias).max()
     image = np.empty((len(signals), *shape), np.float32)

@@ -83,7 +83,9 @@ def _write_labelled(
     for index, case in enumerate(cases):
         identifier = f"{prefix}_{index:03d}"
         _write_channels(folder / f"images{suffix}", identifier, case, options)
-        maps = {"labels": case.vertebra_map, "structures": case.structure_map}
+        maps = {"labels": case.vertebra_map}
+        if suffix == "Tr":
+            maps["structures"] = case.structure_map
         for kind, array in maps.items():
             path = folder / f"{kind}{suffix}" / f"{identifier}{FILE_ENDING}"
             _write(path, array, case.geometry, options.orientation)

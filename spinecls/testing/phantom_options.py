@@ -17,9 +17,7 @@ IGNORE_LABEL = 255
 MAX_OBLIQUE_DEGREES = 30.0
 
 ORIENTATIONS = tuple(
-    "".join(letters)
-    for pairs in itertools.permutations(("RL", "AP", "SI"))
-    for letters in itertools.product(*pairs)
+    "".join(letters) for pairs in itertools.permutations(("RL", "AP", "SI")) for letters in itertools.product(*pairs)
 )
 """The 48 codes of image axes; each letter says where its axis (x, y, z) runs to, as `SimpleITK.DICOMOrient`."""
 

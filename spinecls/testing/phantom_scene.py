@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ def paint_scene(
     for vertebra in near:
         tissue.paint_posterior_elements(grid, vertebra)
     _paint_canal(grid, frame)
-    for above, below in zip(column, column[1:], strict=False):
+    for above, below in itertools.pairwise(column):
         # A third of the discs has lost its bright nucleus, so a dark disc says nothing about its level.
         nucleus = tissue.ANNULUS if rng.random() < 0.3 else tissue.NUCLEUS
         if above in near and above.name != "C1":
@@ -146,7 +147,7 @@ def _paint_brain(grid: TissueGrid, atlas: Vertebra) -> None:
 def _paint_canal(grid: TissueGrid, frame: _Frame) -> None:
     """Canal with fluid, the cord down to the first lumbar vertebra, roots behind below it; it ends in the sacrum."""
     end = frame.row_of["S2"] + 5
-    openness = np.clip((end - frame.rows_mm) / (end - frame.row_of["L5"]), 0, 1).astype(np.float32) ** 0.5
+    openness = np.clip((end - frame.rows_mm) / (end - frame.row_of["S1"] + 40), 0, 1).astype(np.float32) ** 0.5
     conus = frame.row_of["L1"] + 6
     cord = np.clip((conus - frame.rows_mm) / 30, 0, 1).astype(np.float32) ** 0.5
     behind = frame.behind * frame.cos_lean[:, None]

@@ -71,9 +71,7 @@ class TissueGrid:
             for axis, part, centre in zip(self.axes_mm, slices, centre_mm, strict=True)
         )
         weights = axes.astype(np.float32)
-        coordinates = [
-            (w[0] * x)[:, None, None] + ((w[1] * y)[:, None] + (w[2] * z)[None, :])[None] for w in weights
-        ]
+        coordinates = [(w[0] * x)[:, None, None] + ((w[1] * y)[:, None] + (w[2] * z)[None, :])[None] for w in weights]
         return slices, coordinates
 
     def ellipsoid(self, centre_mm, axes, radii_mm, tissue: int, rim: bool = False, fourth_power: bool = False) -> None:

@@ -18,6 +18,7 @@ from spinecls.errors import DatasetError, ResourceError, UsageError
 from spinecls.io.preprocessed import PreprocessedCase, load_case
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import parse_overrides
+from spinecls.trainers import aux_seg, baseline  # noqa: F401 - they register themselves
 from spinecls.trainers.base import TRAINERS, RunSettings, Trainer
 from spinecls.trainers.validation import validate
 

@@ -103,6 +103,13 @@ def test_folder_without_predictions_is_an_error(tmp_path):
         predictions.read_folder(tmp_path)
 
 
+def test_renamed_copy_of_a_case_is_refused(tmp_path):
+    path = predictions.write_case_json(tmp_path, CASE)
+    (tmp_path / "copy.json").write_bytes(path.read_bytes())
+    with pytest.raises(DatasetError, match="holds case 'spine_01', expected 'copy'"):
+        predictions.read_folder(tmp_path)
+
+
 def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match="no such folder"):
         predictions.read_folder(tmp_path / "nowhere")
@@ -114,9 +121,10 @@ def test_table_has_exactly_the_documented_columns(tmp_path):
     assert ",".join(header) == (
         "case,vertebra,x_mm,y_mm,z_mm,class,p_normal,p_oedema,prediction_set,entropy,p_vertebra,visible_fraction,flags"
     )
-    assert rows == [
-        "spine_01,L4,1.5,-2.25,0.333,oedema,0.25,0.75,normal|oedema,0.5623,0.75,0.875,truncated|uncalibrated".split(",")
-    ]
+    (row,) = rows
+    assert ",".join(row) == (
+        "spine_01,L4,1.5,-2.25,0.333,oedema,0.25,0.75,normal|oedema,0.5623,0.75,0.875,truncated|uncalibrated"
+    )
 
 
 def test_table_returns_what_was_written(tmp_path):
@@ -170,7 +178,7 @@ def test_table_without_a_column_is_named(tmp_path):
 def test_table_with_a_word_for_a_number_is_named(tmp_path):
     path = predictions.write_table(tmp_path, [CASE])
     path.write_text(path.read_text().replace("0.5623", "high"))
-    with pytest.raises(DatasetError, match="line 2: a number was expected.*high"):
+    with pytest.raises(DatasetError, match=r"line 2: a number was expected.*high"):
         predictions.read_table(path)
 
 

@@ -1,0 +1,53 @@
+"""spinecls_check: is a raw dataset fit for training?"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated
+
+import typer
+
+from spinecls.errors import CheckFailed
+from spinecls.io.dataset import check_dataset
+from spinecls.io.findings import Report, grouped
+from spinecls.paths import raw_dataset_folder
+
+_CASES_SHOWN = 4
+_TEXTS_SHOWN = 4
+_MOST_PROCESSES = 8
+
+
+def check(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Number, full name or folder of a raw dataset.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    no_voxels: Annotated[bool, typer.Option("--no_voxels", help="Headers and tables only, not the voxels.")] = False,
+    num_processes: Annotated[int, typer.Option("-np", min=0, help="Processes; 0 = one a core.")] = 0,
+) -> None:
+    """Find everything that is wrong with a raw dataset, and change nothing."""
+    folder = raw_dataset_folder(dataset)
+    processes = num_processes or min(_MOST_PROCESSES, os.cpu_count() or 1)
+    report = check_dataset(folder, verify_voxels=not no_voxels, num_processes=processes)
+    print(json.dumps(report.as_dict(), indent=1) if json_output else report_text(report))
+    if report.errors:
+        raise CheckFailed(f"{folder}: {len(report.errors)} errors.")
+
+
+def report_text(report: Report) -> str:
+    """The report as a page of text: one block a code, errors first."""
+    lines = [f"{report.folder}: {_count(len(report.cases), 'case')}"]
+    for heading, findings in (("error", report.errors), ("warning", report.warnings)):
+        lines += ["", _count(len(findings), heading)]
+        for code, group in grouped(findings).items():
+            cases = list(dict.fromkeys(finding.case for finding in group if finding.case))
+            shown = ", ".join(cases[:_CASES_SHOWN]) + (" ..." if len(cases) > _CASES_SHOWN else "")
+            lines.append(f"  {code}  {len(group):>4}  {group[0].title}{'  [' + shown + ']' if shown else ''}")
+            for finding in group[:_TEXTS_SHOWN]:
+                lines.append(f"              {finding.case + ': ' if finding.case else ''}{finding.text}")
+            if len(group) > _TEXTS_SHOWN:
+                lines.append(f"              and {len(group) - _TEXTS_SHOWN} more; --json lists all")
+    return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

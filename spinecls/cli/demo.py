@@ -1,0 +1,83 @@
+"""`spinecls_demo`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spinecls.cli.common import Device
+
+DATASET = "Dataset999_Phantom"
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("-o", help="Folder for everything that the demo makes.")] = Path("spinecls_demo"),
+    num_cases: Annotated[int, typer.Option("--cases", min=6, help="Phantoms to train on.")] = 30,
+    num_test: Annotated[int, typer.Option("--test_cases", min=2, help="Phantoms to predict.")] = 12,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Training time.")] = 2.5,
+    trainer: Annotated[str, typer.Option("-tr", help="Trainer.")] = "AuxSegTrainer",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the phantoms and of training.")] = 1,
+    device: Device = None,
+) -> None:
+    """Make a phantom dataset, plan, train, predict and score: the whole of spinecls in minutes."""
+    from spinecls.cli.evaluate import Split, evaluate
+    from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+    from spinecls.inference.predict_folder import FolderOptions, predict_folder
+    from spinecls.networks.device import pick_device
+    from spinecls.planning.pipeline import PlanRequest, fingerprint_dataset, plan_dataset, read_raw
+    from spinecls.planning.preprocess import preprocess_dataset
+    from spinecls.testing.phantom import write_dataset
+    from spinecls.trainers.probe import machine_profile
+    from spinecls.trainers.run import TrainingRequest, train_fold
+
+    chosen_device = pick_device(device)
+    for name in ("raw", "preprocessed", "results"):
+        os.environ[f"spinecls_{name}"] = str(folder / name)
+    raw_folder = folder / "raw" / DATASET
+    if not (raw_folder / "dataset.json").exists():
+        print(f"1. Drawing {num_cases} phantoms to train on and {num_test} to test on: {raw_folder}")
+        write_dataset(raw_folder, num_cases, seed, num_test=num_test)
+    print("2. Measuring and planning")
+    raw = read_raw(str(raw_folder), True, 1)
+    fingerprint_dataset(raw, 1)
+    request = PlanRequest(time_budget_minutes=minutes, seed=seed)
+    plan = plan_dataset(raw, request, lambda: machine_profile(chosen_device))
+    preprocess_dataset(raw, plan, ["3d_fullres"], folder / "preprocessed" / DATASET, 1)
+    print(f"3. Training {trainer}, {plan.configuration('3d_fullres').steps} steps, about {minutes:g} minutes")
+    train_fold(
+        TrainingRequest(
+            dataset=DATASET, configuration="3d_fullres", fold="0", trainer=trainer, device=chosen_device, seed=seed
+        )
+    )
+    print("4. Predicting the test phantoms")
+    model = choose_model(ModelChoice(dataset=DATASET, trainer=trainer))
+    predictor = load_predictor(model, chosen_device, mirror=True)
+    predictions = folder / "predictions"
+    predict_folder(predictor, model, raw_folder / "imagesTs", predictions, FolderOptions())
+    print("5. Scoring them")
+    evaluate(predictions, str(raw_folder), Split.Ts, predictions, 1000)
+    _say_where(folder, predictions, raw_folder)
+
+
+def _say_where(folder: Path, predictions: Path, raw_folder: Path) -> None:
+    from spinecls import files
+
+    summary = files.read_json(predictions / "summary.json")
+    location, classes = summary["location"], summary["classification"]["end_to_end"]
+    print("\nOn phantoms that training has not seen:")
+    print(
+        f"  right name and place  {location['identification_rate']['estimate']:.2f}   "
+        f"(a counter that knows only the commonest lowest level: "
+        f"{location['trivial_counter_identification_rate']['estimate']:.2f})"
+    )
+    print(f"  class, macro AUC      {classes['auc_macro']['estimate']:.2f}   (chance: 0.50)")
+    chance = 1 / len(summary["classification"]["class_names"])
+    print(f"  balanced accuracy     {classes['balanced_accuracy']['estimate']:.2f}   (chance: {chance:.2f})")
+    print(f"\nData         {raw_folder}")
+    print(f"Plan         {folder / 'preprocessed' / DATASET / 'spineclsPlans.json'}")
+    print(f"Model        {folder / 'results' / DATASET}")
+    print(f"Predictions  {predictions / 'predictions.csv'}, one map and one evidence map a case")
+    print(f"Scores       {predictions / 'summary.json'}, figures in {predictions / 'figures'}")

@@ -1,0 +1,91 @@
+"""annotationsTr.json: how loosely each case is annotated."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from spinecls.errors import DatasetError
+from spinecls.files import read_json
+from spinecls.io.findings import Finding, error
+
+FORMS: dict[str, tuple[str, ...]] = {
+    "mask": (),
+    "coarse": ("tolerance_mm",),
+    "box": ("slack_mm",),
+    "point": ("jitter_mm",),
+    "scribble": (),
+    "probability": (),
+    "slices": ("slices",),
+    "none": (),
+}
+"""Forms of annotation and the options of each."""
+
+_KINDS = ("vertebrae", "structures")
+
+
+def read_annotation_forms(
+    path: Path, cases: Collection[str]
+) -> tuple[dict[str, dict[str, Mapping[str, Any]]], list[Finding]]:
+    """Form of each case, `{case: {"vertebrae": {"form": ...}, "structures": {...}}}`, and findings.
+
+    Without the file every case has the empty mapping: a map is `mask`, a centre `point`, a box `box`.
+    """
+    if not path.is_file():
+        return {case: {} for case in cases}, []
+    try:
+        content = read_json(path)
+    except DatasetError as fault:
+        return {case: {} for case in cases}, [error("801", str(fault))]
+    if not isinstance(content, dict):
+        return {case: {} for case in cases}, [error("801", f"{path.name} must hold an object {{...}}.")]
+    found: list[Finding] = []
+    for case, entry in content.items():
+        if case != "default" and case not in cases:
+            near = difflib.get_close_matches(case, cases, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            found.append(error("803", f"{path.name} speaks of a case that does not exist.{hint}", case))
+        found += [error("802", f"{path.name}: {fault}", case) for fault in _entry_faults(entry)]
+    if found:
+        return {case: {} for case in cases}, found
+    default = content.get("default", {})
+    return {case: {**default, **content.get(case, {})} for case in cases}, []
+
+
+def _entry_faults(entry: Any) -> list[str]:
+    if not isinstance(entry, dict):
+        return [f"{entry!r} must be an object with 'vertebrae' or 'structures'."]
+    faults = []
+    for kind, form in entry.items():
+        if kind not in _KINDS:
+            faults.append(f"{kind!r} is unknown, expected 'vertebrae' or 'structures'.")
+        elif not isinstance(form, dict) or "form" not in form:
+            faults.append(f'{kind} is {form!r}, expected an object such as {{"form": "mask"}}.')
+        elif form["form"] not in FORMS:
+            faults.append(f"{kind}: form {form['form']!r} is unknown, expected one of {', '.join(FORMS)}.")
+        else:
+            faults += [f"{kind}: {fault}" for fault in _option_faults(form)]
+    return faults
+
+
+def _option_faults(form: Mapping[str, Any]) -> list[str]:
+    name, faults = form["form"], []
+    allowed = FORMS[name]
+    for key, value in form.items():
+        if key == "form":
+            continue
+        if key not in allowed:
+            faults.append(f"form {name!r} has no option {key!r} (it has {', '.join(allowed) or 'none'}).")
+        elif key.endswith("_mm") and not (_is_number(value) and 0 <= value < 1000):
+            faults.append(f"{key} is {value!r}, expected millimetres of 0 or more.")
+        elif key == "slices" and not (isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)):
+            faults.append(f"slices is {value!r}, expected a list of slice numbers.")
+    if name == "coarse" and "tolerance_mm" not in form:
+        faults.append("form 'coarse' needs tolerance_mm.")
+    return faults
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,206 @@
+"""Which files of a raw dataset belong to which case."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinecls.io.findings import Finding, error, warning
+from spinecls.io.input_files import ENDINGS, image_stem
+from spinecls.records import DatasetDescription
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_SAFE_CHARACTER = re.compile(r"[A-Za-z0-9._+-]")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_MOST_CHANNELS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFiles:
+    """Images of the complete cases of one folder, one path a channel; names of all its cases; what was found wrong."""
+
+    cases: Mapping[str, tuple[Path, ...]]
+    names: frozenset[str]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapFiles:
+    """Maps of the cases of one folder by reader, and what was found wrong."""
+
+    cases: Mapping[str, Mapping[str, Path]]
+    findings: tuple[Finding, ...]
+
+
+def identifier_fault(name: str) -> str | None:
+    """Why `name` cannot be a case identifier on every system, or None."""
+    bad = next((c for c in name if not _SAFE_CHARACTER.match(c)), None)
+    if bad is not None:
+        readable = unicodedata.name(bad, f"code {ord(bad)}").lower()
+        return f"contains {bad!r} ({readable}). Use letters, digits, '.', '_', '-' and '+'."
+    if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
+        return "must start with a letter or digit, not end with a dot and have at most 128 characters."
+    if _RESERVED.fullmatch(name):
+        return "is a name that Windows reserves. Rename the case."
+    return None
+
+
+def _entries(folder: Path, found: list[Finding]) -> list[Path]:
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    hidden = [e for e in entries if e.name.startswith(".") or e.name.lower() in _SYSTEM_FILES]
+    if hidden:
+        found.append(warning("209", f"{folder.name}: {len(hidden)} hidden files ignored, such as {hidden[0].name}"))
+    return [entry for entry in entries if entry not in hidden]
+
+
+def find_images(folder: Path, description: DatasetDescription) -> ImageFiles:
+    """Images in `imagesTr`, `imagesTs` or `imagesUn`.
+
+    A name is `<case>_<channel of four digits><ending>`; the channel may be missing when there is one. A folder
+    `<case>_<channel>` is a DICOM series.
+    """
+    found: list[Finding] = []
+    channels = len(description.channel_names)
+    by_case: dict[str, dict[int, Path]] = {}
+    no_suffix: list[str] = []
+    endings: Counter[str] = Counter()
+    for entry in _entries(folder, found):
+        stem = _stem_of(entry, found)
+        if stem is None:
+            continue
+        if entry.is_file() or entry.is_symlink():
+            endings[_ending_of(entry)] += 1
+        case, channel = _case_and_channel(stem, channels)
+        if channel is None:
+            no_suffix.append(stem)
+            channel = 0
+        if channel >= channels:
+            text = f"{entry.name} is channel {channel}, but dataset.json names {channels} channel(s) (0000 the first)."
+            found.append(error("203", text, case))
+        elif channel in by_case.setdefault(case, {}):
+            text = f"{by_case[case][channel].name} and {entry.name} are the same channel. Keep one."
+            found.append(error("204", text, case))
+        else:
+            by_case[case][channel] = entry
+    if no_suffix and channels == 1:
+        text = f"{folder.name}: {len(no_suffix)} images without _0000, such as {no_suffix[0]}; "
+        text += "each is taken as the only channel"
+        found.append(warning("208", text))
+    found += _ending_findings(folder, endings, description.file_ending)
+    found += _name_findings(by_case)
+    cases = {}
+    for case, files in by_case.items():
+        missing = [f"_{index:04d}" for index in range(channels) if index not in files]
+        if missing:
+            here = ", ".join(path.name for path in files.values()) or "nothing"
+            found.append(error("202", f"needs {', '.join(missing)}; {here} is there.", case))
+        else:
+            cases[case] = tuple(files[index] for index in range(channels))
+    return ImageFiles(cases=cases, names=frozenset(by_case), findings=tuple(found))
+
+
+def _stem_of(entry: Path, found: list[Finding]) -> str | None:
+    stem = image_stem(entry.name)
+    if entry.is_dir():
+        if stem is not None:
+            found.append(error("301", f"{entry} is a folder with the name of an image.", stem))
+            return None
+        return entry.name
+    if stem is None:
+        name = entry.name.lower()
+        if name.endswith((".txt", ".md", ".csv", ".tsv", ".json", ".pdf")):
+            found.append(warning("306", f"{entry.parent.name}/{entry.name} is no image and ignored"))
+            return None
+        text = f"{entry.parent.name}/{entry.name} cannot be used. Supported: {', '.join(ENDINGS)}, or a folder "
+        found.append(error("306", text + "<case>_0000 with one DICOM series."))
+    return stem
+
+
+def _ending_of(entry: Path) -> str:
+    return next(ending for ending in ENDINGS if entry.name.lower().endswith(ending))
+
+
+def _case_and_channel(stem: str, channels: int) -> tuple[str, int | None]:
+    """Case and channel; None where the name has no channel."""
+    match = _CHANNEL.fullmatch(stem)
+    if not match:
+        return stem, None
+    # With one channel a number such as a year belongs to the case's own name.
+    if channels == 1 and int(match[2]) >= _MOST_CHANNELS:
+        return stem, None
+    return match[1], int(match[2])
+
+
+def _ending_findings(folder: Path, endings: Counter[str], declared: str) -> list[Finding]:
+    others = {ending: count for ending, count in endings.items() if ending != declared}
+    if not others:
+        return []
+    listed = ", ".join(f"{count} {ending}" for ending, count in endings.items())
+    return [error("206", f"{folder.name} holds {listed}; dataset.json says file_ending {declared!r}. Use one ending.")]
+
+
+def _name_findings(cases: Iterable[str]) -> list[Finding]:
+    found = []
+    twins: dict[str, str] = {}
+    for case in cases:
+        fault = identifier_fault(case)
+        if fault:
+            found.append(error("201", f"the case name {case!r} {fault}", case))
+        plain = unicodedata.normalize("NFC", case).casefold()
+        if plain in twins:
+            text = f"{twins[plain]!r} and {case!r} are one name on some systems. Rename one."
+            found.append(error("205", text, case))
+        twins[plain] = case
+    return found
+
+
+def find_maps(folder: Path, description: DatasetDescription, cases: Iterable[str], readers: bool) -> MapFiles:
+    """Maps in `labelsTr` or `structuresTr`: `<case><ending>`, with `readers` also `<case>__<reader><ending>`."""
+    cases = set(cases)
+    found: list[Finding] = []
+    maps: dict[str, dict[str, Path]] = {}
+    endings: Counter[str] = Counter()
+    for entry in _entries(folder, found):
+        stem = _stem_of(entry, found)
+        if stem is None:
+            continue
+        if entry.is_dir():
+            found.append(error("301", f"{folder.name}/{entry.name} is a folder, expected a map file.", entry.name))
+            continue
+        endings[_ending_of(entry)] += 1
+        case, reader = stem, ""
+        if stem not in cases and readers and "__" in stem:
+            case, reader = stem.rsplit("__", 1)
+        if case not in cases:
+            found.append(error("207", f"{folder.name}/{entry.name} has no image{_near(case, cases)}.", case))
+        elif reader in maps.setdefault(case, {}):
+            text = f"{folder.name} has {maps[case][reader].name} and {entry.name}. Keep one."
+            found.append(error("204", text, case))
+        else:
+            maps[case][reader] = entry
+    found += _ending_findings(folder, endings, description.file_ending)
+    return MapFiles(cases=maps, findings=tuple(found))
+
+
+def _near(case: str, cases: set[str]) -> str:
+    match = _CHANNEL.fullmatch(case)
+    if match and match[1] in cases:
+        return f"; maps have no channel number, rename it to {match[1]}"
+    return ""
+
+
+def empty_folder_finding(folder: Path) -> Finding:
+    """Error for an image folder without images, naming the place where images do lie."""
+    state = "is empty" if folder.is_dir() else "does not exist"
+    for sibling in sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []:
+        if sibling.is_dir() and sibling != folder and sibling.name not in ("labelsTr", "structuresTr", "labelsTs"):
+            count = sum(image_stem(entry.name) is not None for entry in sibling.iterdir())
+            if count:
+                return error("110", f"{folder.name} {state}; {count} images lie in {sibling.name}. Rename that folder?")
+    return error("110", f"{folder.name} {state}. Put <case>_0000.nii.gz there.")

@@ -1,0 +1,307 @@
+"""What the files of one case hold: its grid, its levels, and every fault of header and voxels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from spinecls.anatomy import LEVEL_CODES, LEVELS, RANK
+from spinecls.geometry import Geometry
+from spinecls.io.findings import CodedFault, Finding, error, warning
+from spinecls.io.images import MIN_OVERLAP, read_header, read_image, read_label_map
+from spinecls.io.source_grid import canonical_geometry, grid_difference, overlap, times
+from spinecls.records import DatasetDescription
+
+_FEW_SLICES = 5
+_SPACING_MM = (0.1, 15.0)
+_FIELD_MM = (50.0, 1200.0)
+_FAR_PART_MM = 10.0
+_TINY_MM3 = 200.0
+_MOSTLY_ZERO = 0.95
+_CLIPPED_SHARE = 0.05
+_TOMOGRAPHY_AIR = -900
+_EXTREME_RATIO = 1000.0
+_LEVEL_STEP_MM = -1.0
+_OPTIONAL_LEVELS = ("T13", "L6")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseFiles:
+    """Files of one case."""
+
+    identifier: str
+    images: tuple[Path, ...]
+    vertebra_maps: Mapping[str, Path] = field(default_factory=dict)
+    structure_map: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseFacts:
+    """What was found in the files of one case.
+
+    `centres_lps` holds the centroid of every level in a map; `image_hash` the hash of the voxels of each channel
+    (empty when voxels were not verified).
+    """
+
+    identifier: str
+    findings: tuple[Finding, ...]
+    geometry: Geometry | None = None
+    orientation: str = ""
+    centres_lps: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    image_hash: tuple[str, ...] = ()
+
+
+def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels: bool) -> CaseFacts:
+    """Read the files of a case and judge them.
+
+    Maps are always read, since they say which vertebrae exist; the voxels of images only with `verify_voxels`.
+    """
+    found: list[Finding] = []
+    geometry, orientation = _inspect_headers(case, found)
+    if geometry is None:
+        return CaseFacts(identifier=case.identifier, findings=tuple(found))
+    image, hashes = None, ()
+    if verify_voxels:
+        image, hashes = _inspect_images(case, found)
+    centres: dict[str, tuple[float, float, float]] = {}
+    levels_of: dict[str, set[str]] = {}
+    for reader, path in case.vertebra_maps.items():
+        array = _inspect_map(case.identifier, path, geometry, image, found)
+        if array is None:
+            continue
+        in_map = _levels_in_map(case.identifier, path, array, geometry, description, found)
+        if verify_voxels:
+            found += _shape_findings(case.identifier, array, geometry, description, in_map)
+        levels_of[reader] = set(in_map)
+        centres = {**in_map, **centres}
+    if len({frozenset(levels) for levels in levels_of.values()}) > 1:
+        listed = "; ".join(f"{reader or 'no reader'}: {_named(levels)}" for reader, levels in levels_of.items())
+        found.append(warning("610", f"the readers' maps show other levels ({listed})", case.identifier))
+    if case.structure_map is not None:
+        array = _inspect_map(case.identifier, case.structure_map, geometry, None, found)
+        if array is not None:
+            _unknown_codes(case.identifier, case.structure_map, array, description, description.structures, found)
+    return CaseFacts(
+        identifier=case.identifier,
+        findings=tuple(found),
+        geometry=geometry,
+        orientation=orientation,
+        centres_lps=centres,
+        image_hash=hashes,
+    )
+
+
+def _coded(fault: CodedFault, case: str) -> Finding:
+    return Finding(code=fault.code, text=f"{Path(fault.place).name} {fault.detail}", case=case)
+
+
+def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | None, str]:
+    """Grid of the first channel (None when a channel cannot be used) and the orientation of its file."""
+    first, orientation = None, ""
+    faults = 0
+    for path in case.images:
+        try:
+            source, notes = read_header(path)
+        except CodedFault as fault:
+            found.append(_coded(fault, case.identifier))
+            faults += 1
+            continue
+        found += [Finding(code=code, text=f"{path.name} {text}", case=case.identifier) for code, text in notes]
+        geometry = canonical_geometry(source)
+        if first is None:
+            first, orientation = geometry, source.orientation
+            found += _grid_findings(case.identifier, path, geometry)
+            continue
+        difference = grid_difference(first, geometry)
+        share = overlap(first, geometry)
+        if share < MIN_OVERLAP:
+            text = f"{path.name} covers {share:.0%} of {case.images[0].name}, expected at least {MIN_OVERLAP:.0%}."
+            found.append(error("414", text + " Channels must show the same region.", case.identifier))
+            faults += 1
+        elif difference:
+            text = f"{path.name} {difference[1]} in {case.images[0].name}; it will be interpolated onto that grid"
+            found.append(warning("414", text, case.identifier))
+    return (None if faults else first), orientation
+
+
+def _grid_findings(case: str, path: Path, geometry: Geometry) -> list[Finding]:
+    """Judge the plausibility of a canonical grid."""
+    found = []
+    spacing = np.array(geometry.spacing_mm)
+    field_mm = spacing * geometry.shape
+    low, high = _SPACING_MM
+    if spacing.min() < low or spacing.max() > high:
+        text = f"{path.name} has a spacing of {times(spacing.round(4))} mm; expected {low:g} to {high:g} mm"
+        found.append(warning("406", text, case))
+    low, high = _FIELD_MM
+    if field_mm[1:].min() < low or field_mm[1:].max() > high:
+        text = f"{path.name} covers {field_mm[1]:.0f} mm head-feet and {field_mm[2]:.0f} mm front-back; "
+        found.append(warning("406", text + f"expected {low:g} to {high:g} mm", case))
+    thick = int(np.argmax(spacing))
+    others = np.delete(spacing, thick)
+    if thick != 0 and spacing[thick] > 1.5 * others.max():
+        name = ("left-right", "head-feet", "front-back")[thick]
+        text = f"{path.name} has its thick slices along {name} ({spacing[thick]:.1f} mm); a sagittal stack is expected"
+        found.append(warning("409", text, case))
+    elif geometry.shape[0] < _FEW_SLICES:
+        text = f"{path.name} has {geometry.shape[0]} sagittal slices, expected {_FEW_SLICES} or more"
+        found.append(warning("408", text, case))
+    return found
+
+
+def _inspect_images(case: CaseFiles, found: list[Finding]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Voxels of the first channel and a hash a channel."""
+    try:
+        volume = read_image(case.images)
+    except CodedFault as fault:
+        found.append(_coded(fault, case.identifier))
+        return None, ()
+    for path, channel in zip(case.images, volume.array, strict=True):
+        found += _intensity_findings(case.identifier, path, channel)
+    return volume.array[0], tuple(hashlib.blake2b(channel, digest_size=16).hexdigest() for channel in volume.array)
+
+
+def _intensity_findings(case: str, path: Path, channel: np.ndarray) -> list[Finding]:
+    low, high = float(channel.min()), float(channel.max())
+    if low == high:
+        return [error("502", f"{path.name} has the value {low:g} everywhere.", case)]
+    found = []
+    zeros = 1 - np.count_nonzero(channel) / channel.size
+    if zeros > _MOSTLY_ZERO:
+        found.append(warning("503", f"{zeros:.0%} of the voxels of {path.name} are zero", case))
+    if low <= _TOMOGRAPHY_AIR:
+        found.append(warning("504", f"{path.name} has values down to {low:g}: computed tomography?", case))
+    # Every third voxel is enough to tell what values are usual.
+    usual = float(np.percentile(np.abs(channel.ravel()[::3]), 99))
+    largest = max(abs(low), abs(high))
+    if usual > 0 and largest > _EXTREME_RATIO * usual:
+        text = f"{path.name} has a value of {largest:g}, 99 % of the voxels lie below {usual:g}"
+        found.append(warning("507", text, case))
+    clipped = np.count_nonzero(channel == high) / channel.size
+    if clipped > _CLIPPED_SHARE and np.unique(channel.ravel()[::3]).size > 2:
+        text = f"{clipped:.0%} of the voxels of {path.name} have the largest value {high:g}"
+        found.append(warning("508", text, case))
+    return found
+
+
+def _inspect_map(case: str, path: Path, geometry: Geometry, image: np.ndarray | None, found) -> np.ndarray | None:
+    """Canonical array of a map on the image's grid, or None with findings."""
+    try:
+        array, own = read_label_map(path)
+    except CodedFault as fault:
+        found.append(_coded(fault, case))
+        return None
+    place = f"{path.parent.name}/{path.name}"
+    difference = grid_difference(geometry, own)
+    if difference:
+        number, text = difference
+        found.append(error(number, f"{place} {text} of the image. Resample it by nearest neighbour.", case))
+        return None
+    if image is not None and array.any() and np.array_equal(array, image):
+        found.append(error("611", f"{place} holds the image itself. Put the map there.", case))
+        return None
+    return array
+
+
+def _unknown_codes(case, path, array, description, codes: Mapping[str, int], found) -> dict[int, int]:
+    """Voxels by code; codes that stand for nothing become findings."""
+    counts = np.bincount(array.ravel())
+    present = {int(code): int(counts[code]) for code in np.flatnonzero(counts) if code != 0}
+    known = {*codes.values(), description.ignore_label}
+    names = {code: name for name, code in LEVEL_CODES.items()}
+    for code, voxels in present.items():
+        if code in known:
+            continue
+        place = f"{path.parent.name}/{path.name}"
+        where = tuple(int(v) for v in np.argwhere(array == code)[0])
+        text = f"{place} has {voxels} voxels of {code} (first at canonical index {where}), a code that dataset.json "
+        text += f"does not name; it names {', '.join(f'{name} {c}' for name, c in codes.items()) or 'none'}."
+        if codes is description.levels and code in names:
+            text += f" By the usual codes {code} is {names[code]}."
+        if len(present) == 1 and code == 1 and codes is description.levels:
+            text += " A mask of 0 and 1 does not tell the vertebrae apart."
+        found.append(error("603", text, case))
+    return present
+
+
+def _levels_in_map(case, path, array, geometry, description, found) -> dict[str, tuple[float, float, float]]:
+    """Centroid (LPS mm) of every level in a map."""
+    present = _unknown_codes(case, path, array, description, description.levels, found)
+    if not set(present) - {description.ignore_label}:
+        found.append(error("604", f"{path.parent.name}/{path.name} shows no vertebra. Remove it or draw it.", case))
+    levels = sorted((name for name, code in description.levels.items() if code in present), key=RANK.__getitem__)
+    codes = [description.levels[name] for name in levels]
+    boxes = ndimage.find_objects(array)
+    centres = {}
+    for name, code in zip(levels, codes, strict=True):
+        box = boxes[code - 1]
+        index = np.argwhere(array[box] == code).mean(axis=0) + [part.start for part in box]
+        centres[name] = tuple(float(v) for v in geometry.to_world(index))
+    return centres
+
+
+def _shape_findings(case, array, geometry: Geometry, description, centres: Mapping[str, Sequence[float]]):
+    """Judge order, gaps, parts and sizes of the vertebrae in a map."""
+    found = _order_findings(case, geometry, centres)
+    boxes = ndimage.find_objects(array)
+    spacing = np.array(geometry.spacing_mm)
+    for level in centres:
+        code = description.levels[level]
+        part = array[boxes[code - 1]] == code
+        volume_mm3 = part.sum() * spacing.prod()
+        if volume_mm3 < _TINY_MM3:
+            text = f"{level} has {int(part.sum())} voxels ({volume_mm3:.0f} mm3)"
+            found.append(warning("609", text, case))
+        elif part.shape[0] == 1 and array.shape[0] >= _FEW_SLICES:
+            found.append(warning("609", f"{level} is drawn in a single slice", case))
+        far = _far_part(part, spacing)
+        if far:
+            found.append(warning("608", f"{level} has {far}", case))
+    return found
+
+
+def _far_part(part: np.ndarray, spacing_mm: np.ndarray) -> str:
+    """Text about the farthest part that is apart from the largest one, or nothing."""
+    parts, count = ndimage.label(part, np.ones((3, 3, 3)))
+    if count < 2:
+        return ""
+    sizes = np.bincount(parts.ravel())[1:]
+    boxes = ndimage.find_objects(parts)
+    edges = np.array([[(p.start, p.stop - 1) for p in box] for box in boxes])
+    main = edges[int(np.argmax(sizes))]
+    gaps = np.maximum(0, np.maximum(edges[..., 0] - main[:, 1], main[:, 0] - edges[..., 1]))
+    distances_mm = np.linalg.norm(gaps * spacing_mm, axis=1)
+    farthest = int(np.argmax(distances_mm))
+    if distances_mm[farthest] < _FAR_PART_MM:
+        return ""
+    return f"{count} parts, one of {sizes[farthest]} voxels {distances_mm[farthest] / 10:.1f} cm from the largest"
+
+
+def _order_findings(case: str, geometry: Geometry, centres: Mapping[str, Sequence[float]]) -> list[Finding]:
+    """Levels must follow each other from head to feet."""
+    levels = sorted(centres, key=RANK.__getitem__)
+    if len(levels) < 2:
+        return []
+    down_mm = geometry.to_index(np.array([centres[name] for name in levels]))[:, 1] * geometry.spacing_mm[1]
+    steps = np.diff(down_mm)
+    if np.all(steps < _LEVEL_STEP_MM):
+        text = f"{levels[-1]} lies {-steps.sum():.0f} mm above {levels[0]}. Is the map upside down, or are the levels "
+        return [error("605", text + "counted from below?", case)]
+    found = []
+    for upper, lower, step in zip(levels, levels[1:], steps, strict=False):
+        if step < _LEVEL_STEP_MM:
+            found.append(error("606", f"{lower} lies {-step:.0f} mm above {upper}. Correct the levels.", case))
+        between = [n for n in LEVELS[RANK[upper] + 1 : RANK[lower]] if n not in _OPTIONAL_LEVELS]
+        if between:
+            text = f"{', '.join(between)} missing between {upper} and {lower}"
+            found.append(warning("607", text, case))
+    return found
+
+
+def _named(levels: set[str]) -> str:
+    return ", ".join(sorted(levels, key=RANK.__getitem__)) or "none"

@@ -1,0 +1,91 @@
+"""Fixtures shared by all tests: where the real data lie, and a small preprocessed phantom dataset."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = Path(os.environ.get("SPINECLS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+skipped_for_data: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def real_data(request) -> Path:
+    """Folder of the real datasets; the test is skipped where they are absent."""
+    if not (REAL_DATA / "Dataset001_LumbarSpA" / "dataset.json").exists():
+        skipped_for_data.append(request.node.nodeid)
+        pytest.skip(f"no real data in {REAL_DATA}; set SPINECLS_TEST_DATA to their folder")
+    return REAL_DATA
+
+
+def pytest_runtest_logreport(report):
+    if report.skipped and "no real data in" in str(report.longrepr):
+        skipped_for_data.append(report.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if skipped_for_data:
+        count = len(set(skipped_for_data))
+        terminalreporter.write_line(f"{count} tests were skipped for want of the real data in {REAL_DATA}")
+
+
+@pytest.fixture
+def roots(tmp_path, monkeypatch) -> Path:
+    """Empty raw, preprocessed and results folders, named by the environment."""
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"spinecls_{name}", str(tmp_path / name))
+    return tmp_path
+
+
+SMALL = ("steps=12", "network.features=8,12,16", "patch_size=8,48,32", "sealed_size=8,24,24", "sealed_batch_size=4")
+"""Settings with which a phantom model trains in seconds: enough to run everything, not to learn."""
+
+
+def run_cli(word: str, *arguments: str) -> int:
+    """Run a command in this process; returns its exit code."""
+    from spinecls.cli.main import run
+
+    with pytest.raises(SystemExit) as left:
+        run(word, [str(a) for a in arguments])
+    return left.value.code or 0
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory):
+    """Roots with a planned and preprocessed dataset of eight phantoms (Dataset001_Phantom), never written to again."""
+    from spinecls.testing.phantom import write_dataset
+
+    root = tmp_path_factory.mktemp("phantom")
+    write_dataset(root / "raw" / "Dataset001_Phantom", 8, seed=3, num_test=2)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("raw", "preprocessed", "results"):
+            patch.setenv(f"spinecls_{name}", str(root / name))
+        code = run_cli(
+            "plan_and_preprocess", "-d", "1", "-c", "3d_fullres", "-np", "1", "-device", "cpu", "--set", *SMALL[1:]
+        )
+    assert code == 0
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained_phantom(phantom):
+    """The same with fold 0 of AuxSegTrainer trained for a few steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("raw", "preprocessed", "results"):
+            patch.setenv(f"spinecls_{name}", str(phantom / name))
+        code = run_cli(
+            "train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", "steps=60"
+        )
+    assert code == 0
+    return phantom
+
+
+@pytest.fixture
+def phantom_roots(phantom, tmp_path, monkeypatch):
+    """Raw and preprocessed phantoms, with results of the test's own."""
+    for name in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"spinecls_{name}", str(phantom / name))
+    monkeypatch.setenv("spinecls_results", str(tmp_path / "results"))
+    return phantom

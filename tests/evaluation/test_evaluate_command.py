@@ -1,0 +1,211 @@
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from spinecls.cli.evaluate import Split, evaluate
+from spinecls.errors import DatasetError, UsageError
+from spinecls.evaluation.truth import truth_of
+from spinecls.io import predictions as prediction_files
+from spinecls.io.dataset import load_dataset
+
+CODES = {"L3": 22, "L4": 23, "L5": 24}
+CASES = {"a": (0, 1, 0), "b": (1, 0, 0), "c": (0, 0, 1), "d": (0, 0, 0)}
+CLASSES = ("normal", "oedema")
+
+
+def build_split(folder, split, cases):
+    """Scans of 4 x 60 x 20 mm voxels with three vertebrae 20 voxels apart along head-feet."""
+    for name in (f"images{split}", f"labels{split}"):
+        (folder / name).mkdir(parents=True)
+    rows = ["case,vertebra,class"]
+    for seed, (case, classes) in enumerate(cases.items()):
+        noise = np.random.default_rng(seed).normal(100, 10, (60, 20, 4)).astype(np.float32)
+        labels = np.zeros((60, 20, 4), np.uint8)
+        # The slowest axis of a file is its z, which runs from feet to head.
+        for start, (level, code) in zip((45, 25, 5), CODES.items(), strict=True):
+            labels[start : start + 10, 5:15, 1:3] = code
+            rows.append(f"{case},{level},{CLASSES[classes[list(CODES).index(level)]]}")
+        for array, path in ((noise, f"images{split}/{case}_0000.nii.gz"), (labels, f"labels{split}/{case}.nii.gz")):
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing((4.0, 1.0, 1.5))
+            sitk.WriteImage(image, str(folder / path))
+    (folder / f"vertebrae{split}.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    folder = tmp_path / "Dataset009_Tiny"
+    build_split(folder, "Tr", CASES)
+    description = {
+        "name": "Dataset009_Tiny", "channel_names": {"0": "T2"}, "classes": {"normal": 0, "oedema": 1},
+        "vertebrae": CODES, "file_ending": ".nii.gz", "numTraining": len(CASES),
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+@pytest.fixture
+def predict(tmp_path, dataset, vertebra, case):
+    """Write predictions of some cases: at the true centres, with the true names and probabilities 0.9 of the truth."""
+
+    def write(*names, maps=True, split="Tr"):
+        folder = tmp_path / "predicted"
+        folder.mkdir(exist_ok=True)
+        raw = load_dataset(dataset, verify_voxels=False)
+        for truth in [truth_of(c, raw.description) for c in raw.cases if c.identifier in names]:
+            found = [
+                vertebra(level, centre, np.where(np.arange(2) == truth.classes[level], 0.9, 0.1).tolist(), CLASSES)
+                for level, centre in truth.centres_lps.items()
+            ]
+            prediction_files.write_case_json(folder, case(truth.identifier, found, CLASSES))
+            if maps:
+                source = dataset / f"labels{split}" / f"{truth.identifier}.nii.gz"
+                (folder / source.name).write_bytes(source.read_bytes())
+        return folder
+
+    return write
+
+
+def scores(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_perfect_prediction_has_perfect_scores(dataset, predict):
+    folder = predict("a", "b")
+    evaluate(folder, str(dataset), draws=20)
+    content = scores(folder)
+    assert content["cases"] == 2
+    for name in ("identification_rate", "whole_case_right", "f1_10mm", "dice"):
+        assert content["location"][name]["estimate"] == 1.0
+    assert content["classification"]["end_to_end"]["auc_macro"]["estimate"] == 1.0
+
+
+def test_prior_and_counter_come_from_the_cases_that_were_not_predicted(dataset, predict):
+    folder = predict("a", "b")
+    evaluate(folder, str(dataset), draws=5)
+    content = scores(folder)
+    # c and d hold one oedema in six vertebrae.
+    assert content["classification"]["prior"] == pytest.approx([5 / 6, 1 / 6])
+    assert content["training_reference"]["cases"] == 2
+    assert content["location"]["trivial_counter_lowest_level"] == "L5"
+
+
+def test_where_all_were_predicted_the_reference_says_so(dataset, predict, capsys):
+    folder = predict(*CASES)
+    evaluate(folder, str(dataset), draws=5)
+    assert scores(folder)["training_reference"] == {
+        "cases": 4,
+        "taken_from": "the predicted cases themselves, because the dataset has no others",
+    }
+    assert "the predicted cases themselves" in capsys.readouterr().out
+
+
+def test_failed_case_counts_as_missed(dataset, predict):
+    folder = predict("a", "b")
+    prediction_files.write_failures(folder, [("c", "no memory"), ("stranger", "not of this dataset")])
+    evaluate(folder, str(dataset), draws=5)
+    content = scores(folder)
+    assert content["failed_cases"] == ["c"]
+    assert content["location"]["identification_rate"]["estimate"] == pytest.approx(6 / 9)
+    assert content["location"]["dice"]["estimate"] == pytest.approx(6 / 9)
+
+
+def test_stale_failure_of_a_predicted_case_is_ignored(dataset, predict):
+    folder = predict("a", "b")
+    prediction_files.write_failures(folder, [("a", "earlier run")])
+    evaluate(folder, str(dataset), draws=5)
+    assert (scores(folder)["failed_cases"], scores(folder)["cases"]) == ([], 2)
+
+
+def test_predicted_case_without_annotation_is_left_out_and_named(dataset, predict, case):
+    folder = predict("a")
+    prediction_files.write_case_json(folder, case("stranger", [], CLASSES))
+    evaluate(folder, str(dataset), draws=5)
+    assert (scores(folder)["cases_without_annotation"], scores(folder)["cases"]) == (["stranger"], 1)
+
+
+def test_predictions_without_maps_have_no_dice(dataset, predict):
+    folder = predict("a", maps=False)
+    evaluate(folder, str(dataset), draws=5)
+    assert scores(folder)["location"]["dice"] == {
+        "estimate": None, "low": None, "high": None, "items": 0, "patients": 0, "valid_draws": 0,
+    }  # fmt: skip
+
+
+def test_table_has_one_row_an_annotated_vertebra(dataset, predict):
+    folder = predict("b")
+    evaluate(folder, str(dataset), draws=5)
+    with open(folder / "vertebrae.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["level"] for row in rows] == ["L3", "L4", "L5"]
+    assert rows[0] == {
+        "case": "b", "patient": "b", "site": "", "level": "L3", "class": "oedema", "found": "identified", "named": "L3",
+        "error_mm": "0.0", "predicted_class": "oedema", "p_normal": "0.1", "p_oedema": "0.9",
+        "prediction_set": "normal|oedema", "dice": "1.0",
+    }  # fmt: skip
+
+
+def test_missed_vertebra_has_empty_cells(dataset, predict):
+    folder = predict("a")
+    path = folder / "a.json"
+    whole = prediction_files.read_case_json(path)
+    prediction_files.write_case_json(folder, dataclasses.replace(whole, vertebrae=whole.vertebrae[1:]))
+    evaluate(folder, str(dataset), draws=5)
+    with open(folder / "vertebrae.csv", newline="") as stream:
+        row = next(csv.DictReader(stream))
+    assert (row["found"], row["named"], row["error_mm"], row["p_normal"]) == ("missed", "", "", "")
+
+
+def test_figures_are_pictures_with_content(dataset, predict):
+    folder = predict("a", "b")
+    evaluate(folder, str(dataset), draws=5)
+    pictures = sorted((folder / "figures").iterdir())
+    assert [path.name for path in pictures] == ["confusion.png", "reliability.png", "roc.png"]
+    for path in pictures:
+        assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).std() > 5
+
+
+def test_output_folder_keeps_the_prediction_folder_clean(tmp_path, dataset, predict):
+    folder = predict("a")
+    evaluate(folder, str(dataset), output=tmp_path / "scores", draws=5)
+    assert (tmp_path / "scores" / "summary.json").exists()
+    assert not (folder / "summary.json").exists()
+
+
+def test_second_run_gives_the_same_summary(dataset, predict):
+    folder = predict("a", "b")
+    evaluate(folder, str(dataset), draws=30)
+    first = (folder / "summary.json").read_bytes()
+    evaluate(folder, str(dataset), draws=30)
+    assert (folder / "summary.json").read_bytes() == first
+
+
+def test_case_called_summary_is_not_overwritten(dataset, predict, case):
+    folder = predict("a")
+    prediction_files.write_case_json(folder, case("summary", [], CLASSES))
+    with pytest.raises(UsageError, match="Give -o FOLDER"):
+        evaluate(folder, str(dataset))
+
+
+def test_predictions_of_another_dataset_are_refused(tmp_path, dataset, case):
+    prediction_files.write_case_json(tmp_path / "other", case("z", [], CLASSES))
+    with pytest.raises(DatasetError, match=r"none of its 1 cases \(z\) is an annotated Tr case"):
+        evaluate(tmp_path / "other", str(dataset))
+
+
+def test_test_cases_take_the_prior_from_all_training_cases(dataset, predict, tmp_path, vertebra, case):
+    build_split(dataset, "Ts", {"t": (1, 1, 0)})
+    folder = tmp_path / "test_cases"
+    raw = load_dataset(dataset, verify_voxels=False, split="Ts")
+    truth = truth_of(raw.cases[0], raw.description)
+    found = [vertebra(level, centre) for level, centre in truth.centres_lps.items()]
+    prediction_files.write_case_json(folder, case("t", found, CLASSES))
+    evaluate(folder, str(dataset), split=Split.Ts, draws=5)
+    content = scores(folder)
+    assert content["classification"]["prior"] == pytest.approx([9 / 12, 3 / 12])
+    assert content["training_reference"] == {"cases": 4, "taken_from": "the training cases of the dataset"}
+    assert content["location"]["identification_rate"]["estimate"] == 1.0

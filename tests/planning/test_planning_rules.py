@@ -1,0 +1,146 @@
+import pytest
+from made_up_datasets import make_dataset
+
+from spinecls.planning import rules_grid, rules_training
+
+
+@pytest.mark.parametrize(
+    ("spacings", "expected"),
+    [
+        ([4.0] * 39 + [2.0] * 14, 4.0),
+        # 3.3 and 4.4 differ by a third, so they are one group of 85.
+        ([0.9] * 15 + [3.3] * 40 + [4.4] * 45, 4.4),
+        ([0.9] * 60 + [4.4] * 40, 0.9),
+        ([1.0] * 5 + [4.0] * 5, 4.0),
+        ([3.0, 3.3, 3.6, 4.0, 4.4], 3.6),
+        ([5.0], 5.0),
+    ],
+)
+def test_the_most_frequent_slice_distance_decides(spacings, expected):
+    assert rules_grid.slice_spacing(spacings)[0] == expected
+
+
+def test_the_plane_is_the_median_where_lesions_are_large():
+    assert rules_grid.target_spacing(make_dataset(lesions_mm=(6.0,)))[0] == (4.0, 1.0, 1.0)
+
+
+def test_the_plane_is_never_finer_than_what_was_acquired():
+    assert rules_grid.target_spacing(make_dataset(lesions_mm=(0.5,)))[0] == (4.0, 1.0, 1.0)
+
+
+def test_coarsening_stops_at_the_limit():
+    assert rules_grid.coarsened((4.0, 1.0, 1.0), 1.5, 2.0) == (4.0, 1.5, 1.5)
+    assert rules_grid.coarsened((4.0, 1.4, 1.4), 2.0, 2.0) == (4.0, 2.0, 2.0)
+    assert rules_grid.coarsened((4.0, 2.5, 2.5), 2.0, 2.0) == (4.0, 2.5, 2.5)
+
+
+def test_slices_are_coarsened_with_an_isotropic_plane():
+    assert rules_grid.coarsened((1.0, 1.0, 1.0), 2.0, 2.0) == (2.0, 2.0, 2.0)
+
+
+def test_half_a_lesion_may_be_coarser_than_two_mm():
+    assert rules_grid.coarsest_in_plane_mm(make_dataset(lesions_mm=(6.0,))) == 3.0
+    assert rules_grid.coarsest_in_plane_mm(make_dataset(lesions_mm=(1.0,))) == 2.0
+
+
+def test_the_sealed_crop_holds_margin_and_slack_within_the_plane():
+    # 46 + 2 x 2; 30 + 2 x (3 + 2); 36 + 2 x (3 + 2)
+    room, reason = rules_grid.sealed_extent_mm(make_dataset(), 3.0)
+    assert room == (50.0, 40.0, 46.0)
+    assert "125 vertebrae" in reason
+
+
+def test_the_sealed_crop_is_no_wider_than_the_slices_together():
+    room, _ = rules_grid.sealed_extent_mm(make_dataset(shape=(4, 320, 320), spacing_mm=(6.0, 1.0, 1.0)), 3.0)
+    assert room[0] == 24.0
+
+
+def test_the_least_patch_holds_three_vertebrae():
+    # 46 + 2 x 2; 3 x 36; 36 + 20
+    assert rules_grid.minimum_patch_mm(make_dataset()) == (50.0, 108.0, 56.0)
+
+
+def test_the_least_patch_is_no_larger_than_the_body():
+    small = make_dataset(shape=(19, 80, 40))
+    assert rules_grid.patch_bounds(small, (4.0, 1.0, 1.0), flat=False) == ((13, 80, 40), (19, 80, 40))
+
+
+def test_a_patch_grows_head_to_feet_first():
+    grown = rules_grid.grow_patch(
+        (8, 16, 16), (40, 64, 64), (4, 8, 8), lambda size: size[0] * size[1] * size[2] <= 8192
+    )
+    assert grown == (8, 64, 16)
+
+
+def test_few_slices_are_kept_whole():
+    grown = rules_grid.grow_patch(
+        (8, 16, 16), (19, 64, 64), (4, 8, 8), lambda size: size[0] * size[1] * size[2] <= 12000
+    )
+    assert grown == (20, 32, 16)
+
+
+def test_no_patch_is_smaller_than_the_least():
+    assert rules_grid.grow_patch((8, 16, 16), (8, 16, 16), (4, 8, 8), lambda size: False) is None
+
+
+def test_the_margin_is_half_a_disc_at_most():
+    # (36 - 30) / 2 = 3; (33 - 30) / 2 = 1.5; (30.5 - 30) / 2 is below 1.
+    for pitch, expected in ((40.0, 3.0), (36.0, 3.0), (33.0, 1.5), (30.5, 1.0)):
+        assert rules_training.sealing_margin_mm(make_dataset(pitch_mm=pitch))[0] == expected
+
+
+@pytest.mark.parametrize(("pitch", "slice_mm", "expected"), [(36, 4, 5.4), (36, 8, 6.4), (18, 1, 3.0)])
+def test_the_heatmap_is_as_wide_as_pitch_and_slices_need(pitch, slice_mm, expected):
+    assert rules_training.heatmap_sigma_mm(make_dataset(pitch_mm=float(pitch)), slice_mm)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "open_axes", "sealed_axes"),
+    [
+        (("normal", "lesion"), (0,), (0, 1, 2)),
+        (("normal", "left foraminal"), (), (1, 2)),
+        (("normal", "upper_endplate"), (0,), (0, 2)),
+        (("normal", "anterior corner", "posterior corner"), (0,), (0, 1)),
+        (("normal", "cleft"), (0,), (0, 1, 2)),
+    ],
+)
+def test_a_class_that_names_a_side_is_not_mirrored_onto_the_other(names, open_axes, sealed_axes):
+    assert rules_training.mirror_axes(names)[0] == (open_axes, sealed_axes)
+
+
+@pytest.mark.parametrize(
+    ("counts", "tau", "share"),
+    [
+        ({"a": 10, "b": 10}, 0.0, 0.0),
+        ({"a": 15, "b": 10}, 0.0, 0.0),
+        ({"a": 16, "b": 10}, 1.0, 0.0),
+        ({"a": 31, "b": 10}, 1.0, 1 / 3),
+        ({"a": 20, "b": 10, "c": 0}, 1.0, 0.0),
+        ({"a": 20, "b": 0}, 0.0, 0.0),
+        ({}, 0.0, 0.0),
+    ],
+)
+def test_logits_are_adjusted_for_uneven_classes(counts, tau, share):
+    assert rules_training.logit_adjustment(counts)[0] == (tau, share)
+
+
+@pytest.mark.parametrize(("patients", "steps"), [(25, 8000), (100, 16000), (1, 2000), (10_000, 50_000)])
+def test_steps_grow_with_the_root_of_the_patients(patients, steps):
+    assert rules_training.training_steps(patients, "cuda", 1.0, None)[0] == steps
+
+
+def test_steps_fit_into_the_budget():
+    # 0.92 x 30 x 60 / 1.2 = 1380
+    assert rules_training.training_steps(53, "cpu", 1.2, 30)[0] == 1380
+    assert rules_training.training_steps(25, "cpu", 0.001, 30)[0] == 8000
+
+
+def test_likeness_within_patients_is_warned_of():
+    made = make_dataset(num_cases=10, each=lambda i: {"classes": ("normal",) if i % 2 else ("lesion",)})
+    assert made.class_icc == 1.0
+    assert "(ICC) 1.00. Warning: above 0.3" in rules_training.class_reason(made)
+
+
+def test_a_class_that_nobody_has_is_warned_of():
+    made = make_dataset(class_names=("normal", "lesion", "tumour"))
+    assert "'tumour' is declared and never seen" in rules_training.class_reason(made)

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from spinecls.beliefs import belief, certain, partly_visible
+
+
+def test_a_hard_label_is_mass_one_on_one_class():
+    label = certain(2, 4)
+    assert label.singletons().tolist() == [0, 0, 1, 0]
+    assert label.weight == 1
+
+
+def test_doubt_leaves_mass_on_nothing_known():
+    label = belief([((1,), 0.7)], 3)
+    assert label.weight == pytest.approx(0.7)
+
+
+def test_one_of_these_is_a_set_and_no_singleton():
+    label = belief([((1, 2), 1.0)], 4)
+    assert label.sets[0].tolist() == [False, True, True, False]
+    assert label.singletons().sum() == 0
+
+
+def test_two_readers_share_the_mass():
+    label = belief([((0,), 1.0), ((1,), 1.0)], 3)
+    assert label.singletons() == pytest.approx([0.5, 0.5, 0])
+
+
+def test_a_set_of_all_classes_says_nothing():
+    assert belief([((0, 1, 2), 1.0)], 3).weight == 0
+
+
+def test_not_read_says_nothing():
+    assert belief([], 3).weight == 0
+
+
+def test_the_order_of_readings_does_not_matter():
+    one = belief([((0,), 1.0), ((1, 2), 0.5)], 4)
+    two = belief([((1, 2), 0.5), ((0,), 1.0)], 4)
+    assert np.array_equal(one.sets, two.sets)
+    assert np.array_equal(one.masses, two.masses)
+
+
+def test_a_lesion_of_a_half_seen_vertebra_may_be_out_of_view():
+    label = partly_visible(certain(1, 3), 0.6)
+    assert label.sets[0].tolist() == [True, True, False]
+    assert label.weight == pytest.approx(0.6)
+
+
+def test_nothing_found_stays_true_of_a_part():
+    label = partly_visible(certain(0, 3), 0.6)
+    assert label.sets[0].tolist() == [True, False, False]

@@ -1,0 +1,98 @@
+"""Imports go one way, and each library stays in its room."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "spinecls"
+
+LAYERS = [
+    {"errors", "anatomy", "geometry", "files", "paths", "registry", "records", "beliefs", "curve", "__init__"},
+    {"io"},
+    {"sealing"},
+    {"planning"},
+    {"networks", "dataloading", "evaluation"},
+    {"tasks"},
+    {"inference"},
+    {"trainers", "testing"},
+    {"cli"},
+    {"__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+ROOMS = {
+    "SimpleITK": {"io", "testing"},
+    "typer": {"cli"},
+    "batchgenerators": {"dataloading"},
+    "blosc2": {"io"},
+    "dynamic_network_architectures": {"networks"},
+    "sklearn": {"evaluation"},
+    "matplotlib": {"evaluation"},
+}
+TORCH_FREE = {"plan", "planner", "topology", "memory", "splits", "pipeline", "inputs", "fingerprint"}
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_its_own_layer_or_below(path):
+    own = RANK[room_of(path)]
+    for name in imports(path):
+        if not name.startswith("spinecls."):
+            continue
+        other = name.split(".")[1]
+        if other == "__version__":
+            continue
+        assert RANK[other] < own or other == room_of(path) or (RANK[other] == own == 0), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_library_is_used_only_in_its_room(path):
+    for name in imports(path):
+        library = name.split(".")[0]
+        assert room_of(path) in ROOMS.get(library, {room_of(path)}), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent.name == "planning" and (
+    p.stem in TORCH_FREE or p.stem.startswith("rules_"))], ids=lambda p: p.stem)
+def test_planning_rules_need_no_torch(path):
+    assert not [name for name in imports(path) if name.split(".")[0] == "torch"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_code_that_runs_what_a_file_says(path):
+    text = path.read_text()
+    for word in ("import pickle", "eval(", "exec(", "os.system", "shell=True", "allow_pickle=True", "pydoc",
+                 "weights_only=" + "False", "import *"):
+        if word in ("eval(", "exec("):
+            calls = [n.func.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+            assert word[:-1] not in calls
+        else:
+            assert word not in text
+
+
+def test_training_does_not_import_simpleitk():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, spinecls.trainers.run, spinecls.trainers.aux_seg;"
+        "sys.exit(int('SimpleITK' in sys.modules or 'torchvision' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
