@@ -15,6 +15,14 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from torch import nn
+
+from spinecls.planning.memory import training_gflop, training_memory_gb
+from spinecls.planning.plan import NetworkPlan
+from spinecls.planning.topology import build_topology, features_per_stage
+
 CASES = {
     "thick, 2 mm": {"spacing": (4, 2, 2), "patch": (20, 112, 88), "sealed": (20, 32, 32), "base": 16, "batch": 1},
     "thick, 1 mm": {"spacing": (4, 1, 1), "patch": (16, 128, 128), "sealed": (16, 64, 64), "base": 16, "batch": 1},
@@ -26,11 +34,8 @@ CASES = {
 }
 
 
-def network_plan(case: dict):
+def network_plan(case: dict) -> NetworkPlan:
     """Network of a case, built by the planner's own rules."""
-    from spinecls.planning.plan import NetworkPlan
-    from spinecls.planning.topology import build_topology, features_per_stage
-
     topology = build_topology(case["spacing"], case["patch"], case["sealed"], case.get("flat", False), (True, True))
     features = features_per_stage(case["base"], case["base"] * 8, len(topology.strides))
     return NetworkPlan(features=features, strides=topology.strides, kernels=topology.kernels)
@@ -44,10 +49,6 @@ def resident_gb() -> float:
 
 def measure(case: dict, threads: int, repeats: int = 3) -> dict:
     """Peak memory (GB) and seconds of a training step of one case, in this process."""
-    import torch
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet
-    from torch import nn
-
     torch.set_num_threads(threads)
     plan = network_plan(case)
     stages = len(plan.features)
@@ -74,8 +75,6 @@ def measure(case: dict, threads: int, repeats: int = 3) -> dict:
 
 def compare(name: str, threads: int) -> dict:
     """Measurement of a case in a process of its own, beside the estimates."""
-    from spinecls.planning.memory import training_gflop, training_memory_gb
-
     command = [sys.executable, __file__, "--measure", name, "--threads", str(threads)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     result = json.loads(done.stdout)
@@ -113,5 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     main()

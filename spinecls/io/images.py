@@ -108,7 +108,8 @@ def read_image(paths: Sequence[Path]) -> Volume:
                     raise CodedFault("E414", path, text + " The channels must show the same region.")
                 image = sitk.Resample(sitk.Cast(image, sitk.sitkFloat32), first, sitk.Transform(), sitk.sitkLinear, 0.0)
                 own = source
-                warnings.append(f"{path.name}: {difference[1]} of the first channel; interpolated onto its grid")
+                text = f"{difference[1]}, compared with the first channel; interpolated onto its grid"
+                warnings.append(f"{path.name}: {text}")
             channels.append(_finite_float32(path, to_canonical(sitk.GetArrayViewFromImage(image), own)))
     return Volume(array=np.stack(channels), geometry=geometry, source=source, warnings=tuple(warnings))
 
@@ -311,4 +312,5 @@ def _whole_numbers(place: object, array: np.ndarray) -> np.ndarray:
         raise CodedFault("E602", place, f"holds values down to {low:g}, expected 0 and above. Is it the image?")
     if high > np.iinfo(np.int16).max:
         raise CodedFault("E612", place, f"holds values up to {high:g}, expected at most 32767.")
-    return np.ascontiguousarray(array, dtype=np.int16)
+    # A copy even of int16: the array given may be a view into an image that is about to be freed.
+    return np.array(array, dtype=np.int16, order="C")

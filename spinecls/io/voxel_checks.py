@@ -27,6 +27,7 @@ _CLIPPED_SHARE = 0.05
 _TOMOGRAPHY_AIR = -900
 _EXTREME_RATIO = 1000.0
 _LEVEL_STEP_MM = -1.0
+_MOST_UNKNOWN = 5
 _OPTIONAL_LEVELS = ("T13", "L6")
 
 
@@ -124,7 +125,8 @@ def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | 
             found.append(error("414", text + " Channels must show the same region.", case.identifier))
             faults += 1
         elif difference:
-            text = f"{path.name} {difference[1]} in {case.images[0].name}; it will be interpolated onto that grid"
+            text = f"{path.name} {difference[1]}, compared with {case.images[0].name}; it will be interpolated"
+            text += " onto that grid"
             found.append(warning("414", text, case.identifier))
     return (None if faults else first), orientation
 
@@ -200,7 +202,8 @@ def _inspect_map(case: str, path: Path, geometry: Geometry, image: np.ndarray | 
     difference = grid_difference(geometry, own)
     if difference:
         number, text = difference
-        found.append(error(number, f"{place} {text} of the image. Resample it by nearest neighbour.", case))
+        text = f"{place} {text}, compared with the image. Resample it by nearest neighbour."
+        found.append(error(number, text, case))
         return None
     if image is not None and array.any() and np.array_equal(array, image):
         found.append(error("611", f"{place} holds the image itself. Put the map there.", case))
@@ -214,13 +217,17 @@ def _unknown_codes(case, path, array, description, codes: Mapping[str, int], fou
     present = {int(code): int(counts[code]) for code in np.flatnonzero(counts) if code != 0}
     known = {*codes.values(), description.ignore_label}
     names = {code: name for name, code in LEVEL_CODES.items()}
-    for code, voxels in present.items():
-        if code in known:
-            continue
-        place = f"{path.parent.name}/{path.name}"
+    place = f"{path.parent.name}/{path.name}"
+    unknown = [code for code in present if code not in known]
+    if len(unknown) > _MOST_UNKNOWN:
+        text = f"{place} has {len(unknown)} values that dataset.json does not name, from {min(unknown)} to "
+        found.append(error("603", text + f"{max(unknown)}. Is it an image?", case))
+        unknown = []
+    listed = ", ".join(f"{name} {code}" for name, code in codes.items()) or "none"
+    for code in unknown:
         where = tuple(int(v) for v in np.argwhere(array == code)[0])
-        text = f"{place} has {voxels} voxels of {code} (first at canonical index {where}), a code that dataset.json "
-        text += f"does not name; it names {', '.join(f'{name} {c}' for name, c in codes.items()) or 'none'}."
+        text = f"{place} has {present[code]} voxels of {code} (first at canonical index {where}), a code that "
+        text += f"dataset.json does not name; it names {listed}."
         if codes is description.levels and code in names:
             text += f" By the usual codes {code} is {names[code]}."
         if len(present) == 1 and code == 1 and codes is description.levels:

@@ -247,6 +247,8 @@ LABEL_FAULTS = [
     ("unknown code", changed(MAP, put((0, 1, 2), 99)), "E603", "1 voxels of 99 (first at canonical index (0, 1, 2))"),
     ("usual code not named", changed(MAP, put((0, 1, 2), 23)), "E603", "By the usual codes 23 is L4"),
     ("mask of 0 and 1", changed(MAP, lambda a: (a > 0).astype(np.uint8)), "E603", "does not tell the vertebrae apart"),
+    ("another image as map", copy("imagesTr/a2_0000.nii.gz", MAP), "E603",
+     "values that dataset.json does not name, from 1"),
     ("unknown structure", changed("structuresTr/a1.nii.gz", put((0, 0, 0), 9)), "E603", "it names disc 1"),
     ("empty map", changed(MAP, lambda a: a * 0), "E604", "shows no vertebra"),
     ("upside down", changed(MAP, lambda a: a[:, ::-1].copy()), "E605", "L3 lies 36 mm above L1"),
@@ -259,7 +261,8 @@ LABEL_FAULTS = [
     ("tiny", changed(MAP, lambda a: put((2, 45, 25), 22)(np.where(a == 22, 0, a))), "W609", "L3 has 1 voxels (4 mm3)"),
     ("one slice", changed(MAP, lambda a: put(np.s_[2:], 0)(a)), "W609", "L1 is drawn in a single slice"),
     ("readers differ", both(rename(MAP, "labelsTr/a1__x.nii.gz"),
-                            image(np.where(V == 22, 0, V), "labelsTr/a1__y.nii.gz")), "W610", "x: L1, L2, L3; y: L1, L2"),
+                            image(np.where(V == 22, 0, V), "labelsTr/a1__y.nii.gz")), "W610",
+     "x: L1, L2, L3; y: L1, L2"),
     ("image as map", copy(MAP, IMAGE), "E611", "holds the image itself"),
 ]
 

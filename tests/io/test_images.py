@@ -124,7 +124,7 @@ def test_voxels_that_are_not_finite_are_refused(tmp_path, ending, value):
     array = np.ones((3, 4, 5), np.float32)
     array[1, 2, 3] = value
     tiny.write(tmp_path / f"scan{ending}", array)
-    with pytest.raises(DatasetError, match="E501.*1 of 60 voxels are not finite"):
+    with pytest.raises(DatasetError, match=r"E501.*1 of 60 voxels are not finite"):
         read_image([tmp_path / f"scan{ending}"])
 
 
@@ -180,7 +180,8 @@ def test_channel_on_a_finer_grid_is_interpolated_onto_the_first(tmp_path):
     volume = read_image([tmp_path / "a.mha", tmp_path / "b.mha"])
     assert np.allclose(volume.array[1], volume.array[0], atol=1e-3)
     assert len(volume.warnings) == 1
-    assert "b.mha: has 9 x 16 x 18 voxels instead of 3 x 6 x 7 of the first channel; interpolated" in volume.warnings[0]
+    expected = "b.mha: has 9 x 16 x 18 voxels instead of 3 x 6 x 7, compared with the first channel; interpolated"
+    assert volume.warnings[0].startswith(expected)
 
 
 def test_channels_on_one_grid_in_other_axis_orders_are_not_interpolated(tmp_path):
@@ -194,7 +195,7 @@ def test_channels_on_one_grid_in_other_axis_orders_are_not_interpolated(tmp_path
 def test_channels_that_overlap_by_less_than_half_are_refused(tmp_path):
     tiny.write(tmp_path / "a.mha", np.ones((3, 40, 40), np.float32))
     tiny.write(tmp_path / "b.mha", np.ones((3, 40, 40), np.float32), origin=(10, 45, 30))
-    with pytest.raises(DatasetError, match="E414.*of the first channel, expected at least 50%"):
+    with pytest.raises(DatasetError, match=r"E414.*of the first channel, expected at least 50%"):
         read_image([tmp_path / "a.mha", tmp_path / "b.mha"])
 
 
@@ -204,6 +205,13 @@ def test_label_map_is_rounded_within_a_thousandth(tmp_path):
     assert array.dtype == np.int16
     assert set(array.ravel()) == {20}
     assert geometry.shape == (3, 4, 5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_arrays_that_are_read_own_their_voxels(tmp_path, dtype):
+    tiny.write(tmp_path / "map.nii.gz", np.ones((3, 4, 5), dtype))
+    assert read_label_map(tmp_path / "map.nii.gz")[0].base is None
+    assert read_image([tmp_path / "map.nii.gz"]).array.base is None
 
 
 def test_label_map_with_fractions_is_refused(tmp_path):
