@@ -30,9 +30,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_variants(options.image, folder / "in")
-        spinecls(
-            "predict", "-i", folder / "in", "-o", folder / "out", "-m", options.model, "-f", options.fold, "--disable_tta"
-        )
+        model = ("-m", options.model, "-f", options.fold)
+        spinecls("predict", "-i", folder / "in", "-o", folder / "out", *model, "--disable_tta")
         compare(folder / "out")
     print(provenance())
 
@@ -52,7 +51,7 @@ def write_variants(path: Path, folder: Path) -> None:
 def compare(folder: Path) -> None:
     matrix = np.array(TURN.GetMatrix()).reshape(3, 3)
     reference = json.loads((folder / f"{ORDERS[0]}.json").read_text())["vertebrae"]
-    print("| order | vertebrae | levels as in the first | largest distance, mm | largest change of a class probability |")
+    print("| order | vertebrae | levels as in the first | largest distance, mm | largest change of a probability |")
     print("|---|---|---|---|---|")
     for name in (*ORDERS, "oblique"):
         found = json.loads((folder / f"{name}.json").read_text())["vertebrae"]

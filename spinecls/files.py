@@ -109,7 +109,8 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise DatasetError(f"{path}: the file does not exist.") from None
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+        where = f"{error.reason} at byte {error.start}"
+        raise DatasetError(f"{path}: not UTF-8 text ({where}). Save it as UTF-8.") from None
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:

@@ -28,10 +28,10 @@ def results_root() -> Path:
 
 def _root(variable: str, default: str) -> Path:
     value = os.environ.get(variable)
-    if value is None:
+    if not value:
         return Path("spinecls_data") / default
     if value[:1] in "\"'" or value[-1:] in "\"'":
-        raise DatasetError(f"The environment variable {variable} is {value!r}: the path contains quote characters. Remove them.")
+        raise DatasetError(f"The environment variable {variable} is {value!r}: the path has quote characters. Remove them.")
     return Path(value).expanduser()
 
 
@@ -77,7 +77,7 @@ def dataset_name(text: str) -> str:
 def raw_dataset_folder(text: str) -> Path:
     """Folder of a raw dataset given by number, name or path."""
     path = Path(text)
-    if (len(path.parts) > 1 or text in (".", "..")) and path.is_dir():
+    if path.is_dir() and (len(path.parts) > 1 or text in (".", "..") or (path / "dataset.json").exists()):
         return path.resolve()
     folder = raw_root() / dataset_name(text)
     if not folder.is_dir():

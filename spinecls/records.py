@@ -100,7 +100,7 @@ class RawDataset:
 class VertebraPrediction:
     """One located, named and classified vertebra.
 
-    `class_probabilities` in class index order; `region` describes the voxels that the class may depend on;
+    `level_probabilities` holds every level of at least a thousandth; `class_probabilities` in class index order; `region` describes the voxels that the class may depend on;
     `entropy` in nats.
     """
 
@@ -116,13 +116,14 @@ class VertebraPrediction:
     entropy: float
     visible_fraction: float
     region: Mapping
+    level_probabilities: Mapping[str, float] = field(default_factory=dict)
     relative_name: str = ""
     flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class CasePrediction:
-    """All vertebrae of one scan, from head to feet, in the grid of the input image."""
+    """All vertebrae of one scan, from head to feet; `geometry` is the canonical grid of its image."""
 
     identifier: str
     class_names: tuple[str, ...]

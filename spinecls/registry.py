@@ -1,4 +1,4 @@
-"""Names that stand for classes: built in, declared by an installed package, or given by the user as a file or module."""
+"""Names that stand for classes: built in, declared by an installed package, or given as a file or module."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ class Registry(Generic[T]):
             spec = importlib.util.spec_from_file_location(f"_spinecls_user_{path.stem}", path)
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
+            try:
+                spec.loader.exec_module(module)
+            except (SyntaxError, ImportError) as error:
+                raise UsageError(f"{self.kind} {source}:{class_name}: the file cannot be loaded: {error}.") from None
         else:
             try:
                 module = importlib.import_module(source)

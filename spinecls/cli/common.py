@@ -19,11 +19,20 @@ from spinecls.errors import SpineclsError, UsageError
 Dataset = Annotated[str, typer.Argument(help="Dataset: number, full name or path.", show_default=False)]
 Datasets = Annotated[list[str], typer.Option("-d", help="Datasets: numbers, full names or paths.", show_default=False)]
 Plans = Annotated[str, typer.Option("-p", help="Name of the plans.")]
-Device = Annotated[str | None, typer.Option("-device", help="cpu, cuda, cuda:1 or mps [default: a GPU if there is one].")]
+Device = Annotated[
+    str | None, typer.Option("-device", help="cpu, cuda, cuda:1 or mps [default: a GPU if there is one].")
+]
 Processes = Annotated[int, typer.Option("-np", min=1, help="Number of processes.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override planned numbers: key=value, several allowed.")
 ]
+
+
+OUT_OF_MEMORY = (
+    "Out of memory. Close other programs, use fewer processes (-np 1), or plan for less: -gpu_memory_target GB."
+)
+ENVIRONMENT_FAULTS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
+WRONG_PATHS = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT)
 
 
 def guarded(function: Callable[..., None]) -> Callable[..., None]:
@@ -43,12 +52,18 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             sys.stderr.close()
             raise typer.Exit(0) from None
         except MemoryError:
-            _leave("Out of memory. Close other programs, use fewer processes (-np 1), or a smaller patch.", 4)
+            _leave(OUT_OF_MEMORY, 4)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
-                _defect(error)
-            _leave(f"{error.strerror}: {error.filename or 'output'}. Free space or permissions, then run again.", 4)
-        except Exception as error:  # the last resort: a defect of ours
+            if error.errno in ENVIRONMENT_FAULTS:
+                _leave(f"{error.strerror}: {error.filename or 'output'}. Free space or permissions, then run again.", 4)
+            if error.errno in WRONG_PATHS:
+                _leave(f"{error.strerror}: {error.filename}.", 2)
+            _defect(error)
+        except Exception as error:
+            # The last resort: torch tells of exhausted memory by a RuntimeError; anything else is a defect of ours.
+            text = str(error).lower()
+            if isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text):
+                _leave(OUT_OF_MEMORY, 4)
             _defect(error)
 
     return run
@@ -91,7 +106,12 @@ def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:
 
 def command_app(function: Callable[..., None], name: str) -> typer.Typer:
     """Application with one command."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     app.command(name)(guarded(function))
     return app
 

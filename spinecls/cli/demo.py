@@ -14,7 +14,7 @@ DATASET = "Dataset999_Phantom"
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("-o", help="Folder for everything that the demo makes.")] = Path("spinecls_demo"),
+    folder: Annotated[Path, typer.Option("-o", help="Folder for all that the demo makes.")] = Path("spinecls_demo"),
     num_cases: Annotated[int, typer.Option("--cases", min=6, help="Phantoms to train on.")] = 30,
     num_test: Annotated[int, typer.Option("--test_cases", min=2, help="Phantoms to predict.")] = 12,
     minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Training time.")] = 2.5,
@@ -64,18 +64,18 @@ def demo(
 
 def _say_where(folder: Path, predictions: Path, raw_folder: Path) -> None:
     from spinecls import files
+    from spinecls.evaluation.intervals import format_score
 
     summary = files.read_json(predictions / "summary.json")
     location, classes = summary["location"], summary["classification"]["end_to_end"]
     print("\nOn phantoms that training has not seen:")
     print(
-        f"  right name and place  {location['identification_rate']['estimate']:.2f}   "
-        f"(a counter that knows only the commonest lowest level: "
-        f"{location['trivial_counter_identification_rate']['estimate']:.2f})"
+        f"  right name and place  {format_score(location['identification_rate'])}   (a counter that knows only the "
+        f"commonest lowest level: {format_score(location['trivial_counter_identification_rate'])})"
     )
-    print(f"  class, macro AUC      {classes['auc_macro']['estimate']:.2f}   (chance: 0.50)")
+    print(f"  class, macro AUC      {format_score(classes['auc_macro'])}   (chance: 0.50)")
     chance = 1 / len(summary["classification"]["class_names"])
-    print(f"  balanced accuracy     {classes['balanced_accuracy']['estimate']:.2f}   (chance: {chance:.2f})")
+    print(f"  balanced accuracy     {format_score(classes['balanced_accuracy'])}   (chance: {chance:.2f})")
     print(f"\nData         {raw_folder}")
     print(f"Plan         {folder / 'preprocessed' / DATASET / 'spineclsPlans.json'}")
     print(f"Model        {folder / 'results' / DATASET}")

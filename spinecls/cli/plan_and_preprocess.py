@@ -1,7 +1,12 @@
-"""`spinecls_plan_and_preprocess` and its three stages."""
+"""`spinecls_plan_and_preprocess` and its three stages.
+
+The functions that do the work are imported late, here and nowhere else: a run that finds everything up to date needs
+none of their libraries, which take longer to import than all the rest.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,6 +14,23 @@ import typer
 from spinecls.cli.common import Datasets, Device, Overrides, Plans, Processes, parse_settings
 from spinecls.errors import PartialFailure, UsageError
 from spinecls.paths import DEFAULT_PLANS
+
+MEMORY_PRESETS_GB = {"M": 8.0, "L": 24.0, "XL": 40.0}
+"""Those of nnU-Net's residual encoder planners."""
+
+
+def memory_target_gb(text: str | float) -> float:
+    """Gigabytes of a number or of a preset."""
+    if isinstance(text, str) and text.upper() in MEMORY_PRESETS_GB:
+        return MEMORY_PRESETS_GB[text.upper()]
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < float("inf"):
+        raise typer.BadParameter(f"{text!r} is neither a number of GB from 1 on nor one of M, L, XL.")
+    return value
+
 
 Configurations = Annotated[
     list[str] | None, typer.Option("-c", help="Configurations [default: all of the plan].", show_default=False)
@@ -18,13 +40,24 @@ Verify = Annotated[
     bool, typer.Option("--verify_dataset_integrity", help="Check the whole dataset first; this is on anyway.")
 ]
 Memory = Annotated[
-    float | None, typer.Option("-gpu_memory_target", min=1, help="Memory that training may fill, GB.", show_default=False)
+    float | None,
+    typer.Option(
+        "-gpu_memory_target",
+        parser=memory_target_gb,
+        metavar="GB",
+        help="Memory of the GPU that training may fill: GB, or M (8), L (24), XL (40) [default: 85 % of the GPU's].",
+        show_default=False,
+    ),
 ]
 Budget = Annotated[
     float | None,
     typer.Option("--time_budget", min=1, help="Minutes of training a fold [default: 30 on the CPU, none on a GPU]."),
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Print every number of the plan with its reason.")]
+DryRun = Annotated[bool, typer.Option("--dry_run", help="Check and plan; say what preprocessing would take.")]
+Register = Annotated[
+    bool, typer.Option("--register", help="Align the channels of each case rigidly, now and in prediction.")
+]
 
 
 def plan_and_preprocess(
@@ -38,31 +71,32 @@ def plan_and_preprocess(
     time_budget: Budget = None,
     device: Device = None,
     settings: Overrides = None,
+    register: Register = False,
     explain: Explain = False,
-    dry_run: Annotated[bool, typer.Option("--dry_run", help="Check and plan; say what preprocessing would take.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Check a raw dataset, measure it, plan for it, and preprocess it. A second run redoes only what changed."""
-    from spinecls.planning.pipeline import fingerprint_dataset, read_raw
+    from spinecls.planning.stages import plan_raw
 
+    request = _request(plans, gpu_memory_target, time_budget, device, settings, register)
     for dataset in datasets:
-        raw = read_raw(dataset, verify and not no_verify, processes)
-        fingerprint_dataset(raw, processes)
-        made = _plan(raw, plans, gpu_memory_target, time_budget, device, settings)
+        raw, hashes = _checked(dataset, verify and not no_verify, processes)
+        fingerprint = _fingerprint(raw, hashes, processes)
+        made = plan_raw(raw, fingerprint, request, lambda: _probe(device))
         _print_plan(made, explain)
         if dry_run:
-            _print_dry_run(raw, made)
+            _print_effort(raw, made, fingerprint, hashes, configurations, processes)
         else:
-            _preprocess(raw, made, configurations, processes)
+            _preprocess(raw, made, hashes, configurations, processes)
 
 
 def extract_fingerprint(
     datasets: Datasets, processes: Processes = 2, verify: Verify = True, no_verify: NoVerify = False
 ) -> None:
     """Measure a raw dataset: spacings, sizes of vertebrae, classes, intensities."""
-    from spinecls.planning.pipeline import fingerprint_dataset, read_raw
-
     for dataset in datasets:
-        fingerprint_dataset(read_raw(dataset, verify and not no_verify, processes), processes)
+        raw, hashes = _checked(dataset, verify and not no_verify, processes)
+        _fingerprint(raw, hashes, processes)
 
 
 def plan_experiment(
@@ -72,14 +106,18 @@ def plan_experiment(
     time_budget: Budget = None,
     device: Device = None,
     settings: Overrides = None,
+    register: Register = False,
     explain: Explain = False,
 ) -> None:
     """Plan for a dataset whose fingerprint is extracted, and make the folds."""
-    from spinecls.planning.pipeline import read_raw
+    from spinecls.planning.fingerprint_types import load_fingerprint
+    from spinecls.planning.stages import FINGERPRINT, folder_of, plan_raw
 
+    request = _request(plans, gpu_memory_target, time_budget, device, settings, register)
     for dataset in datasets:
-        raw = read_raw(dataset, False, 1)
-        _print_plan(_plan(raw, plans, gpu_memory_target, time_budget, device, settings), explain)
+        raw, _ = _checked(dataset, False, 1)
+        fingerprint = load_fingerprint(folder_of(raw) / FINGERPRINT)
+        _print_plan(plan_raw(raw, fingerprint, request, lambda: _probe(device)), explain)
 
 
 def preprocess(
@@ -87,81 +125,106 @@ def preprocess(
     configurations: Configurations = None,
     plans: Plans = DEFAULT_PLANS,
     processes: Processes = 2,
+    register: Register = False,
 ) -> None:
     """Preprocess a dataset by its plan."""
-    from spinecls.paths import preprocessed_folder
-    from spinecls.planning.pipeline import read_raw
-    from spinecls.planning.plan import load_plan
+    import dataclasses
+
+    from spinecls.planning.plan import load_plan, save_plan
+    from spinecls.planning.stages import folder_of
 
     for dataset in datasets:
-        raw = read_raw(dataset, False, 1)
-        made = load_plan(preprocessed_folder(raw.folder.name) / f"{plans}.json")
-        _preprocess(raw, made, configurations, processes)
+        raw, hashes = _checked(dataset, False, 1)
+        path = folder_of(raw) / f"{plans}.json"
+        made = load_plan(path)
+        if register and not made.register_channels:
+            # Prediction must do what preprocessing did, and follows the plan.
+            made = dataclasses.replace(made, register_channels=True)
+            save_plan(path, made)
+        _preprocess(raw, made, hashes, configurations, processes)
 
 
-def _plan(raw, plans, gpu_memory_target, time_budget, device, settings):
-    from spinecls.planning.pipeline import PlanRequest, plan_dataset
+def _request(plans, gpu_memory_target, time_budget, device, settings, register):
+    from spinecls.planning.stages import PlanRequest
 
-    request = PlanRequest(
+    return PlanRequest(
         plans_name=plans,
         time_budget_minutes=time_budget,
         gpu_memory_target_gb=gpu_memory_target,
         device=device,
+        register_channels=register,
         overrides=parse_settings(settings),
     )
-    return plan_dataset(raw, request, lambda: _measure_machine(device))
 
 
-def _measure_machine(device):
-    """Imported late: an unchanged plan needs no torch, which takes longer to import than all the rest."""
+def _checked(dataset: str, verify_voxels: bool, processes: int):
+    from spinecls.paths import raw_dataset_folder
+    from spinecls.planning.stages import check_raw, file_hashes
+
+    def inspect(cases, description):
+        from spinecls.io.voxel_checks import inspect_cases
+
+        return inspect_cases(cases, description, verify_voxels, processes)
+
+    folder = raw_dataset_folder(dataset)
+    hashes = file_hashes(folder)
+    return check_raw(folder, hashes, verify_voxels, inspect), hashes
+
+
+def _fingerprint(raw, hashes, processes: int):
+    from spinecls.planning.stages import measure_raw
+
+    def measure(cases, description):
+        from spinecls.planning.fingerprint import measure_cases
+
+        return measure_cases(cases, description, processes)
+
+    return measure_raw(raw, hashes, measure)
+
+
+def _probe(device: str | None):
     from spinecls.networks.device import pick_device
     from spinecls.trainers.probe import machine_profile
 
     return machine_profile(pick_device(device))
 
 
-def _preprocess(raw, made, configurations, processes) -> None:
-    from spinecls.paths import preprocessed_folder
-    from spinecls.planning.preprocess import preprocess_dataset
+def _preprocess(raw, made, hashes, configurations: Sequence[str] | None, processes: int) -> None:
+    from spinecls.planning.outdated import update_preprocessed
+    from spinecls.planning.stages import folder_of
 
-    names = list(configurations or made.configurations)
-    for name in names:
-        if name not in made.configurations:
-            raise UsageError(f"-c {name}: not in the plan. Configurations: {', '.join(made.configurations)}.")
-    folder = preprocessed_folder(raw.folder.name)
-    report = preprocess_dataset(raw, made, names, folder, processes)
+    def store(jobs):
+        from spinecls.planning.preprocess import store_cases
+
+        return store_cases(jobs, processes)
+
+    folder = folder_of(raw)
+    report = update_preprocessed(raw, made, _chosen(made, configurations), folder, hashes=hashes, store=store)
     print(f"Preprocessed {raw.folder.name}: {len(report.done)} cases done, {len(report.reused)} unchanged. {folder}")
     if report.failed:
         listed = "\n".join(f"  {case}: {reason}" for case, reason in report.failed)
         raise PartialFailure(f"{len(report.failed)} cases failed, the others are done:\n{listed}")
 
 
+def _chosen(made, configurations: Sequence[str] | None) -> list[str]:
+    names = list(configurations or made.configurations)
+    for name in names:
+        if name not in made.configurations:
+            raise UsageError(f"-c {name}: not in the plan. Configurations: {', '.join(made.configurations)}.")
+    return names
+
+
 def _print_plan(made, explain: bool) -> None:
-    from spinecls.planning.planner import explain as explained
+    from spinecls.cli.plan_text import explained_text, overview_text
 
-    if explain:
-        rows = explained(made)
-        wide = max(len(key) for key, _, _ in rows)
-        for key, value, reason in rows:
-            print(f"{key:<{wide}}  {value}\n{'':<{wide}}    {reason}")
-        return
-    for configuration in made.configurations.values():
-        spacing = " x ".join(f"{s:g}" for s in configuration.spacing_mm)
-        patch = " x ".join(map(str, configuration.patch_size))
-        minutes = configuration.steps * configuration.estimated_step_seconds / 60
-        print(
-            f"{configuration.name}: spacing {spacing} mm, patch {patch}, {configuration.steps} steps, "
-            f"about {minutes:.0f} min a fold, {configuration.estimated_memory_gb:.1f} GB"
-        )
+    print(explained_text(made) if explain else overview_text(made))
 
 
-def _print_dry_run(raw, made) -> None:
-    """What preprocessing would take, from the sizes of the images."""
-    from math import prod
+def _print_effort(raw, made, fingerprint, hashes, configurations: Sequence[str] | None, processes: int) -> None:
+    from spinecls.cli.plan_text import effort_text
+    from spinecls.planning.effort import preprocessing_effort
+    from spinecls.planning.outdated import outdated_jobs
+    from spinecls.planning.stages import folder_of
 
-    from spinecls.io.images import read_geometry
-
-    voxels = sum(prod(read_geometry(case.images[0]).shape) * len(case.images) for case in raw.cases)
-    gigabytes = voxels * (2 + 2 * len(made.configurations)) / 1e9
-    seconds = 1 + voxels * 4e-7
-    print(f"Would preprocess {len(raw.cases)} cases, about {seconds:.0f} s, at most {gigabytes:.2f} GB on disk.")
+    jobs = outdated_jobs(raw, made, _chosen(made, configurations), folder_of(raw), hashes)
+    print(effort_text(preprocessing_effort(jobs, fingerprint, processes), len(raw.cases), folder_of(raw)))

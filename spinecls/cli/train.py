@@ -25,7 +25,7 @@ def train(
     device: Device = None,
     num_gpus: Annotated[int, typer.Option("-num_gpus", help="GPUs; one is used.")] = 1,
     workers: Annotated[
-        int | None, typer.Option("-np", min=0, help="Processes that make batches [default: 0 on the CPU, 4 beside a GPU].")
+        int | None, typer.Option("-np", min=0, help="Processes that make batches [default: 0, beside a GPU 4].")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, batches and augmentation.")] = 0,
     settings: Overrides = None,
@@ -60,6 +60,7 @@ def train(
 def _report(folder: Path) -> None:
     """Say where the model is and how its validation went."""
     from spinecls import files
+    from spinecls.evaluation.intervals import format_score
 
     print(f"Model: {folder / 'checkpoint_final.pt'}")
     summary = folder / "validation" / "summary.json"
@@ -67,13 +68,12 @@ def _report(folder: Path) -> None:
         print("No validation cases, so nothing is known of its quality and it stays uncalibrated.")
         return
     content = files.read_json(summary)
-    rate = content["location"]["identification_rate"]
-    counter = content["location"]["trivial_counter_identification_rate"]
+    location = content["location"]
     print(
-        f"Validation ({content['cases']} cases): identification rate {rate['estimate']:.3f} "
-        f"(95 % interval {rate['low']:.3f} to {rate['high']:.3f}; trivial counter {counter['estimate']:.3f})"
+        f"Validation ({content['cases']} cases, 95 % intervals): identification rate "
+        f"{format_score(location['identification_rate'])}, "
+        f"trivial counter {format_score(location['trivial_counter_identification_rate'])}"
     )
     if content["classification"]:
-        auc = content["classification"]["end_to_end"]["auc_macro"]
-        print(f"  macro AUC end to end {auc['estimate']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})")
+        print(f"  macro AUC end to end {format_score(content['classification']['end_to_end']['auc_macro'])}")
     print(f"  all scores: {summary}")

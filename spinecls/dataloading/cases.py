@@ -16,8 +16,11 @@ from spinecls.planning.plan import Configuration, Plan
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, mask_distance, padded_box, region_from_ellipsoid
 
-LARGEST_MARGIN_MM = 6.0
-"""In-plane growth up to which a training vertebra's surroundings are kept, for jittered margins."""
+MARGIN_JITTER_MM = 1.5
+"""Greatest change of the sealing margin in training; boxes are cut so that the grown margin fits."""
+
+PARTLY_DRAWN = ("slices", "scribble")
+"""Forms of annotation whose undrawn voxels say nothing."""
 
 CORE_SHARE = 0.7
 """Share of a vertebra's size that surely is marrow, used for the marrow reference without a mask."""
@@ -51,7 +54,6 @@ class SealedSource:
     lesions: np.ndarray | None
     label: Belief
     case: str
-    level: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,6 @@ class TrainingCase:
     """
 
     identifier: str
-    patient: str
     image: np.ndarray
     vertebra_map: np.ndarray | None
     structures: np.ndarray | None
@@ -79,32 +80,56 @@ class TrainingCase:
 
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     """Arrays and labels of the open pass."""
+    form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
     levels = [v["level"] for v in case.vertebrae if v.get("centre_lps") is not None]
     centres_lps = np.array([v["centre_lps"] for v in case.vertebrae if v.get("centre_lps") is not None]).reshape(-1, 3)
     centres = case.geometry.to_index(centres_lps).reshape(-1, 3)
+    extents = np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3)
+    spacing = np.asarray(case.geometry.spacing_mm, float)
     vertebra_map = None
-    if case.vertebra_map is not None:
+    if case.vertebra_map is not None and form != "none":
         vertebra_map = np.zeros(case.vertebra_map.shape, np.uint8)
         for row, level in enumerate(levels):
             vertebra_map[case.vertebra_map == plan.levels[level]] = row + 1
         vertebra_map[case.vertebra_map == plan.ignore_label] = UNKNOWN
-    extents = np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3)
-    unknown = np.zeros(case.image.shape[1:], bool)
-    if not plan.vertebrae_complete:
-        unknown = unknown_zone(unknown.shape, centres, np.asarray(case.geometry.spacing_mm), extents)
-        if vertebra_map is not None:
-            vertebra_map[unknown & (vertebra_map == 0)] = UNKNOWN
+    unknown = _unknown_voxels(case, plan, centres, spacing, extents)
+    if vertebra_map is not None:
+        vertebra_map[(vertebra_map == 0) & (unknown | (form in PARTLY_DRAWN))] = UNKNOWN
+        _leave_open_where_not_drawn(vertebra_map, centres, spacing, extents)
     return TrainingCase(
         identifier=case.identifier,
-        patient=case.patient,
         image=np.asarray(case.image, np.float32),
         vertebra_map=vertebra_map,
         structures=case.structures,
         unknown=unknown,
         centres=centres,
         ranks=np.array([RANK[level] for level in levels], int),
-        spacing_mm=np.asarray(case.geometry.spacing_mm, float),
+        spacing_mm=spacing,
     )
+
+
+def _unknown_voxels(case: PreprocessedCase, plan: Plan, centres, spacing_mm, extents_mm) -> np.ndarray:
+    """Where a vertebra may be visible without a centre: nowhere there is the heat map taught to be cold."""
+    shape = case.image.shape[1:]
+    if any(v.get("centre_lps") is None for v in case.vertebrae):
+        # A listed vertebra without a position may be anywhere.
+        return np.ones(shape, bool)
+    unknown = np.zeros(shape, bool)
+    if not plan.vertebrae_complete:
+        unknown = unknown_zone(shape, centres, spacing_mm, extents_mm)
+    if case.vertebra_map is not None:
+        unknown |= case.vertebra_map == plan.ignore_label
+    return unknown
+
+
+def _leave_open_where_not_drawn(vertebra_map: np.ndarray, centres, spacing_mm, extents_mm) -> None:
+    """Around a centre whose vertebra the map does not show, background becomes unknown; in place."""
+    grid = np.meshgrid(*(np.arange(n) * s for n, s in zip(vertebra_map.shape, spacing_mm, strict=True)), indexing="ij",
+                       sparse=True)
+    for row, (centre, extent) in enumerate(zip(centres, extents_mm, strict=True)):
+        if not np.any(vertebra_map == row + 1):
+            squared = sum(((g - c * s) / e) ** 2 for g, c, s, e in zip(grid, centre, spacing_mm, extent, strict=True))
+            vertebra_map[(squared <= 1) & (vertebra_map == 0)] = UNKNOWN
 
 
 def level_extent_mm(plan: Plan, level: str) -> np.ndarray:
@@ -140,7 +165,9 @@ def unknown_zone(
     zone = np.zeros(shape, bool)
     grid = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, spacing_mm, strict=True)), indexing="ij", sparse=True)
     for end, neighbour in ((0, 1), (-1, -2)):
-        outward = points[end] - points[neighbour] if len(points) > 1 else np.array([0.0, -1.0 if end == 0 else 1.0, 0.0])
+        # A single annotated vertebra has no direction of its own; head and feet serve.
+        alone = np.array([0.0, -1.0 if end == 0 else 1.0, 0.0])
+        outward = points[end] - points[neighbour] if len(points) > 1 else alone
         outward = outward / np.linalg.norm(outward)
         size = extents_mm[order[end]]
         offset = [g - p for g, p in zip(grid, points[end], strict=True)]
@@ -151,11 +178,12 @@ def unknown_zone(
         ellipse = (across[0] / (size[0] / 2 + widen + 4)) ** 2
         ellipse = ellipse + (across[1] ** 2 + across[2] ** 2) / (size[2] / 2 + widen + 4) ** 2
         zone |= (beyond > 0) & (ellipse <= 1)
-        # A single annotated vertebra has no direction of its own; head and feet serve.
     return zone
 
 
-def sealed_sources(case: PreprocessedCase, plan: Plan, configuration: Configuration, use_masks: bool) -> list[SealedSource]:
+def sealed_sources(
+    case: PreprocessedCase, plan: Plan, configuration: Configuration, use_masks: bool
+) -> list[SealedSource]:
     """What the sealed crops of a case are cut from, one for each vertebra with a position and a class reading.
 
     Parameters
@@ -168,6 +196,7 @@ def sealed_sources(case: PreprocessedCase, plan: Plan, configuration: Configurat
     centres = np.array([v["centre_lps"] for v in placed])
     tangents = tangents_lps(centres)
     masks = case.native_map if use_masks else None
+    largest_margin = configuration.sealing_margin_mm + MARGIN_JITTER_MM
     marrow = _case_marrow(case, plan, placed, centres, tangents, masks)
     class_indices = {name: index for index, name in enumerate(plan.class_names)}
     sources = []
@@ -182,7 +211,7 @@ def sealed_sources(case: PreprocessedCase, plan: Plan, configuration: Configurat
             label = partly_visible(label, 0.5)
         extent = level_extent_mm(plan, vertebra["level"])
         mask = masks == plan.levels[vertebra["level"]] if masks is not None else None
-        source = _source(case, mask, centre, tangent, extent)
+        source = _source(case, mask, centre, tangent, extent, largest_margin)
         if source is None:
             continue
         box, slices, distance = source
@@ -198,7 +227,6 @@ def sealed_sources(case: PreprocessedCase, plan: Plan, configuration: Configurat
                 lesions=None if case.native_structures is None else case.native_structures[slices].copy(),
                 label=label,
                 case=case.identifier,
-                level=vertebra["level"],
             )
         )
     return sources
@@ -208,14 +236,15 @@ def _readings(vertebra: Mapping) -> list[tuple[list[str], float]]:
     return [(list(reading["classes"]), float(reading["confidence"])) for reading in vertebra.get("readings", [])]
 
 
-def _source(case: PreprocessedCase, mask: np.ndarray | None, centre, tangent, extent):
+def _source(case: PreprocessedCase, mask: np.ndarray | None, centre, tangent, extent, margin_mm: float):
     """Grid, slices and hull distance of the box that holds a vertebra and its largest margin."""
     if mask is not None and mask.any():
-        low, high = padded_box(mask, LARGEST_MARGIN_MM, case.native_geometry)
+        low, high = padded_box(mask, margin_mm, case.native_geometry)
         slices = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         distance = mask_distance(mask[slices], case.native_geometry.spacing_mm)
         return case.native_geometry.cropped(low, high), slices, distance
-    region = region_from_ellipsoid(case.native_geometry, centre, tangent, extent * 1.15, LARGEST_MARGIN_MM)
+    # Room for the jitter of the ellipsoid's size and place.
+    region = region_from_ellipsoid(case.native_geometry, centre, tangent, extent * 1.15 + 2 * margin_mm + 6)
     return None if region is None else (region.geometry, region.slices, None)
 
 
@@ -232,6 +261,8 @@ def _case_marrow(case, plan, placed, centres, tangents, masks) -> np.ndarray:
     return marrow_reference(case.native, regions)
 
 
-def core_region(geometry: Geometry, centre_lps: np.ndarray, tangent_lps: np.ndarray, extent_mm: np.ndarray) -> Region | None:
+def core_region(
+    geometry: Geometry, centre_lps: np.ndarray, tangent_lps: np.ndarray, extent_mm: np.ndarray
+) -> Region | None:
     """The inner part of a vertebra without a mask."""
-    return region_from_ellipsoid(geometry, centre_lps, tangent_lps, CORE_SHARE * np.asarray(extent_mm), 0.0)
+    return region_from_ellipsoid(geometry, centre_lps, tangent_lps, CORE_SHARE * np.asarray(extent_mm))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,11 +16,11 @@ from batchgenerators.transforms.abstract_transforms import Compose
 
 from spinecls.dataloading.augmentation import open_augmentation, sealed_augmentation
 from spinecls.dataloading.batch import Batch, OpenBatch, SealedBatch
-from spinecls.dataloading.cases import UNKNOWN, SealedSource, TrainingCase
+from spinecls.dataloading.cases import MARGIN_JITTER_MM, UNKNOWN, SealedSource, TrainingCase
 from spinecls.dataloading.spatial import PatchSampler, random_affine
 from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
 from spinecls.planning.plan import Configuration
-from spinecls.sealing.crop import sealed_crop
+from spinecls.sealing.crop import sealed_crop, snapped_centre
 from spinecls.sealing.region import Region, ellipsoid_distance, vertebra_axes
 
 CENTRED_ON_VERTEBRA = 0.8
@@ -40,8 +42,8 @@ class StepLoader(SlimDataLoaderBase):
     """Makes the batch of a step from the seed and the step's number alone.
 
     Worker w of n makes the steps w, w + n, ...; every batch starts from its own random state, which the transforms
-    after it (batchgenerators draws from numpy's global state) go on with. So a resumed run sees the batches that an
-    uninterrupted one would have seen.
+    after it go on with (batchgenerators draws from the global states of numpy and of `random`). So a resumed run sees
+    the batches that an uninterrupted one would have seen.
     """
 
     def __init__(self, data: TrainingData, configuration: Configuration, seed: int, first_step: int, workers: int):
@@ -50,19 +52,29 @@ class StepLoader(SlimDataLoaderBase):
         self.seed = seed
         self.step = first_step
         self.stride = workers or 1
+        self.in_workers = workers > 0
         self.started = False
 
     def generate_train_batch(self) -> dict:
         if not self.started:
-            self.step += self.thread_id if self.stride > 1 else 0
-            self.started = True
+            self._start_worker()
         rng = np.random.default_rng([self.seed, self.step])
-        np.random.seed(rng.integers(2**31))  # noqa: NPY002 - the state that batchgenerators' transforms use
+        np.random.seed(int(rng.integers(2**31)))
+        random.seed(int(rng.integers(2**31)))
         self.step += self.stride
         batch = self._open_patches(rng)
         if self._data.sealed:
             batch.update(self._sealed_crops(rng))
         return batch
+
+    def _start_worker(self) -> None:
+        self.started = True
+        if not self.in_workers:
+            return
+        self.step += self.thread_id
+        # A forked process must not wait for threads that only its parent has, and leaves Ctrl-C to the parent.
+        torch.set_num_threads(1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _open_patches(self, rng: np.random.Generator) -> dict:
         rows = [open_patch(self._data.cases[i], self.configuration, rng) for i in self._draw_cases(rng)]
@@ -91,7 +103,8 @@ def draw_sources(
     sources: Sequence[SealedSource], configuration: Configuration, rng: np.random.Generator
 ) -> list[SealedSource]:
     """Vertebrae of a step: `balanced_crop_share` of them drawn evenly over the classes, the others as they come."""
-    likeliest = np.array([int(np.argmax(s.label.singletons())) for s in sources])
+    # Labels that are sets have no class of their own and form a group of their own, -1.
+    likeliest = np.array([int(s.label.singletons().argmax()) if s.label.singletons().any() else -1 for s in sources])
     present = np.unique(likeliest)
     drawn = []
     for _ in range(configuration.sealed_batch_size):
@@ -106,7 +119,7 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
     """One augmented patch of the open pass with its targets."""
     size = configuration.patch_size
     matrix = random_affine(rng, configuration.rotation_degrees, configuration.scale_range, configuration.mirror_axes)
-    sampler = PatchSampler(size, case.spacing_mm, _patch_middle(case, size, rng), matrix)
+    sampler = PatchSampler(size, case.spacing_mm, patch_middle(case, size, rng), matrix)
     unknown = sampler.labels(case.unknown.astype(np.uint8), outside=1) > 0
     vertebra_map = None if case.vertebra_map is None else sampler.labels(case.vertebra_map, outside=0)
     centres = sampler.points(case.centres).reshape(-1, 3)
@@ -131,16 +144,21 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
     }
 
 
-def _patch_middle(case: TrainingCase, size, rng: np.random.Generator) -> np.ndarray:
-    """Middle of a patch: near an annotated vertebra, or anywhere; always a patch that lies in the image if it can."""
-    shape = np.asarray(case.image.shape[1:])
+def patch_middle(case: TrainingCase, size, rng: np.random.Generator) -> np.ndarray:
+    """Continuous index of the middle of a patch: near an annotated vertebra, or anywhere.
+
+    The patch lies in the image if it can. Its slices are slices of the image, never means of two: at prediction the
+    network sees true slices.
+    """
+    last = np.asarray(case.image.shape[1:]) - 1
     if len(case.centres) and rng.random() < CENTRED_ON_VERTEBRA:
         middle = case.centres[rng.integers(len(case.centres))] + rng.uniform(-0.25, 0.25, 3) * size
     else:
-        middle = rng.uniform(0, shape)
-    half = np.asarray(size) / 2
-    inside = np.clip(middle, np.minimum(half, shape / 2), np.maximum(shape - half, shape / 2))
-    return inside - 0.5
+        middle = rng.uniform(0, last)
+    half = (np.asarray(size) - 1) / 2
+    middle = np.clip(middle, np.minimum(half, last / 2), np.maximum(last - half, last / 2))
+    middle[0] = np.round(middle[0] - half[0]) + half[0]
+    return middle
 
 
 def training_crop(
@@ -158,33 +176,41 @@ def training_crop(
     """
     region = _jittered_region(source, configuration, rng)
     matrix = random_affine(
-        rng, configuration.sealed_rotation_degrees, configuration.scale_range, configuration.sealed_mirror_axes
+        rng,
+        configuration.sealed_rotation_degrees,
+        configuration.scale_range,
+        configuration.sealed_mirror_axes if source.distance is not None else without_front_back(configuration),
     )
-    centre = region.centre_lps + rng.normal(0, 1.5, 3)
-    crop = sealed_crop(
-        source.image, region, source.marrow, configuration.sealed_size, configuration.sealed_spacing_mm, matrix, centre
-    ).numpy()
+    size, spacing_mm = configuration.sealed_size, configuration.sealed_spacing_mm
+    centre = snapped_centre(region, size, spacing_mm, region.centre_lps + rng.normal(0, 1.5, 3))
+    crop = sealed_crop(source.image, region, source.marrow, size, spacing_mm, matrix, centre).numpy()
     lesions = np.full(configuration.sealed_size, UNKNOWN, np.uint8)
     if source.lesions is not None:
-        sampler = PatchSampler(
-            configuration.sealed_size,
-            configuration.sealed_spacing_mm,
-            source.box.to_index(centre),
-            matrix,
-            volume_spacing_mm=source.box.spacing_mm,
-        )
+        middle = source.box.to_index(centre)
+        sampler = PatchSampler(size, spacing_mm, middle, matrix, volume_spacing_mm=source.box.spacing_mm)
         lesions = sampler.labels(source.lesions, outside=0)
     return crop, lesions
 
 
+def without_front_back(configuration: Configuration) -> tuple[int, ...]:
+    """Axes that a crop around an ellipsoid is mirrored on.
+
+    An ellipsoid holds some of the canal behind the body, as bright as oedema; where the back is tells them apart.
+    """
+    return tuple(axis for axis in configuration.sealed_mirror_axes if axis != 2)
+
+
 def _jittered_region(source: SealedSource, configuration: Configuration, rng: np.random.Generator) -> Region:
-    margin = configuration.sealing_margin_mm + rng.uniform(-1.5, 1.5)
     if source.distance is not None:
-        mask = source.distance <= max(margin, 0.0)
-        return Region(mask, (0, 0, 0), source.box, "mask")
-    extent = source.extent_mm * rng.normal(1.0, 0.05, 3) + np.array([0.0, 2 * margin, 2 * margin])
+        margin = configuration.sealing_margin_mm + rng.uniform(-MARGIN_JITTER_MM, MARGIN_JITTER_MM)
+        return Region(source.distance <= max(margin, 0.0), (0, 0, 0), source.box, "mask")
+    extent = source.extent_mm * rng.normal(1.0, 0.05, 3)
     centre = source.centre_lps + rng.normal(0, 1, 3) * CENTRE_JITTER_MM
-    mask = ellipsoid_distance(source.box, centre, vertebra_axes(source.box, source.tangent_lps), extent) <= 1
+    axes = vertebra_axes(source.box, source.tangent_lps)
+    mask = ellipsoid_distance(source.box, centre, axes, extent) <= 1
+    if not mask.any():
+        # The jitter of a vertebra at the border led out of the image.
+        mask = ellipsoid_distance(source.box, source.centre_lps, axes, source.extent_mm) <= 1
     return Region(mask, (0, 0, 0), source.box, "ellipsoid")
 
 

@@ -14,18 +14,19 @@ def random_affine(
 ) -> np.ndarray:
     """Matrix from millimetre offsets in the new patch to offsets in the old image.
 
-    Rotates within the sagittal plane only: with thick slices a rotation out of it would mix resolutions of 4 and 1 mm.
-    The turn is in millimetres, so it is a true rotation on any voxel size. Zooms alike on all axes; mirrors each of
-    `mirror_axes` with probability one half.
+    Rotates and zooms within the sagittal plane only: with thick slices anything else would mix slices that the scanner
+    kept apart. The turn is in millimetres, so it is a true rotation on any voxel size. Mirrors each of `mirror_axes`
+    with probability one half.
 
     Returns
     -------
     (3, 3) float array
     """
     angle = np.deg2rad(rng.uniform(-rotation_degrees, rotation_degrees))
-    matrix = np.eye(3) * np.exp(rng.uniform(*np.log(scale_range)))
+    zoom = np.exp(rng.uniform(*np.log(scale_range)))
     cosine, sine = np.cos(angle), np.sin(angle)
-    matrix[1:, 1:] = matrix[1:, 1:] @ np.array([[cosine, -sine], [sine, cosine]])
+    matrix = np.eye(3)
+    matrix[1:, 1:] = zoom * np.array([[cosine, -sine], [sine, cosine]])
     for axis in mirror_axes:
         if rng.random() < 0.5:
             matrix[:, axis] *= -1

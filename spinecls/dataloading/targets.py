@@ -45,10 +45,8 @@ def offset_target(
     for row, centre in enumerate(centres):
         ticks = [(c - np.arange(n)) * s for n, c, s in zip(shape, centre, spacing_mm, strict=True)]
         vector = np.meshgrid(*ticks, indexing="ij", sparse=True)
-        if vertebra_map is not None:
-            voxels = vertebra_map == row + 1
-        else:
-            voxels = sum(v**2 for v in vector) <= radius_mm**2
+        ball = vertebra_map is None
+        voxels = sum(v**2 for v in vector) <= radius_mm**2 if ball else vertebra_map == row + 1
         for axis in range(3):
             offset[axis][voxels] = (np.broadcast_to(vector[axis], shape)[voxels]) / OFFSET_UNIT_MM
         known |= voxels

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_curve
 
 from spinecls import files
 from spinecls.evaluation import intervals, metrics, summary
+from spinecls.evaluation.intervals import format_score
 from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
 from spinecls.records import DatasetDescription
 
@@ -89,10 +90,3 @@ def _draw_reliability(
     axes.set(xlabel="confidence", ylabel="share of right decisions", xlim=(0, 1.02), ylim=(-0.02, 1.02))
     axes.set_title(f"Identified vertebrae, ECE {format_score(scores['identified']['ece'])}")
     axes.legend(loc="upper left", fontsize="small")
-
-
-def format_score(score: Mapping[str, Any]) -> str:
-    """Estimate and interval as a person writes them."""
-    if np.isnan(score["estimate"]):
-        return "not defined"
-    return f"{score['estimate']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

@@ -6,8 +6,9 @@ returns B values; so one matrix holds all draws and no draw is looped over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -162,3 +163,10 @@ def paired_interval(
         patients=len({*first_patients, *second_patients}),
         valid_draws=int((~np.isnan(values)).sum()),
     )
+
+
+def format_score(score: Mapping[str, Any]) -> str:
+    """Estimate and interval as a person writes them."""
+    if score["estimate"] is None or np.isnan(score["estimate"]):
+        return "not defined"
+    return f"{score['estimate']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

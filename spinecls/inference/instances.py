@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from acvl_utils.morphology.morphology_helper import remove_all_but_largest_component
+from scipy.spatial import cKDTree
 
 from spinecls.geometry import Geometry
 
@@ -36,9 +37,8 @@ def vote_instances(
     spacing = np.asarray(geometry.spacing_mm)
     votes = voxels * spacing + offset_mm[:, voxels[:, 0], voxels[:, 1], voxels[:, 2]].T
     targets = geometry.to_index(centres_lps).reshape(-1, 3) * spacing
-    distance = np.linalg.norm(votes[:, None] - targets[None], axis=2)
-    nearest = distance.argmin(axis=1)
-    close = distance[np.arange(len(voxels)), nearest] <= FARTHEST_VOTE_MM
+    distance, nearest = cKDTree(targets).query(votes)
+    close = distance <= FARTHEST_VOTE_MM
     kept = voxels[close]
     instances[kept[:, 0], kept[:, 1], kept[:, 2]] = nearest[close] + 1
     return _largest_components(instances, len(centres_lps))

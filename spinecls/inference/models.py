@@ -19,6 +19,12 @@ logger = logging.getLogger(__name__)
 
 FINAL = "checkpoint_final.pt"
 
+AVERAGED_FIELDS = (
+    "spacing_mm", "patch_size", "sealed_spacing_mm", "sealed_size", "network", "normalisation", "sealing_margin_mm",
+    "logit_adjustment", "balanced_crop_share",
+)
+"""What the folds of a model must have in common."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
@@ -82,19 +88,23 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
     root = paths.results_root()
     everything = trained_models(root)
     dataset = None if choice.dataset is None else paths.dataset_name(choice.dataset)
-    wanted = {"dataset": dataset, "trainer": choice.trainer, "plans": choice.plans, "configuration": choice.configuration}
+    trainer = None if choice.trainer is None else choice.trainer.rsplit(":", 1)[-1]
+    wanted = {"dataset": dataset, "trainer": trainer, "plans": choice.plans, "configuration": choice.configuration}
     fitting = [m for m in everything if all(v is None or getattr(m, k) == v for k, v in wanted.items())]
     if not fitting:
         asked = ", ".join(f"{k} {v}" for k, v in wanted.items() if v is not None) or "any"
         there = "; ".join(m.name for m in everything) or "no trained model"
         raise ModelError(f"No trained model fits ({asked}). In {root}: {there}. Train one, or set spinecls_results.")
+    datasets = sorted({model.dataset for model in fitting})
+    if len(datasets) > 1:
+        raise ModelError(f"Models of several datasets are trained ({', '.join(datasets)}). Choose one by -d.")
     if len(fitting) == 1:
         return _with_folds(fitting[0], choice.folds)
     return _with_folds(_best(fitting), choice.folds)
 
 
 def _best(models: Sequence[TrainedModel]) -> TrainedModel:
-    """The sealed model with the best validation score; the reason is logged."""
+    """The sealed model with the best mean validation score, among those with the most folds; the reason is logged."""
     scored = []
     for model in models:
         contents = [load_checkpoint(model.folder / f"fold_{fold}" / FINAL) for fold in model.folds]
@@ -105,12 +115,15 @@ def _best(models: Sequence[TrainedModel]) -> TrainedModel:
             scored.append((sum(known) / len(known), len(known), model))
     if not scored:
         names = "; ".join(m.name for m in models)
-        raise ModelError(f"Several models are trained ({names}) and none has a validation score. Name one by -d -c -tr.")
+        raise ModelError(f"Several models are trained ({names}), none with a validation score. Name one by -d -c -tr.")
     scored.sort(key=lambda entry: (entry[1], entry[0]), reverse=True)
     score, folds, model = scored[0]
     logger.warning(
         "Several models are trained; taking %s (mean validation score %.3f over %d folds). Others: %s.",
-        model.name, score, folds, "; ".join(f"{m.name} ({s:.3f}, {n} folds)" for s, n, m in scored[1:]) or "none scored",
+        model.name,
+        score,
+        folds,
+        "; ".join(f"{m.name} ({s:.3f}, {n} folds)" for s, n, m in scored[1:]) or "none scored",
     )
     return model
 
@@ -131,17 +144,27 @@ def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
     missing = [fold for fold in folds if fold not in model.folds]
     if missing:
         raise ModelError(
-            f"{model.name}: fold {', '.join(missing)} is not trained to its end. Finished folds: {', '.join(model.folds)}."
+            f"{model.name}: fold {', '.join(missing)} is not trained to its end. Finished: {', '.join(model.folds)}."
         )
     chosen = tuple(folds) if folds else tuple(f for f in model.folds if f != "all") or model.folds
     return TrainedModel(model.folder, model.dataset, model.trainer, model.plans, model.configuration, chosen)
 
 
 def load_predictor(model: TrainedModel, device: torch.device, mirror: bool) -> Predictor:
-    """Predictor of a model's folds."""
-    plan = load_plan(model.folder / "plan.json")
+    """Predictor of a model's folds; they must have been trained by the same numbers to be averaged."""
+    plans = {fold: load_plan(model.folder / f"fold_{fold}" / "plan.json") for fold in model.folds}
+    first, *others = plans
+    configuration = plans[first].configuration(model.configuration)
+    for fold in others:
+        other = plans[fold].configuration(model.configuration)
+        differing = [f for f in AVERAGED_FIELDS if getattr(other, f) != getattr(configuration, f)]
+        if differing:
+            raise ModelError(
+                f"{model.name}: folds {first} and {fold} were trained with another {', '.join(differing)}, so they "
+                "cannot be averaged. Choose folds by -f, or train them anew."
+            )
     networks = []
     for fold in model.folds:
         path = model.folder / f"fold_{fold}" / FINAL
         networks.append(build_model(load_checkpoint(path), path))
-    return Predictor(networks, plan, plan.configuration(model.configuration), device, mirror)
+    return Predictor(networks, plans[first], configuration, device, mirror)

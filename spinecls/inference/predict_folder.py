@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from spinecls import __version__, files
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
-from spinecls.inference.models import TrainedModel
-from spinecls.inference.predictor import Predictor, VolumePrediction, case_prediction
+from spinecls.inference.models import FINAL, TrainedModel
+from spinecls.inference.predictor import Predictor, VolumePrediction, case_prediction, class_names
 from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, find_inputs
 from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_table
@@ -41,6 +41,9 @@ def model_description(model: TrainedModel, predictor: Predictor) -> dict:
         "spinecls_version": __version__,
         "test_time_augmentation": predictor.mirror,
         "calibration": "none",
+        "checkpoints": {
+            fold: files.content_hash(model.folder / f"fold_{fold}" / FINAL)[:16] for fold in model.folds
+        },
     }
 
 
@@ -54,16 +57,16 @@ def predict_folder(
     PartialFailure
         After everything else was written, when cases failed; failed.csv says why.
     """
-    cases = find_inputs(source, len(predictor.plan.channel_names))
+    cases, failed = find_inputs(source, len(predictor.plan.channel_names))
     if target.resolve() == (source if source.is_dir() else source.parent).resolve():
         raise UsageError(f"-o {target} is the input folder. Results would mix with images; give another folder.")
+    _refuse_clashing_names({case.identifier for case in cases})
     target.mkdir(parents=True, exist_ok=True)
     files.remove_temporaries(target)
     description = model_description(model, predictor)
     done: list[CasePrediction] = []
-    failed: list[tuple[str, str]] = []
     for case in tqdm(cases, desc="predict", unit="case", disable=None):
-        finished = _finished(target, case, description) if options.continue_prediction else None
+        finished = _finished(target, case, description, options) if options.continue_prediction else None
         if finished is not None:
             done.append(finished)
             continue
@@ -73,22 +76,37 @@ def predict_folder(
             # One hard case must not cost the others; it is named in failed.csv and by the exit code.
             logger.debug("case %s failed", case.identifier, exc_info=True)
             failed.append((case.identifier, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__))
-    write_table(target, done)
+    write_table(target, done, class_names(predictor.plan))
     write_failures(target, failed)
     files.write_json(target / "model.json", description)
     if failed:
         listed = "\n".join(f"  {case}: {reason}" for case, reason in failed)
-        raise PartialFailure(f"{len(failed)} of {len(cases)} cases failed (see {target / 'failed.csv'}):\n{listed}")
+        total = len(done) + len(failed)
+        raise PartialFailure(f"{len(failed)} of {total} cases failed (see {target / 'failed.csv'}):\n{listed}")
     return done
 
 
-def _finished(target: Path, case: InputCase, model: dict) -> CasePrediction | None:
-    """An earlier result of the same model that is whole: the JSON is written last, so it vouches for the maps."""
-    path = target / f"{case.identifier}.json"
-    if not path.exists():
+def _refuse_clashing_names(names: set[str]) -> None:
+    """The evidence map of case `a` would be the level map of case `a_evidence`."""
+    clashing = sorted(name for name in names if name + "_evidence" in names)
+    if clashing:
+        raise UsageError(f"Cases {clashing[0]} and {clashing[0]}_evidence: their results would overwrite each other.")
+
+
+def _outputs(target: Path, case: str, options: FolderOptions) -> list[Path]:
+    """Files of a case; the first, the JSON, is deleted first and written last, so it vouches for the others."""
+    names = [f"{case}.json", f"{case}.nii.gz", f"{case}_evidence.nii.gz"]
+    names += [f"{case}_probabilities.npz"] if options.save_probabilities else []
+    return [target / name for name in names]
+
+
+def _finished(target: Path, case: InputCase, model: dict, options: FolderOptions) -> CasePrediction | None:
+    """An earlier result of the same checkpoints that is whole."""
+    outputs = _outputs(target, case.identifier, options)
+    if not all(path.exists() for path in outputs):
         return None
     try:
-        prediction = read_case_json(path)
+        prediction = read_case_json(outputs[0])
     except DatasetError:
         return None
     return prediction if dict(prediction.model) == model else None
@@ -97,6 +115,8 @@ def _finished(target: Path, case: InputCase, model: dict) -> CasePrediction | No
 def _predict_case(
     predictor: Predictor, case: InputCase, target: Path, model: dict, options: FolderOptions
 ) -> CasePrediction:
+    for path in _outputs(target, case.identifier, FolderOptions(save_probabilities=True)):
+        path.unlink(missing_ok=True)
     volume = read_image(case.images)
     for warning in volume.warnings:
         logger.warning("%s: %s", case.identifier, warning)

@@ -20,11 +20,11 @@ from spinecls.geometry import Geometry
 from spinecls.inference.instances import vote_instances
 from spinecls.inference.levels import LevelDecoding, decode_levels
 from spinecls.inference.peaks import find_centres
-from spinecls.inference.sealed_pass import SealedResult, classify, make_crops
+from spinecls.inference.sealed_pass import SealedResult, classify, make_crops, mirrored_views
 from spinecls.inference.sliding_window import open_maps, values_at
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.planning.volume import preprocess_volume
 from spinecls.planning.resample import resample_probabilities
+from spinecls.planning.volume import preprocess_volume
 from spinecls.records import CasePrediction, VertebraPrediction
 from spinecls.sealing.crop import evidence_to_native
 from spinecls.sealing.marrow import marrow_reference
@@ -35,6 +35,9 @@ PEAK_THRESHOLD = 0.3
 """Least heat of a centre. A Gaussian learnt well reaches 0.8 and more; half-seen vertebrae at the border about 0.4."""
 
 FULLY_VISIBLE = 0.9
+
+LEAST_REPORTED = 1e-3
+"""Probability of a level from which on it is written to the result."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,7 @@ class Predictor:
     ----------
     models : networks in evaluation mode
     plan, configuration : what they were trained by
-    calibration : filled by later calibration; empty = uncalibrated, and every vertebra says so
-    mirror : test-time augmentation by mirrored views
+    mirror : test-time augmentation by views mirrored as training mirrored
     """
 
     models: Sequence[torch.nn.Module]
@@ -127,8 +129,9 @@ class Predictor:
         """Open pass: centres, names, regions and the marrow reference."""
         network = self.configuration.network
         prepared = preprocess_volume(image, geometry, self.configuration)
+        mirror = self.mirror and 0 in self.configuration.mirror_axes
         maps = open_maps(
-            self.models, prepared.image, self.configuration.patch_size, network.divisor, self.device, self.mirror
+            self.models, prepared.image, self.configuration.patch_size, network.divisor, self.device, mirror
         )
         offset_mm = maps["offset"] * OFFSET_UNIT_MM
         spacing = np.asarray(prepared.geometry.spacing_mm)
@@ -140,6 +143,9 @@ class Predictor:
         centres, scores, index = centres[kept], peaks.score[kept], peaks.index[kept]
         log_levels = values_at(maps["level"], index, self._level_stride())
         decoding = decode_levels(centres, log_levels, self._pitch_mm())
+        # Of a vertebra that was detected twice one detection goes, before the voxels choose their centre.
+        rows = [row for row in range(len(centres)) if row not in decoding.merged_away]
+        centres, scores, decoding = centres[rows], scores[rows], decoding.rows(rows)
         masks = self._native_masks(maps, offset_mm, prepared.geometry, geometry, centres)
         return self._with_regions(image, geometry, centres, scores, decoding, masks)
 
@@ -148,7 +154,8 @@ class Predictor:
         if len(self.plan.class_names) < 2:
             return None
         crops = make_crops(image, regions, marrow, self.configuration)
-        return classify(self.models, crops, self._balanced_shift(), self.device, self.mirror)
+        views = mirrored_views(self.configuration.sealed_mirror_axes) if self.mirror else [()]
+        return classify(self.models, crops, self._balanced_shift(), self.device, views)
 
     def _level_stride(self) -> np.ndarray:
         stage = self.models[0].level_stage
@@ -173,19 +180,17 @@ class Predictor:
         return vote_instances(native[0], native[1:], geometry, centres)
 
     def _with_regions(self, image, geometry, centres, scores, decoding, masks) -> Located:
-        """Keep the vertebrae that have a region; doubled detections were merged by the decoder's flag."""
+        """Keep the vertebrae that have a region."""
         tangents = tangents_lps(centres)
         regions, cores, rows, from_mask = [], [], [], []
         for row, (centre, tangent, level) in enumerate(zip(centres, tangents, decoding.labels, strict=True)):
-            if row in decoding.merged_away:
-                continue
             mask = None if masks is None else masks == row + 1
             extent = level_extent_mm(self.plan, level)
             if mask is not None and mask.any():
                 region = region_from_mask(mask, geometry, self.configuration.sealing_margin_mm)
                 core = Region(mask, (0, 0, 0), geometry, "mask")
             else:
-                region = region_from_ellipsoid(geometry, centre, tangent, extent, self.configuration.sealing_margin_mm)
+                region = region_from_ellipsoid(geometry, centre, tangent, extent)
                 core = core_region(geometry, centre, tangent, extent)
             if region is None or core is None:
                 continue
@@ -203,7 +208,9 @@ class Predictor:
             from_mask=tuple(from_mask),
         )
 
-    def _vertebra(self, i: int, located: Located, sealed: SealedResult | None, geometry: Geometry) -> VertebraPrediction:
+    def _vertebra(
+        self, i: int, located: Located, sealed: SealedResult | None, geometry: Geometry
+    ) -> VertebraPrediction:
         decoding = located.decoding
         level = decoding.labels[i]
         visible = visible_fraction(
@@ -233,27 +240,27 @@ class Predictor:
             region={
                 "source": region.source,
                 "seal": "S2",
-                "margin_mm": self.configuration.sealing_margin_mm,
+                "margin_mm": self.configuration.sealing_margin_mm if region.source == "mask" else 0.0,
                 "voxels": int(region.mask.sum()),
                 "marrow_reference": located.marrow.tolist(),
+            },
+            level_probabilities={
+                name: float(p) for name, p in zip(LEVELS, decoding.posterior[i], strict=True) if p >= LEAST_REPORTED
             },
             relative_name=decoding.relative_names[i],
             flags=tuple(flags),
         )
 
     def _level_map(self, located: Located, geometry: Geometry) -> np.ndarray:
-        """Codes of the named vertebrae; ellipsoids where there is no mask, the nearer centre winning an overlap."""
+        """Codes of the named vertebrae; ellipsoids where there is no mask, the upper one keeping an overlap."""
         level_map = np.zeros(geometry.shape, np.uint8)
         for i, (region, level) in enumerate(zip(located.regions, located.decoding.labels, strict=True)):
             code = {**LEVEL_CODES, **self.plan.levels}[level]
             if located.masks is not None and located.from_mask[i]:
                 level_map[located.masks == i + 1] = code
             else:
-                tangent = tangents_lps(located.centres_lps)[i]
-                extent = level_extent_mm(self.plan, level)
-                body = region_from_ellipsoid(geometry, located.centres_lps[i], tangent, extent, 0.0) or region
-                view = level_map[body.slices]
-                view[body.mask & (view == 0)] = code
+                view = level_map[region.slices]
+                view[region.mask & (view == 0)] = code
         return level_map
 
     def _evidence_map(self, located: Located, sealed: SealedResult | None, geometry: Geometry) -> np.ndarray:
@@ -270,13 +277,18 @@ class Predictor:
         return evidence
 
 
+def class_names(plan: Plan) -> tuple[str, ...]:
+    """Classes that predictions tell apart; none when the dataset names fewer than two."""
+    return tuple(plan.class_names) if len(plan.class_names) > 1 else ()
+
+
 def case_prediction(
     identifier: str, volume: VolumePrediction, plan: Plan, model: Mapping, geometry: Geometry | None = None
 ) -> CasePrediction:
     """What is written for a case."""
     return CasePrediction(
         identifier=identifier,
-        class_names=tuple(plan.class_names),
+        class_names=class_names(plan),
         vertebrae=volume.vertebrae,
         model=model,
         geometry=geometry,
@@ -284,7 +296,12 @@ def case_prediction(
 
 
 def visible_fraction(geometry: Geometry, centre_lps, tangent_lps, extent_mm) -> float:
-    """Share of a vertebra of typical size at this place that lies in the image."""
+    """Share of a vertebra of typical size at this place that lies in the image.
+
+    Sagittal series often end within the vertebrae at both sides; what lies left and right of the outermost slices was
+    never meant to be seen and does not count.
+    """
+    extent_mm = np.minimum(extent_mm, [geometry.shape[0] * geometry.spacing_mm[0], np.inf, np.inf])
     ticks = np.linspace(-0.5, 0.5, 9)
     lattice = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3) * np.asarray(extent_mm)
     world = np.asarray(centre_lps) + lattice @ vertebra_axes(geometry, np.asarray(tangent_lps)).T

@@ -13,10 +13,18 @@ from spinecls.sealing.crop import sealed_crop
 from spinecls.sealing.region import Region
 
 CHUNK = 8
-"""Crops in one forward pass, padded with empty ones, so a vertebra's numbers never depend on how many others there are."""
+"""Crops in one forward pass, padded with empty ones: a vertebra's numbers never depend on how many others there are."""
 
-MIRRORED_VIEWS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
-"""Axes of a (N, C, s, r, a) batch that the views of test-time augmentation mirror; a crop knows no level."""
+
+def mirrored_views(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Axes of a (N, C, s, r, a) batch that the views of test-time augmentation mirror: none, one, or two of them.
+
+    Parameters
+    ----------
+    axes : spatial axes that training mirrored; of three the last is left out, eight views would add little
+    """
+    first = [axis + 2 for axis in sorted(axes)[:2]]
+    return [(), *((axis,) for axis in first), *([tuple(first)] if len(first) == 2 else [])]
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def classify(
     crops: torch.Tensor,
     balanced_shift: np.ndarray,
     device: torch.device,
-    mirror: bool,
+    views: Sequence[tuple[int, ...]],
 ) -> SealedResult:
     """Class probabilities and evidence of sealed crops.
 
@@ -63,7 +71,6 @@ def classify(
     balanced_shift : (K,) added to the logits before the softmax: it removes the prior that training drew by and puts
         in the one that is reported
     """
-    views = MIRRORED_VIEWS if mirror else MIRRORED_VIEWS[:1]
     members = []
     evidence_sum = None
     for axes in views:

@@ -25,7 +25,7 @@ def tile_starts(length: int, tile: int, multiple: int, overlap: float = 0.5) -> 
         return [0]
     num_tiles = int(np.ceil((length - tile) / (tile * (1 - overlap)))) + 1
     starts = np.linspace(0, length - tile, num_tiles)
-    return sorted({int(round(s / multiple)) * multiple for s in starts})
+    return sorted({round(float(s) / multiple) * multiple for s in starts})
 
 
 def tile_weight(size: Sequence[int]) -> torch.Tensor:

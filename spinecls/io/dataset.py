@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from spinecls.anatomy import RANK
-from spinecls.errors import ResourceError, UsageError
-from spinecls.io.annotation_forms import read_annotation_forms
-from spinecls.io.dataset_description import parse_description, read_description
-from spinecls.io.dataset_files import empty_folder_finding, find_images, find_maps
-from spinecls.io.dataset_tables import Table, TableVertebra, read_table
-from spinecls.io.findings import DatasetFaults, Finding, Report, error, warning
-from spinecls.io.voxel_checks import CaseFacts, CaseFiles, inspect_case
-from spinecls.records import Case, DatasetDescription, RawDataset, VertebraAnnotation
+from spinecls.io.dataset_assembly import assemble, require_faultless
+from spinecls.io.dataset_description import read_description
+from spinecls.io.findings import DatasetFaults, Report
+from spinecls.io.voxel_checks import inspect_cases
+from spinecls.records import RawDataset
 
 __all__ = ["DatasetFaults", "check_dataset", "load_dataset", "read_description"]
-
-SPLITS = ("Tr", "Ts")
-_FOLDS = 5
-_CENTRE_APART_MM = 30.0
-_CASES_TO_POINT_AT = 10
 
 
 def load_dataset(
@@ -48,239 +31,13 @@ def load_dataset(
     DatasetFaults
         With every error of the dataset at once.
     """
-    dataset, findings = _inspect(Path(folder), verify_voxels, split, num_processes)
-    errors = [finding for finding in findings if finding.is_error]
-    if dataset is None or errors:
-        raise DatasetFaults(folder, errors)
-    return dataset
+    inspect = partial(inspect_cases, verify_voxels=verify_voxels, num_processes=num_processes)
+    return require_faultless(Path(folder), split, inspect)
 
 
 def check_dataset(folder: Path, verify_voxels: bool = True, split: str = "Tr", num_processes: int = 1) -> Report:
     """All errors and warnings of a raw dataset; never raises for a fault of the dataset."""
-    dataset, findings = _inspect(Path(folder), verify_voxels, split, num_processes)
+    inspect = partial(inspect_cases, verify_voxels=verify_voxels, num_processes=num_processes)
+    dataset, findings = assemble(Path(folder), split, inspect)
     cases = tuple(case.identifier for case in (*dataset.cases, *dataset.unlabelled)) if dataset else ()
     return Report(folder=str(folder), findings=tuple(findings), cases=cases)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Parts:
-    """What the folder, the table and the files say, before it is joined."""
-
-    folder: Path
-    split: str
-    description: DatasetDescription
-    table: Table
-    files: Mapping[str, CaseFiles]
-    facts: Mapping[str, CaseFacts]
-    forms: Mapping[str, Mapping[str, Mapping]]
-
-
-def _inspect(
-    folder: Path, verify_voxels: bool, split: str, num_processes: int
-) -> tuple[RawDataset | None, list[Finding]]:
-    """The dataset (None without a usable dataset.json) and all findings."""
-    if split not in SPLITS:
-        raise UsageError(f"split is {split!r}, expected one of {', '.join(SPLITS)}.")
-    if not folder.is_dir():
-        return None, [error("101", f"{folder} is no folder. Give the folder that holds dataset.json.")]
-    description, count, found = parse_description(folder / "dataset.json")
-    if description is None:
-        return None, found
-    files, names = _find_cases(folder, description, split, found)
-    table = _find_table(folder / f"vertebrae{split}.csv", description, names, split, found)
-    forms, form_findings = read_annotation_forms(folder / f"annotations{split}.json", names)
-    found += form_findings
-    facts = _inspect_cases(list(files.values()), description, verify_voxels, num_processes)
-    for item in facts.values():
-        found += item.findings
-    parts = _Parts(
-        folder=folder, split=split, description=description, table=table, files=files, facts=facts, forms=forms
-    )
-    cases, unlabelled = _joined_cases(parts, found)
-    found += _dataset_findings(parts, cases, count)
-    warnings = tuple(finding.line for finding in found if not finding.is_error)
-    dataset = RawDataset(
-        folder=folder, description=description, cases=cases, unlabelled=unlabelled, warnings=warnings
-    )
-    return dataset, found
-
-
-def _find_table(path: Path, description: DatasetDescription, names: set[str], split: str, found) -> Table:
-    if path.is_file():
-        table = read_table(path, description, names)
-        found += table.findings
-        return table
-    if description.class_names and split == "Tr":
-        text = f"{path.name} is missing, but dataset.json declares classes. Write case,vertebra,class there."
-        found.append(error("701", text))
-    return Table(vertebrae={}, patients={}, sites={}, findings=())
-
-
-def _find_cases(
-    folder: Path, description: DatasetDescription, split: str, found: list[Finding]
-) -> tuple[dict[str, CaseFiles], set[str]]:
-    """Files of every usable case, those of imagesUn included, and the names of all cases that have any image.
-
-    The names serve to tell an annotation of a faulty case, whose fault is told already, from one of no case.
-    """
-    image_folder = folder / f"images{split}"
-    images = find_images(image_folder, description)
-    found += images.findings
-    if not images.names:
-        found.append(empty_folder_finding(image_folder))
-    names = set(images.names)
-    maps = find_maps(folder / f"labels{split}", description, names, readers=True)
-    structures = find_maps(folder / f"structures{split}", description, names, readers=False)
-    found += [*maps.findings, *structures.findings]
-    if any(structures.cases.values()) and not description.structures:
-        text = f"structures{split} holds maps, but dataset.json names no structures. Add their codes."
-        found.append(error("106", text))
-    files = {
-        case: CaseFiles(
-            identifier=case,
-            images=paths,
-            vertebra_maps=maps.cases.get(case, {}),
-            structure_map=structures.cases.get(case, {}).get(""),
-        )
-        for case, paths in images.cases.items()
-    }
-    if split == "Tr":
-        extra = find_images(folder / "imagesUn", description)
-        found += extra.findings
-        for case, paths in extra.cases.items():
-            if case in files:
-                found.append(error("204", "the case lies in imagesTr and imagesUn. Keep one.", case))
-            else:
-                files[case] = CaseFiles(identifier=case, images=paths)
-        names |= extra.names
-    return files, names
-
-
-def _inspect_cases(cases: Sequence[CaseFiles], description, verify_voxels, num_processes) -> dict[str, CaseFacts]:
-    inspect = partial(inspect_case, description=description, verify_voxels=verify_voxels)
-    if num_processes <= 1 or len(cases) < 2:
-        return {case.identifier: inspect(case) for case in cases}
-    # New processes rather than forks: a fork inherits locks of libraries that already run threads.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(min(num_processes, len(cases)), mp_context=context) as pool:
-            facts = list(pool.map(inspect, cases, chunksize=2))
-    except BrokenProcessPool as fault:
-        text = "A process that checked images was killed: too little memory? Use fewer processes."
-        raise ResourceError(text) from fault
-    return {item.identifier: item for item in facts}
-
-
-def _joined_cases(parts: _Parts, found: list[Finding]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Annotated and unlabelled cases in the order of their identifiers."""
-    annotated, unlabelled = [], []
-    for identifier in sorted(parts.files):
-        files, facts = parts.files[identifier], parts.facts[identifier]
-        rows = parts.table.vertebrae.get(identifier, {})
-        levels = sorted({*rows, *facts.centres_lps}, key=RANK.__getitem__)
-        case = Case(
-            identifier=identifier,
-            patient=parts.table.patients.get(identifier, identifier),
-            images=files.images,
-            site=parts.table.sites.get(identifier, ""),
-            vertebra_maps=files.vertebra_maps,
-            structure_map=files.structure_map,
-            vertebrae=tuple(_annotation(level, rows.get(level), files, facts, found) for level in levels),
-            annotation_form=parts.forms.get(identifier, {}),
-        )
-        labelled = rows or files.vertebra_maps or files.structure_map
-        (annotated if labelled else unlabelled).append(case)
-    return tuple(annotated), tuple(unlabelled)
-
-
-def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: CaseFacts, found: list[Finding]):
-    in_map = level in facts.centres_lps
-    if row is None:
-        return VertebraAnnotation(level=level, in_map=in_map)
-    case = files.identifier
-    readable = not any(finding.is_error for finding in facts.findings)
-    if files.vertebra_maps and not in_map and row.centre_lps is None and row.box_lps is None and readable:
-        there = ", ".join(sorted(facts.centres_lps, key=RANK.__getitem__)) or "none"
-        text = f"{level} is in the table, but the map has {there}. Draw it, give x_mm, y_mm, z_mm, or remove the row."
-        found.append(error("711", text, case))
-    points = [("point", row.centre_lps)] if row.centre_lps else []
-    points += [("box centre", tuple(np.mean(row.box_lps, axis=0)))] if row.box_lps else []
-    for name, point in points:
-        if facts.geometry is not None and not facts.geometry.contains(point):
-            place = ", ".join(f"{value:.1f}" for value in point)
-            text = f"{level}: its {name} ({place}) lies outside the image. World coordinates are LPS millimetres."
-            found.append(error("714", text, case))
-        elif in_map:
-            apart_mm = float(np.linalg.norm(np.subtract(point, facts.centres_lps[level])))
-            if apart_mm > _CENTRE_APART_MM:
-                text = f"{level}: its {name} lies {apart_mm:.0f} mm from its centre in the map"
-                found.append(warning("722", text, case))
-    return VertebraAnnotation(
-        level=level, centre_lps=row.centre_lps, box_lps=row.box_lps, in_map=in_map, readings=row.readings
-    )
-
-
-def _dataset_findings(parts: _Parts, cases: Sequence[Case], count: int | None) -> list[Finding]:
-    """Faults that only all cases together show."""
-    found = []
-    images = sum(files.images[0].parent.name == f"images{parts.split}" for files in parts.files.values())
-    if count is not None and parts.split == "Tr" and count != images:
-        found.append(warning("109", f"numTraining is {count}, found {images} cases; {images} are used"))
-    orientations = Counter(facts.orientation for facts in parts.facts.values() if facts.orientation)
-    if len(orientations) > 1:
-        listed = ", ".join(f"{number} {name}" for name, number in orientations.most_common())
-        found.append(warning("416", f"the files run along different axes ({listed}); all are turned to one order"))
-    found += _copy_findings(parts)
-    if parts.split == "Tr" and parts.files:
-        if not cases:
-            text = "no case has a map or a row in the table. Add labelsTr or vertebraeTr.csv."
-            found.append(error("111", text))
-        elif not any(v.has_position for case in cases for v in case.vertebrae):
-            text = "no vertebra of any case has a position, so nothing can learn to find them. Give x_mm, y_mm, z_mm "
-            text += f"(centre of each vertebra, LPS mm) in the table for about {_CASES_TO_POINT_AT} cases, or maps."
-            found.append(error("719", text))
-        if parts.table.vertebrae and not any(finding.is_error for finding in parts.table.findings):
-            found += _class_findings(parts.description.class_names, cases)
-    return found
-
-
-def _copy_findings(parts: _Parts) -> list[Finding]:
-    """The same voxels under two names."""
-    found = []
-    first: dict[str, str] = {}
-    for identifier, facts in sorted(parts.facts.items()):
-        for digest in facts.image_hash:
-            other = first.setdefault(digest, identifier)
-            patients = {parts.table.patients.get(name, name) for name in (other, identifier)}
-            if other != identifier and len(patients) > 1:
-                text = f"has the same voxels as {other}, but another patient ({' and '.join(sorted(patients))})."
-                found.append(error("505", text + " Remove one, or give both one patient.", identifier))
-            elif other != identifier:
-                found.append(warning("506", f"has the same voxels as {other}", identifier))
-    return found
-
-
-def _class_findings(names: Sequence[str], cases: Sequence[Case]) -> list[Finding]:
-    """Classes that are never or hardly read."""
-    if not names:
-        return []
-    patients: dict[str, set[str]] = {name: set() for name in names}
-    unread = 0
-    for case in cases:
-        for vertebra in case.vertebrae:
-            exact = {reading.classes[0] for reading in vertebra.readings if len(reading.classes) == 1}
-            unread += not vertebra.readings
-            for name in exact:
-                patients[name].add(case.patient)
-    seen = [name for name in names if patients[name]]
-    if len(seen) < 2:
-        text = f"of the classes {', '.join(names)} only {', '.join(seen) or 'none'} is ever read. Expected two or more."
-        return [error("716", text)]
-    found = [warning("716", f"class {name!r} is never read") for name in names if not patients[name]]
-    for name in seen:
-        if len(patients[name]) < _FOLDS:
-            text = f"class {name!r} has {len(patients[name])} patients; {_FOLDS} folds cannot each have one"
-            found.append(warning("717", text))
-    if unread:
-        found.append(warning("718", f"{unread} vertebrae have no class; they count as not read"))
-    return found

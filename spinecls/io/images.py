@@ -28,6 +28,7 @@ from spinecls.io.nifti_gate import (
     is_nifti,
     read_nifti_header,
 )
+from spinecls.io.registration import RigidMotion, find_motion, resample_moved
 from spinecls.io.source_grid import (
     SourceGrid,
     canonical_geometry,
@@ -39,10 +40,10 @@ from spinecls.io.source_grid import (
     times,
     to_canonical,
 )
+from spinecls.io.voxel_values import finite_float32, whole_numbers
 
 MIN_OVERLAP = 0.5
 """Share of the first channel that every other channel must cover."""
-_ROUNDING = 1e-3
 _WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
@@ -56,12 +57,15 @@ class Volume:
     geometry : canonical grid of one channel
     source : grid of the first channel as read
     warnings : what was odd and how it was handled
+    registration : motion by which each further channel was aligned onto the first, None where the search failed; empty
+        when alignment was not asked for
     """
 
     array: np.ndarray
     geometry: Geometry
     source: SourceGrid
     warnings: tuple[str, ...] = ()
+    registration: tuple[RigidMotion | None, ...] = ()
 
 
 @contextmanager
@@ -75,7 +79,7 @@ def _quiet_library() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def read_image(paths: Sequence[Path]) -> Volume:
+def read_image(paths: Sequence[Path], register: bool = False) -> Volume:
     """Read the channels of one examination.
 
     A channel on another grid than the first is interpolated linearly onto the first one's grid, with a warning.
@@ -83,6 +87,8 @@ def read_image(paths: Sequence[Path]) -> Volume:
     Parameters
     ----------
     paths : one file or DICOM folder a channel, in channel order
+    register : align every further channel onto the first, because the patient may have moved between them; a channel
+        whose alignment fails stays as it was scanned, with a warning
 
     Raises
     ------
@@ -92,26 +98,44 @@ def read_image(paths: Sequence[Path]) -> Volume:
     if not paths:
         raise DatasetError("read_image: no file was given, expected one path a channel.")
     with _quiet_library():
-        read = [_read(Path(path)) for path in paths]
-        first = read[0][0]
+        (first, notes), *others = [_read(Path(path)) for path in paths]
         source = source_grid(first)
-        geometry = canonical_geometry(source)
-        warnings, channels = [], []
-        for path, (image, notes) in zip(map(Path, paths), read, strict=True):
-            warnings += [f"{path.name}: {text}" for _, text in notes]
-            own = source_grid(image)
-            difference = grid_difference(geometry, canonical_geometry(own))
-            if difference:
-                share = overlap(geometry, canonical_geometry(own))
-                if share < MIN_OVERLAP:
-                    text = f"covers {share:.0%} of the first channel, expected at least {MIN_OVERLAP:.0%}."
-                    raise CodedFault("E414", path, text + " The channels must show the same region.")
-                image = sitk.Resample(sitk.Cast(image, sitk.sitkFloat32), first, sitk.Transform(), sitk.sitkLinear, 0.0)
-                own = source
-                text = f"{difference[1]}, compared with the first channel; interpolated onto its grid"
-                warnings.append(f"{path.name}: {text}")
-            channels.append(_finite_float32(path, to_canonical(sitk.GetArrayViewFromImage(image), own)))
-    return Volume(array=np.stack(channels), geometry=geometry, source=source, warnings=tuple(warnings))
+        channels = [finite_float32(paths[0], to_canonical(sitk.GetArrayViewFromImage(first), source))]
+        warnings = [f"{Path(paths[0]).name}: {text}" for _, text in notes]
+        motions = []
+        for path, (image, notes) in zip(map(Path, paths[1:]), others, strict=True):
+            moved, motion, more = _onto_first(path, image, first, register)
+            channels.append(finite_float32(path, to_canonical(sitk.GetArrayViewFromImage(moved), source_grid(moved))))
+            warnings += [f"{path.name}: {text}" for text in (*(text for _, text in notes), *more)]
+            motions.append(motion)
+    return Volume(
+        array=np.stack(channels),
+        geometry=canonical_geometry(source),
+        source=source,
+        warnings=tuple(warnings),
+        registration=tuple(motions) if register else (),
+    )
+
+
+def _onto_first(
+    path: Path, image: sitk.Image, first: sitk.Image, register: bool
+) -> tuple[sitk.Image, RigidMotion | None, list[str]]:
+    """A further channel on the grid of the first, the motion that brought it there, and warnings."""
+    grid, own = (canonical_geometry(source_grid(one)) for one in (first, image))
+    share = overlap(grid, own)
+    if share < MIN_OVERLAP:
+        text = f"covers {share:.0%} of the first channel, expected at least {MIN_OVERLAP:.0%}."
+        raise CodedFault("E414", path, text + " The channels must show the same region.")
+    motion = find_motion(first, image) if register else None
+    if motion is not None:
+        return resample_moved(image, first, motion), motion, []
+    warnings = ["could not be aligned onto the first channel; left as scanned"] if register else []
+    difference = grid_difference(grid, own)
+    if difference is None:
+        return image, None, warnings
+    image = sitk.Resample(sitk.Cast(image, sitk.sitkFloat32), first, sitk.Transform(), sitk.sitkLinear, 0.0)
+    warnings.append(f"{difference[1]}, compared with the first channel; interpolated onto its grid")
+    return image, None, warnings
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, Geometry]:
@@ -129,7 +153,7 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Geometry]:
     with _quiet_library():
         image, _ = _read(Path(path))
         source = source_grid(image)
-        array = _whole_numbers(path, to_canonical(sitk.GetArrayViewFromImage(image), source))
+        array = whole_numbers(path, to_canonical(sitk.GetArrayViewFromImage(image), source))
     return array, canonical_geometry(source)
 
 
@@ -162,7 +186,7 @@ def volume_from_sitk(image: sitk.Image) -> Volume:
     source = source_grid(image)
     array = sitk.GetArrayViewFromImage(image)
     array = array if array.ndim == 4 else array[..., None]
-    channels = [_finite_float32(place, to_canonical(array[..., c], source)) for c in range(array.shape[-1])]
+    channels = [finite_float32(place, to_canonical(array[..., c], source)) for c in range(array.shape[-1])]
     return Volume(array=np.stack(channels), geometry=canonical_geometry(source), source=source)
 
 
@@ -181,7 +205,7 @@ def volume_from_array(array: np.ndarray, geometry: Geometry) -> Volume:
         raise CodedFault("E410", place, f"has shape {array.shape[1:]}, its geometry says {tuple(geometry.shape)}.")
     direction = np.array(geometry.direction)[:, ::-1]
     source = grid_from(geometry.shape[::-1], geometry.spacing_mm[::-1], geometry.origin_lps, direction.ravel())
-    channels = [_finite_float32(place, to_canonical(channel, source)) for channel in array]
+    channels = [finite_float32(place, to_canonical(channel, source)) for channel in array]
     return Volume(array=np.stack(channels), geometry=canonical_geometry(source), source=source)
 
 
@@ -283,34 +307,3 @@ def _read(path: Path) -> tuple[sitk.Image, tuple[tuple[str, str], ...]]:
     while image.GetDimension() > 3:
         image = image[..., 0]
     return image, notes
-
-
-def _finite_float32(place: object, array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(array, dtype=np.float32)
-    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
-    if bad:
-        first = tuple(int(v) for v in np.argwhere(~np.isfinite(values))[0])
-        text = f"{bad} of {values.size} voxels are not finite, the first at canonical index {first}. Repair the image."
-        raise CodedFault("E501", place, text)
-    return values
-
-
-def _whole_numbers(place: object, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise CodedFault("E601", place, "holds not finite values, expected whole numbers.")
-        rounded = np.rint(array)
-        off = np.abs(array - rounded) > _ROUNDING
-        if off.any():
-            example = float(array[off][0])
-            text = f"{int(off.sum())} values are not whole, such as {example:g}: interpolated labels?"
-            raise CodedFault("E601", place, text + " Resample maps by nearest neighbour.")
-        array = rounded
-    low, high = (array.min(), array.max()) if array.size else (0, 0)
-    if low < 0:
-        raise CodedFault("E602", place, f"holds values down to {low:g}, expected 0 and above. Is it the image?")
-    if high > np.iinfo(np.int16).max:
-        raise CodedFault("E612", place, f"holds values up to {high:g}, expected at most 32767.")
-    # A copy even of int16: the array given may be a view into an image that is about to be freed.
-    return np.array(array, dtype=np.int16, order="C")

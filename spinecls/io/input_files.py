@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,16 +70,23 @@ def find_inputs(source: Path, num_channels: int) -> list[InputCase]:
         raise DatasetError(f"-i {source}: no image in it (endings {', '.join(ENDINGS)}).{hint}")
     wanted = set(range(num_channels))
     faulty = [
-        f"{case} has {', '.join(f'_{n:04d}' for n in sorted(known))}, needs {', '.join(f'_{n:04d}' for n in sorted(wanted))}"
-        for case, known in channels.items()
+        (case, f"has the channels {_numbers(known)}; the model needs {_numbers(wanted)}")
+        for case, known in sorted(channels.items())
         if set(known) != wanted
     ]
-    if faulty:
-        raise DatasetError(
-            f"-i {source}: the model was trained on {num_channels} channel(s); wrong channels in {len(faulty)} case(s): "
-            + "; ".join(faulty[:10])
-        )
-    return [InputCase(case, tuple(known[n] for n in sorted(known))) for case, known in sorted(channels.items())]
+    if len(faulty) == len(channels):
+        listed = "; ".join(f"{case} {reason}" for case, reason in faulty[:10])
+        raise DatasetError(f"-i {source}: no case has the channels that the model was trained on: {listed}.")
+    good = [
+        InputCase(case, tuple(known[n] for n in sorted(known)))
+        for case, known in sorted(channels.items())
+        if set(known) == wanted
+    ]
+    return good, faulty
+
+
+def _numbers(channels: Iterable[int]) -> str:
+    return ", ".join(f"_{number:04d}" for number in sorted(channels))
 
 
 def _case_of(stem: str) -> str:

@@ -166,6 +166,7 @@ def _vertebra(content: Mapping[str, Any], class_names: tuple[str, ...], where: s
         class_probabilities=tuple(_number(content["class_probabilities"][name]) for name in class_names),
         prediction_set=tuple(content["prediction_set"]),
         region=content["region"],
+        level_probabilities=dict(content["level_probabilities"]),
         flags=tuple(content["flags"]),
     )
 
@@ -188,18 +189,24 @@ def _point(values: Sequence[float | None]) -> tuple[float, float, float]:
     return x_mm, y_mm, z_mm
 
 
-def write_table(folder: Path, predictions: Sequence[CasePrediction]) -> Path:
+def write_table(
+    folder: Path, predictions: Sequence[CasePrediction], class_names: tuple[str, ...] | None = None
+) -> Path:
     """Write `predictions.csv`, one row a vertebra, and return its path.
 
     Columns: case, vertebra, x_mm, y_mm, z_mm (centre, LPS), class (the most probable one), p_<class> (one a class),
     prediction_set and flags (joined by `|`), entropy, p_vertebra (probability of the name), visible_fraction.
+
+    Parameters
+    ----------
+    class_names : classes of the table; by default those of the first case
 
     Raises
     ------
     DatasetError
         When the cases do not share their classes.
     """
-    classes = predictions[0].class_names if predictions else ()
+    classes = class_names if class_names is not None else predictions[0].class_names if predictions else ()
     for prediction in predictions:
         if prediction.class_names != classes:
             raise DatasetError(

@@ -1,15 +1,9 @@
-"""Preprocessed cases on disk: compressed arrays with checksums, and one JSON file a case that makes them valid.
-
-Below `<preprocessed>/<Dataset>/` the folder `native` holds what no plan changes, shared by all configurations, and
-`<plans>_<configuration>` the image on that configuration's grid. The JSON file is deleted before the arrays of a case
-are touched and written after them, so a killed process leaves either a whole case or none.
-"""
+"""Preprocessed cases on disk: compressed arrays with checksums, and one JSON record a case that makes them valid."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,10 +13,33 @@ import numpy as np
 from spinecls import files
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
+from spinecls.io.preprocessed_records import (
+    ARRAY_ENDINGS,
+    NATIVE,
+    NATIVE_SETTINGS,
+    STORAGE_VERSION,
+    advice,
+    check_stored,
+    grid_folder_name,
+    grid_settings,
+    is_stored,
+    read_checked,
+    read_record,
+)
 
-STORAGE_VERSION = 1
-NATIVE = "native"
-ARRAY_ENDINGS = {"image": ".b2nd", "map": "_map.b2nd", "structures": "_structures.b2nd"}
+__all__ = [
+    "NATIVE",
+    "GridPart",
+    "NativePart",
+    "PreprocessedCase",
+    "check_stored",
+    "grid_folder_name",
+    "grid_settings",
+    "is_stored",
+    "load_case",
+    "save_grid",
+    "save_native",
+]
 
 _COMPRESSION = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
 """Fast enough not to be noticed; higher levels cost ten times the time for a tenth less space."""
@@ -40,8 +57,8 @@ class NativePart:
     native_map: np.ndarray | None
     native_structures: np.ndarray | None
     vertebrae: tuple[Mapping, ...]
-    marrow: tuple[tuple[float, float], ...] | None
     annotation_form: Mapping[str, Mapping] = field(default_factory=dict)
+    registration: tuple[Mapping, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +86,10 @@ class PreprocessedCase(NativePart):
     vertebrae : from head to feet, each with `level`, `centre_lps` and `box_lps` (world mm, None where unknown),
         `in_map`, `truncated` (its voxels touch the first or last row or column of the uncropped image) and `readings`,
         each with `classes` (names), `confidence` and `reader`
-    marrow : median and scaled median absolute deviation of marrow a channel, in native intensities; None without a map
     normalisation : (centre, scale) a channel: image = (native - centre) / scale
     annotation_form : how loose the annotation is
+    registration : motion by which each further channel was aligned onto the first, see `registration.RigidMotion`;
+        empty when channels were not aligned
     """
 
     image: np.ndarray
@@ -81,19 +99,6 @@ class PreprocessedCase(NativePart):
     normalisation: tuple[tuple[float, float], ...]
 
 
-def grid_folder_name(plans_name: str, configuration: str) -> str:
-    """Name of the folder of one configuration's images."""
-    return f"{plans_name}_{configuration}"
-
-
-def grid_settings(spacing_mm: Iterable[float], normalisation: Iterable[str]) -> str:
-    """Hash of that part of a plan that the stored images depend on."""
-    return files.text_hash([STORAGE_VERSION, [float(s) for s in spacing_mm], list(normalisation)])
-
-
-NATIVE_SETTINGS = files.text_hash([STORAGE_VERSION, NATIVE])
-
-
 def save_native(dataset_folder: Path, part: NativePart, inputs: str) -> None:
     """Store what all configurations share; `inputs` is the hash of the files and rows that it was made from."""
     values = {
@@ -101,8 +106,8 @@ def save_native(dataset_folder: Path, part: NativePart, inputs: str) -> None:
         "site": part.site,
         "geometry": part.native_geometry.as_dict(),
         "vertebrae": list(part.vertebrae),
-        "marrow": part.marrow,
         "annotation_form": part.annotation_form,
+        "registration": list(part.registration),
     }
     arrays = {"image": part.native, "map": part.native_map, "structures": part.native_structures}
     _save(dataset_folder / NATIVE, part.identifier, arrays, values, inputs, NATIVE_SETTINGS)
@@ -131,57 +136,6 @@ def _save(folder: Path, identifier: str, arrays: Mapping, values: Mapping, input
     files.write_json(record, header | values | {"arrays": stored})
 
 
-def is_stored(folder: Path, identifier: str, inputs: str, settings: str) -> bool:
-    """Whether a case is stored, undamaged and made from these inputs with these settings."""
-    record_path = folder / f"{identifier}.json"
-    if not record_path.is_file():
-        return False
-    try:
-        record = _read_record(folder, identifier)
-        if (record["inputs"], record["settings"]) != (inputs, settings):
-            return False
-        for name in record["arrays"]:
-            _read_checked(folder, record, name)
-    except DatasetError:
-        return False
-    return True
-
-
-def stored_cases(dataset_folder: Path, plans_config: str) -> tuple[str, ...]:
-    """Identifiers of the cases that are whole in a configuration's folder, sorted."""
-    names = [{path.stem for path in (dataset_folder / folder).glob("*.json")} for folder in (plans_config, NATIVE)]
-    return tuple(sorted(names[0] & names[1]))
-
-
-def check_stored(dataset_folder: Path, plans_config: str, settings: str, identifiers: Iterable[str]) -> None:
-    """Refuse cases that are missing, or were made for another plan or from other annotations than their native part.
-
-    Raises
-    ------
-    DatasetError
-        Naming all such cases and the command that redoes them.
-    """
-    with ThreadPoolExecutor(4) as pool:
-        faults = list(pool.map(lambda name: _fault(dataset_folder, plans_config, settings, name), identifiers))
-    found = [fault for fault in faults if fault]
-    if found:
-        shown = "\n".join(found[:10]) + (f"\n... and {len(found) - 10} more" if len(found) > 10 else "")
-        folder = dataset_folder / plans_config
-        raise DatasetError(f"{folder}: not ready for training.\n{shown}\n{_advice(dataset_folder)}")
-
-
-def _fault(dataset_folder: Path, plans_config: str, settings: str, identifier: str) -> str | None:
-    if not all((dataset_folder / part / f"{identifier}.json").is_file() for part in (NATIVE, plans_config)):
-        return f"{identifier}: not preprocessed"
-    native = _read_record(dataset_folder / NATIVE, identifier)
-    grid = _read_record(dataset_folder / plans_config, identifier)
-    if grid["settings"] != settings:
-        return f"{identifier}: preprocessed with another spacing or normalisation than the plan's"
-    if grid["inputs"] != native["inputs"]:
-        return f"{identifier}: the image or its annotation changed since"
-    return None
-
-
 def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> PreprocessedCase:
     """Read one case; every array is checked against its checksum.
 
@@ -197,12 +151,12 @@ def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> Prepr
         file and the command that redoes it.
     """
     native_folder, grid_folder = dataset_folder / NATIVE, dataset_folder / plans_config
-    native = _read_record(native_folder, identifier)
-    grid = _read_record(grid_folder, identifier)
+    native = read_record(native_folder, identifier)
+    grid = read_record(grid_folder, identifier)
     if native["inputs"] != grid["inputs"]:
         raise DatasetError(
             f"Case {identifier}: {grid_folder / identifier}.json was made from another image or annotation than the "
-            f"file of this name in {native_folder}. {_advice(dataset_folder)}"
+            f"file of this name in {native_folder}. {advice(dataset_folder)}"
         )
     return PreprocessedCase(
         identifier=identifier,
@@ -213,8 +167,8 @@ def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> Prepr
         native_map=_read_array(native_folder, native, "map"),
         native_structures=_read_array(native_folder, native, "structures"),
         vertebrae=tuple(native["vertebrae"]),
-        marrow=None if native["marrow"] is None else tuple(tuple(pair) for pair in native["marrow"]),
         annotation_form=native["annotation_form"],
+        registration=tuple(native.get("registration", ())),
         image=_read_array(grid_folder, grid, "image"),
         geometry=Geometry.from_dict(grid["geometry"]),
         vertebra_map=_read_array(grid_folder, grid, "map"),
@@ -223,39 +177,7 @@ def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> Prepr
     )
 
 
-def _read_record(folder: Path, identifier: str) -> dict:
-    path = folder / f"{identifier}.json"
-    if not path.is_file():
-        raise DatasetError(f"Case {identifier}: {path} does not exist. {_advice(folder.parent)}")
-    record = files.read_json(path)
-    needed = {"version", "identifier", "inputs", "settings", "geometry", "arrays"}
-    complete = isinstance(record, dict) and needed <= record.keys() and "image" in record["arrays"]
-    if not complete or record["identifier"] != identifier or record["version"] != STORAGE_VERSION:
-        raise DatasetError(
-            f"Case {identifier}: {path} is not a record of this case in storage version {STORAGE_VERSION}. "
-            f"{_advice(folder.parent)}"
-        )
-    return record
-
-
-def _read_checked(folder: Path, record: Mapping, name: str) -> bytes:
-    path = folder / f"{record['identifier']}{ARRAY_ENDINGS[name]}"
-    expected = record["arrays"][name]
-    if not path.is_file():
-        found = "the file does not exist"
-    else:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() == expected["sha256"]:
-            return content
-        found = f"the file is damaged ({len(content)} bytes, written with {expected['bytes']}, another checksum)"
-    raise DatasetError(f"Case {record['identifier']}: {path}: {found}. {_advice(folder.parent)}")
-
-
 def _read_array(folder: Path, record: Mapping, name: str) -> np.ndarray | None:
     if name not in record["arrays"]:
         return None
-    return blosc2.ndarray_from_cframe(_read_checked(folder, record, name))[...]
-
-
-def _advice(dataset_folder: Path) -> str:
-    return f"Run spinecls_preprocess -d {dataset_folder.name} again; it redoes damaged and changed cases only."
+    return blosc2.ndarray_from_cframe(read_checked(folder, record, name))[...]

@@ -3,58 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from spinecls.anatomy import LEVEL_CODES, LEVELS, RANK
+from spinecls.anatomy import LEVEL_CODES, RANK
+from spinecls.errors import ResourceError
 from spinecls.geometry import Geometry
+from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.findings import CodedFault, Finding, error, warning
 from spinecls.io.images import MIN_OVERLAP, read_header, read_image, read_label_map
+from spinecls.io.map_shapes import FEW_SLICES, shape_findings
 from spinecls.io.source_grid import canonical_geometry, grid_difference, overlap, times
 from spinecls.records import DatasetDescription
 
-_FEW_SLICES = 5
 _SPACING_MM = (0.1, 15.0)
 _FIELD_MM = (50.0, 1200.0)
-_FAR_PART_MM = 10.0
-_TINY_MM3 = 200.0
 _MOSTLY_ZERO = 0.95
 _CLIPPED_SHARE = 0.05
 _TOMOGRAPHY_AIR = -900
 _EXTREME_RATIO = 1000.0
-_LEVEL_STEP_MM = -1.0
 _MOST_UNKNOWN = 5
-_OPTIONAL_LEVELS = ("T13", "L6")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CaseFiles:
-    """Files of one case."""
+def inspect_cases(
+    cases: Sequence[CaseFiles], description: DatasetDescription, verify_voxels: bool, num_processes: int
+) -> dict[str, CaseFacts]:
+    """Facts of cases by identifier, see `inspect_case`.
 
-    identifier: str
-    images: tuple[Path, ...]
-    vertebra_maps: Mapping[str, Path] = field(default_factory=dict)
-    structure_map: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseFacts:
-    """What was found in the files of one case.
-
-    `centres_lps` holds the centroid of every level in a map; `image_hash` the hash of the voxels of each channel
-    (empty when voxels were not verified).
+    Raises
+    ------
+    ResourceError
+        When a worker process died, usually for want of memory.
     """
-
-    identifier: str
-    findings: tuple[Finding, ...]
-    geometry: Geometry | None = None
-    orientation: str = ""
-    centres_lps: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
-    image_hash: tuple[str, ...] = ()
+    inspect = partial(inspect_case, description=description, verify_voxels=verify_voxels)
+    if num_processes <= 1 or len(cases) < 2:
+        return {case.identifier: inspect(case) for case in cases}
+    # New processes rather than forks: a fork inherits locks of libraries that already run threads.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(min(num_processes, len(cases)), mp_context=context) as pool:
+            facts = list(pool.map(inspect, cases, chunksize=2))
+    except BrokenProcessPool as fault:
+        text = "A process that checked images was killed: too little memory? Use fewer processes."
+        raise ResourceError(text) from fault
+    return {item.identifier: item for item in facts}
 
 
 def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels: bool) -> CaseFacts:
@@ -77,7 +76,7 @@ def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels
             continue
         in_map = _levels_in_map(case.identifier, path, array, geometry, description, found)
         if verify_voxels:
-            found += _shape_findings(case.identifier, array, geometry, description, in_map)
+            found += shape_findings(case.identifier, array, geometry, description, in_map)
         levels_of[reader] = set(in_map)
         centres = {**in_map, **centres}
     if len({frozenset(levels) for levels in levels_of.values()}) > 1:
@@ -150,8 +149,8 @@ def _grid_findings(case: str, path: Path, geometry: Geometry) -> list[Finding]:
         name = ("left-right", "head-feet", "front-back")[thick]
         text = f"{path.name} has its thick slices along {name} ({spacing[thick]:.1f} mm); a sagittal stack is expected"
         found.append(warning("409", text, case))
-    elif geometry.shape[0] < _FEW_SLICES:
-        text = f"{path.name} has {geometry.shape[0]} sagittal slices, expected {_FEW_SLICES} or more"
+    elif geometry.shape[0] < FEW_SLICES:
+        text = f"{path.name} has {geometry.shape[0]} sagittal slices, expected {FEW_SLICES} or more"
         found.append(warning("408", text, case))
     return found
 
@@ -250,64 +249,6 @@ def _levels_in_map(case, path, array, geometry, description, found) -> dict[str,
         index = np.argwhere(array[box] == code).mean(axis=0) + [part.start for part in box]
         centres[name] = tuple(float(v) for v in geometry.to_world(index))
     return centres
-
-
-def _shape_findings(case, array, geometry: Geometry, description, centres: Mapping[str, Sequence[float]]):
-    """Judge order, gaps, parts and sizes of the vertebrae in a map."""
-    found = _order_findings(case, geometry, centres)
-    boxes = ndimage.find_objects(array)
-    spacing = np.array(geometry.spacing_mm)
-    for level in centres:
-        code = description.levels[level]
-        part = array[boxes[code - 1]] == code
-        volume_mm3 = part.sum() * spacing.prod()
-        if volume_mm3 < _TINY_MM3:
-            text = f"{level} has {int(part.sum())} voxels ({volume_mm3:.0f} mm3)"
-            found.append(warning("609", text, case))
-        elif part.shape[0] == 1 and array.shape[0] >= _FEW_SLICES:
-            found.append(warning("609", f"{level} is drawn in a single slice", case))
-        far = _far_part(part, spacing)
-        if far:
-            found.append(warning("608", f"{level} has {far}", case))
-    return found
-
-
-def _far_part(part: np.ndarray, spacing_mm: np.ndarray) -> str:
-    """Text about the farthest part that is apart from the largest one, or nothing."""
-    parts, count = ndimage.label(part, np.ones((3, 3, 3)))
-    if count < 2:
-        return ""
-    sizes = np.bincount(parts.ravel())[1:]
-    boxes = ndimage.find_objects(parts)
-    edges = np.array([[(p.start, p.stop - 1) for p in box] for box in boxes])
-    main = edges[int(np.argmax(sizes))]
-    gaps = np.maximum(0, np.maximum(edges[..., 0] - main[:, 1], main[:, 0] - edges[..., 1]))
-    distances_mm = np.linalg.norm(gaps * spacing_mm, axis=1)
-    farthest = int(np.argmax(distances_mm))
-    if distances_mm[farthest] < _FAR_PART_MM:
-        return ""
-    return f"{count} parts, one of {sizes[farthest]} voxels {distances_mm[farthest] / 10:.1f} cm from the largest"
-
-
-def _order_findings(case: str, geometry: Geometry, centres: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """Levels must follow each other from head to feet."""
-    levels = sorted(centres, key=RANK.__getitem__)
-    if len(levels) < 2:
-        return []
-    down_mm = geometry.to_index(np.array([centres[name] for name in levels]))[:, 1] * geometry.spacing_mm[1]
-    steps = np.diff(down_mm)
-    if np.all(steps < _LEVEL_STEP_MM):
-        text = f"{levels[-1]} lies {-steps.sum():.0f} mm above {levels[0]}. Is the map upside down, or are the levels "
-        return [error("605", text + "counted from below?", case)]
-    found = []
-    for upper, lower, step in zip(levels, levels[1:], steps, strict=False):
-        if step < _LEVEL_STEP_MM:
-            found.append(error("606", f"{lower} lies {-step:.0f} mm above {upper}. Correct the levels.", case))
-        between = [n for n in LEVELS[RANK[upper] + 1 : RANK[lower]] if n not in _OPTIONAL_LEVELS]
-        if between:
-            text = f"{', '.join(between)} missing between {upper} and {lower}"
-            found.append(warning("607", text, case))
-    return found
 
 
 def _named(levels: set[str]) -> str:

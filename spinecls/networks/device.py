@@ -10,7 +10,7 @@ from spinecls.errors import ResourceError
 def half_precision(device: torch.device) -> bool:
     """Whether bfloat16 is computed by the hardware and so saves time."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -22,9 +22,13 @@ def pick_device(text: str | None) -> torch.device:
         device = torch.device(text)
     except RuntimeError:
         raise ResourceError(f"-device {text}: not a device. Use cpu, cuda, cuda:1 or mps.") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ResourceError(f"-device {text}: not supported. Use cpu, cuda, cuda:1 or mps.")
     if device.type == "cuda" and not torch.cuda.is_available():
         reason = "this torch is built without CUDA" if torch.version.cuda is None else "no GPU or no driver was found"
         raise ResourceError(f"-device {text}: {reason}. Use -device cpu, or install a CUDA build of torch.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(f"-device {text}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ResourceError(f"-device {text}: not available on this machine. Use -device cpu.")
     return device

@@ -28,7 +28,6 @@ def fingerprint_case(
     geometry: Geometry,
     vertebra_map: np.ndarray | None = None,
     structure_map: np.ndarray | None = None,
-    content_hash: str = "",
 ) -> CaseFingerprint:
     """Fingerprint of one case.
 
@@ -37,7 +36,6 @@ def fingerprint_case(
     image : (C, S, R, A) float32 array, canonical axes
     geometry : grid of the image
     vertebra_map, structure_map : (S, R, A) integer arrays on the same grid, codes of `description`
-    content_hash : of the files that the arrays were read from
     """
     body = body_mask(image, geometry.spacing_mm)
     annotated = None if vertebra_map is None else (vertebra_map > 0) & (vertebra_map != description.ignore_label)
@@ -54,7 +52,6 @@ def fingerprint_case(
         vertebrae=_vertebrae(case.vertebrae, description, geometry, vertebra_map),
         lesions_mm=() if structure_map is None else lesion_sizes_mm(structure_map, description, geometry.spacing_mm),
         annotation_forms=_forms(case, vertebra_map is not None, structure_map is not None),
-        content_hash=content_hash,
     )
 
 

@@ -17,11 +17,12 @@ import numpy as np
 
 from spinecls import files
 from spinecls.anatomy import region
+from spinecls.errors import PlanError
 from spinecls.planning.plan import from_plain
 
 Extent = tuple[float, float, float]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a stored number changes, so old caches are not read."""
 
 
@@ -68,7 +69,6 @@ class CaseFingerprint:
     body_start, body_stop : box of the body, last-plus-one, never smaller than the annotated vertebrae
     lesions_mm : size of each lesion, the smaller of its equivalent diameter and its in-plane width
     annotation_forms : form by kind of annotation ("vertebrae", "structures")
-    content_hash : of the case's files
     """
 
     case: str
@@ -82,7 +82,6 @@ class CaseFingerprint:
     vertebrae: tuple[VertebraFingerprint, ...] = ()
     lesions_mm: tuple[float, ...] = ()
     annotation_forms: Mapping[str, str] = field(default_factory=dict)
-    content_hash: str = ""
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -261,4 +260,9 @@ def save_fingerprint(path: Path, fingerprint: Fingerprint) -> None:
 
 def load_fingerprint(path: Path) -> Fingerprint:
     """Fingerprint from its JSON file; the aggregates are worked out anew."""
-    return from_plain(Fingerprint, files.read_json(path)["fingerprint"], str(path))
+    if not path.is_file():
+        raise PlanError(f"{path}: no fingerprint. Run spinecls_extract_fingerprint first.")
+    content = files.read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "fingerprint" not in content:
+        raise PlanError(f"{path}: not a fingerprint of format {FORMAT}. Run spinecls_extract_fingerprint again.")
+    return from_plain(Fingerprint, content["fingerprint"], str(path))

@@ -7,6 +7,7 @@ misspelt edit is never ignored. No torch, no images: the plan can be read anywhe
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -68,7 +69,6 @@ class Configuration:
     sealing_margin_mm : in-plane growth of a vertebra's region beyond its mask
     mirror_axes, sealed_mirror_axes : axes mirrored in training; head-feet (1) only where levels do not matter
     rotation_degrees, scale_range : largest in-plane rotation and the range of zoom in training
-    class_prior : share of each class among the training vertebrae, for the logit adjustment
     """
 
     name: str
@@ -96,7 +96,7 @@ class Configuration:
 
     def __post_init__(self) -> None:
         if 1 in self.mirror_axes:
-            raise PlanError(f"{self.name}.mirror_axes: axis 1 runs head to feet; mirroring it would turn the levels round.")
+            raise PlanError(f"{self.name}.mirror_axes: axis 1 runs head to feet; mirroring it would turn levels round.")
         for label, size in (("patch_size", self.patch_size), ("sealed_size", self.sealed_size)):
             wrong = [n % d for n, d in zip(size, self.network.divisor, strict=True)]
             if any(wrong) or min(size) < 1:
@@ -105,10 +105,11 @@ class Configuration:
 
 @dataclass(frozen=True, kw_only=True)
 class LevelStatistics:
-    """Size of a level in the training cases.
+    """Size of a level in the annotated cases.
 
-    `extent_mm` is the median size of the vertebra along its own axes (left-right, along the spine, front-back);
-    `pitch_mm` the median distance of its centre to the centre of the next level below (0 when never seen).
+    `count` is the number of annotated vertebrae; `extent_mm` the median size along the vertebra's own axes (left-right,
+    along the spine, front-back), of typical adults where none is outlined whole; `pitch_mm` the median distance of its
+    centre to the centre of the next level below (0 when never seen).
     """
 
     count: int
@@ -121,7 +122,8 @@ class Plan:
     """Everything that was decided for a dataset.
 
     `reasons` maps "<configuration>.<field>" or "<field>" to the sentence shown by `--explain`; `overrides` records
-    what the user set by `--set`; `levels` maps level names to codes in label maps.
+    what the user set by `--set`; `levels` maps level names to codes in label maps; `register_channels` says whether the
+    channels of a case are aligned onto the first one before anything else, in training and in prediction.
     """
 
     plans_name: str
@@ -137,6 +139,7 @@ class Plan:
     ignore_label: int
     level_statistics: Mapping[str, LevelStatistics]
     configurations: Mapping[str, Configuration]
+    register_channels: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     dataset_hash: str = ""
@@ -182,7 +185,8 @@ def from_plain(kind, value, where: str):
             return tuple(from_plain(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(value) != len(arguments):
             raise PlanError(f"{where}: expected {len(arguments)} values, got {len(value)}.")
-        return tuple(from_plain(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(arguments, value, strict=True)))
+        pairs = enumerate(zip(arguments, value, strict=True))
+        return tuple(from_plain(k, item, f"{where}[{i}]") for i, (k, item) in pairs)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise PlanError(f"{where}: expected an object, got {value!r}.")
@@ -196,10 +200,14 @@ def from_plain(kind, value, where: str):
     return value
 
 
+# Hints are evaluated from text, which for some hundreds of vertebrae takes longer than all the rest.
+_type_hints = functools.cache(typing.get_type_hints)
+
+
 def _dataclass_from_plain(kind, value, where: str):
     if not isinstance(value, Mapping):
         raise PlanError(f"{where}: expected an object, got {value!r}.")
-    hints = typing.get_type_hints(kind)
+    hints = _type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
     unknown = [key for key in value if key not in names]
     if unknown:

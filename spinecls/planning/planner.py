@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from spinecls import __version__, files
+from spinecls import __version__
 from spinecls.anatomy import LEVEL_CODES
 from spinecls.errors import PlanError, UsageError
+from spinecls.paths import DEFAULT_PLANS
 from spinecls.planning import rules_grid, rules_training
 from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.plan import Configuration, Plan
@@ -30,7 +32,8 @@ def plan(
     time_budget_minutes: float | None = None,
     gpu_memory_target_gb: float | None = None,
     overrides: Mapping[str, str] | None = None,
-    plans_name: str = "spineclsPlans",
+    plans_name: str = DEFAULT_PLANS,
+    register_channels: bool = False,
 ) -> Plan:
     """Plan of a dataset for a machine.
 
@@ -39,6 +42,7 @@ def plan(
     time_budget_minutes : training time of a fold; default 30 on the CPU, none on a GPU
     gpu_memory_target_gb : memory that training may fill; default 85 % of the machine's
     overrides : values set by the user, see `rules_override.parse_overrides`; what depends on them follows
+    register_channels : whether the user asked for the channels of a case to be aligned
 
     Raises
     ------
@@ -55,6 +59,7 @@ def plan(
     levels = dict(description.levels) or dict(LEVEL_CODES)
     statistics, reasons["level_statistics"] = rules_training.level_statistics(fingerprint, levels)
     reasons["class_counts"] = rules_training.class_reason(fingerprint)
+    reasons["register_channels"] = rules_training.registration_reason(len(description.channel_names), register_channels)
     return Plan(
         plans_name=plans_name,
         dataset_name=description.name or fingerprint.dataset_name,
@@ -69,9 +74,9 @@ def plan(
         ignore_label=description.ignore_label,
         level_statistics=statistics,
         configurations=configurations,
+        register_channels=register_channels,
         reasons=reasons,
         overrides=overrides,
-        dataset_hash=files.text_hash({name: case.content_hash for name, case in fingerprint.cases.items()}),
         spinecls_version=__version__,
     )
 
@@ -86,7 +91,9 @@ def explain(plan: Plan) -> list[tuple[str, str, str]]:
             continue
         if not rest:
             value = getattr(plan, key)
-            rows.append((key, ", ".join(value) if key != "class_counts" else plain_text(value), reason))
+            # Of what is itself a record only the name is shown.
+            named = isinstance(value, Mapping) and any(dataclasses.is_dataclass(item) for item in value.values())
+            rows.append((key, ", ".join(value) if named else plain_text(value), reason))
             continue
         value = plan.configurations[name]
         for part in rest.split("."):

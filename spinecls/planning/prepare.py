@@ -13,7 +13,7 @@ from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import GridPart, NativePart
 from spinecls.planning.plan import Configuration
 from spinecls.planning.resample import resample_labels
-from spinecls.planning.volume import Box, body_box, body_mask, map_marrow, preprocess_volume
+from spinecls.planning.volume import Box, body_box, body_mask, preprocess_volume
 from spinecls.records import Case, VertebraAnnotation
 
 POINT_REACH_MM = 30.0
@@ -28,7 +28,6 @@ def prepare_case(
     vertebra_map: np.ndarray | None,
     structures: np.ndarray | None,
     levels: Mapping[str, int],
-    ignore_label: int,
     configurations: Sequence[Configuration],
 ) -> tuple[NativePart, list[GridPart]]:
     """Everything that is stored of a case.
@@ -52,18 +51,15 @@ def prepare_case(
     native_geometry = geometry.cropped(start, stop)
     native_map = None if vertebra_map is None else vertebra_map[part]
     native_structures = None if structures is None else structures[part]
-    native_image = image[(slice(None), *part)]
-    codes = [code for code in levels.values() if code != ignore_label]
     native = NativePart(
         identifier=case.identifier,
         patient=case.patient,
         site=case.site,
-        native=smallest_exact(native_image),
+        native=smallest_exact(image[(slice(None), *part)]),
         native_geometry=native_geometry,
         native_map=native_map,
         native_structures=native_structures,
         vertebrae=vertebrae,
-        marrow=None if vertebra_map is None else map_marrow(native_image, native_map, native_geometry, codes),
         annotation_form=dict(case.annotation_form),
     )
     grids = []

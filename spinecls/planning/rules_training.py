@@ -108,6 +108,15 @@ def class_reason(fingerprint: Fingerprint) -> str:
     return text
 
 
+def registration_reason(num_channels: int, asked: bool) -> str:
+    """Sentence on whether the channels of a case are aligned."""
+    if num_channels < 2:
+        return "one channel; there is nothing to align."
+    if asked:
+        return "asked for by --register: every further channel is moved rigidly onto the first, also in prediction."
+    return "channels are taken as scanned; --register aligns them when patients moved between sequences."
+
+
 def batch_candidates(device: str, flat: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Batch sizes to try, largest first: open patches and sealed crops."""
     if device == "cpu":

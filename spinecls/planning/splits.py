@@ -120,12 +120,13 @@ def _rare_class_notes(patients: Mapping[str, list[SplitCase]], num_folds: int) -
     ]
 
 
-def check_split(split: object, cases: Sequence[SplitCase]) -> tuple[Fold, ...]:
+def check_split(split: object, cases: Sequence[SplitCase], place: str = "Split file") -> tuple[Fold, ...]:
     """Folds of a user's own file, checked.
 
     Parameters
     ----------
     split : content of the JSON file, a list of {"train": [...], "val": [...]}
+    place : where it comes from, for the message
 
     Raises
     ------
@@ -134,13 +135,13 @@ def check_split(split: object, cases: Sequence[SplitCase]) -> tuple[Fold, ...]:
     """
     form = 'The form is [{"train": ["case", ...], "val": ["case", ...]}, ...].'
     if not isinstance(split, Sequence) or isinstance(split, str) or not split:
-        raise PlanError(f"Split file: expected a list with one entry a fold, got {type(split).__name__}. {form}")
+        raise PlanError(f"{place}: expected a list with one entry a fold, got {type(split).__name__}. {form}")
     patient_of = {case.case: case.patient for case in cases}
     faults: list[str] = []
     for index, fold in enumerate(split):
         faults += [f"fold {index}: {text}" for text in _fold_faults(fold, patient_of)]
     if faults:
-        raise PlanError(f"Split file: {len(faults)} fault(s). " + " ".join(f"{text}." for text in faults) + f" {form}")
+        raise PlanError(f"{place}: {len(faults)} fault(s). " + " ".join(f"{text}." for text in faults) + f" {form}")
     return tuple({"train": list(fold["train"]), "val": list(fold["val"])} for fold in split)
 
 

@@ -14,8 +14,7 @@ from spinecls.errors import PlanError
 from spinecls.geometry import Geometry
 from spinecls.planning.plan import Configuration
 from spinecls.planning.resample import resample_image
-from spinecls.sealing.marrow import MAD_TO_SD, marrow_reference
-from spinecls.sealing.region import Region
+from spinecls.sealing.marrow import MAD_TO_SD
 
 COARSE_MM = 4.0
 """Voxel edge on which the body is sought; its outline needs no more detail."""
@@ -195,27 +194,3 @@ def preprocess_volume(
     target = part_geometry.resampled(configuration.spacing_mm)
     normal = normalise(part, normalisation, configuration.normalisation)
     return OpenVolume(resample_image(normal, part_geometry, target), target, normalisation, (start, stop))
-
-
-def map_marrow(
-    image: np.ndarray, vertebra_map: np.ndarray, geometry: Geometry, codes: Sequence[int]
-) -> tuple[tuple[float, float], ...] | None:
-    """Median and scaled median absolute deviation of the marrow in a vertebra map, a channel.
-
-    The fifth of the vertebrae whose median deviates most is left out.
-
-    Parameters
-    ----------
-    image : (C, S, R, A) array; vertebra_map : (S, R, A) codes of levels
-    codes : values of the map that are levels (the ignore label is none)
-    """
-    boxes = ndimage.find_objects(vertebra_map)
-    regions = []
-    for code in codes:
-        if code <= len(boxes) and boxes[code - 1] is not None:
-            box = boxes[code - 1]
-            start, stop = tuple(part.start for part in box), tuple(part.stop for part in box)
-            regions.append(Region(vertebra_map[box] == code, start, geometry.cropped(start, stop), "mask"))
-    if not regions:
-        return None
-    return tuple((float(median), float(spread)) for median, spread in marrow_reference(image, regions))

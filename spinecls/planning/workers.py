@@ -14,6 +14,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+KILLED = (
+    "its worker process was killed, twice; usually the system ran out of memory. Use fewer processes (-np 1), or give "
+    "it more memory."
+)
+"""What to tell of an item that came with `WorkerDied`."""
+
+
 class WorkerDied:
     """Result of an item whose worker process was killed, also when it did nothing else."""
 

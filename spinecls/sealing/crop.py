@@ -18,6 +18,9 @@ from spinecls.sealing.region import Region
 INTENSITY_LIMITS = (-8.0, 12.0)
 """Range kept, in scaled deviations of the marrow; beyond it a voxel is metal, an artefact or fluid at its brightest."""
 
+RIM = 1
+"""Empty voxels around a region's box while it is sampled."""
+
 FILL = 0.0
 """Value outside the region: the marrow median after normalisation."""
 
@@ -65,7 +68,7 @@ def smoothing_sigma(native_mm: tuple[float, ...], target_mm: tuple[float, ...]) 
 def sample_grid(
     size: tuple[int, int, int], spacing_mm: tuple[float, ...], box: Geometry, centre_lps: np.ndarray, affine: np.ndarray
 ) -> torch.Tensor:
-    """Sampling positions of a sealed crop for `grid_sample`.
+    """Sampling positions of a sealed crop for `grid_sample`, in a box that has a rim of `RIM` empty voxels.
 
     Parameters
     ----------
@@ -81,9 +84,8 @@ def sample_grid(
     """
     ticks = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(size, spacing_mm, strict=True)]
     offsets = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1) @ affine.T
-    voxels = offsets / np.asarray(box.spacing_mm) + box.to_index(centre_lps)
-    extent = np.maximum(np.asarray(box.shape) - 1, 1)
-    unit = voxels / extent * 2 - 1
+    voxels = offsets / np.asarray(box.spacing_mm) + box.to_index(centre_lps) + RIM
+    unit = voxels / (np.asarray(box.shape) - 1 + 2 * RIM) * 2 - 1
     return torch.from_numpy(np.ascontiguousarray(unit[..., ::-1], np.float32))[None]
 
 
@@ -105,22 +107,38 @@ def sealed_crop(
     """
     box = region.geometry
     sealed = smooth_inside(seal(image, region, marrow), region.mask, smoothing_sigma(box.spacing_mm, spacing_mm))
-    centre = region.centre_lps if centre_lps is None else centre_lps
+    centre = snapped_centre(region, size, spacing_mm) if centre_lps is None else centre_lps
     grid = sample_grid(size, spacing_mm, box, centre, np.eye(3) if affine is None else affine)
     stacked = torch.from_numpy(np.concatenate([sealed, region.mask[None].astype(np.float32)]))[None]
-    sampled = functional.grid_sample(_thick(stacked), grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
+    # The rim lets `grid_sample`, which maps first and last voxel to -1 and 1, place a box of a single slice.
+    rimmed = functional.pad(stacked, [RIM] * 6)
+    sampled = functional.grid_sample(rimmed, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
     inside = (sampled[-1:] > 0.5).float()
     # Dividing by the interpolated region removes the fill that linear interpolation mixed in at its border.
     values = torch.where(inside > 0, sampled[:-1] / sampled[-1:].clamp_min(0.5), torch.tensor(FILL))
     return torch.cat([values, inside])
 
 
-def _thick(volume: torch.Tensor) -> torch.Tensor:
-    """`grid_sample` maps a single voxel to both ends of its range, so one voxel along an axis is repeated."""
-    for axis in (2, 3, 4):
-        if volume.shape[axis] == 1:
-            volume = volume.repeat_interleave(2, dim=axis)
-    return volume
+def snapped_centre(
+    region: Region,
+    size: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    centre_lps: np.ndarray | None = None,
+) -> np.ndarray:
+    """World position (mm) for the middle of a sealed grid, at most half a slice from `centre_lps`.
+
+    Its first slice then coincides with a slice of the image. Between two slices, interpolation would halve the
+    contrast of a lesion that is seen on one slice only.
+
+    Parameters
+    ----------
+    centre_lps : wanted position; by default the middle of the region
+    """
+    index = region.geometry.to_index(region.centre_lps if centre_lps is None else centre_lps)
+    half_mm = (size[0] - 1) / 2 * spacing_mm[0]
+    half = half_mm / region.geometry.spacing_mm[0]
+    index[0] = np.round(index[0] - half) + half
+    return region.geometry.to_world(index)
 
 
 def evidence_to_native(evidence: np.ndarray, region: Region, spacing_mm: tuple[float, float, float]) -> np.ndarray:
@@ -128,14 +146,15 @@ def evidence_to_native(evidence: np.ndarray, region: Region, spacing_mm: tuple[f
 
     Parameters
     ----------
-    evidence : (s, r, a) array on the sealed grid, centred on the region
+    evidence : (s, r, a) array on the sealed grid that `sealed_crop` makes by default
     region : the region that the crop was made from
 
     Returns
     -------
     float32 array of the region's box
     """
-    offsets = region.geometry.to_world(np.argwhere(region.mask)) - region.centre_lps
+    centre = snapped_centre(region, evidence.shape, spacing_mm)
+    offsets = region.geometry.to_world(np.argwhere(region.mask)) - centre
     local = offsets @ np.asarray(region.geometry.direction, float)
     voxels = local / np.asarray(spacing_mm) + (np.asarray(evidence.shape) - 1) / 2
     values = ndimage.map_coordinates(evidence.astype(np.float32), voxels.T, order=1, mode="nearest")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from spinecls import __version__
-from spinecls.errors import ModelError
+from spinecls.errors import ModelError, PlanError
 from spinecls.files import atomic_path
 from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import NetworkPlan, from_plain
@@ -80,15 +80,17 @@ def build_model(content: dict, where: Path) -> SpineModel:
         weights = content["weights"]
     except (KeyError, ValueError, TypeError):
         raise ModelError(f"{where}: not a spinecls model (no network description in it).") from None
-    spec = ModelSpec(
-        from_plain(NetworkPlan, plain["network"], f"{where}: network"),
-        int(plain["image_channels"]),
-        int(plain["num_classes"]),
-        {str(name): int(n) for name, n in plain["dense_heads"].items()},
-    )
-    model = spec.build()
     try:
+        spec = ModelSpec(
+            from_plain(NetworkPlan, plain["network"], f"{where}: network"),
+            int(plain["image_channels"]),
+            int(plain["num_classes"]),
+            {str(name): int(n) for name, n in plain["dense_heads"].items()},
+        )
+        model = spec.build()
         model.load_state_dict(weights)
+    except (KeyError, TypeError, AttributeError, PlanError) as error:
+        raise ModelError(f"{where}: its network description is faulty ({error}).") from None
     except RuntimeError as error:
         raise ModelError(f"{where}: the weights do not fit the network described in the file: {error}") from None
     return model.eval()

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as functional
 
 
-def belief_loss(log_probabilities: torch.Tensor, sets: torch.Tensor, masses: torch.Tensor, q: float = 0.0) -> torch.Tensor:
+def belief_loss(
+    log_probabilities: torch.Tensor, sets: torch.Tensor, masses: torch.Tensor, q: float = 0.0
+) -> torch.Tensor:
     """Loss of belief masses on sets of classes: sum over S of m(S) (1 - P(S)^q) / q, with P(S) the set's probability.
 
     At q = 0 it is -m(S) log P(S): cross entropy for a singleton, the marginal likelihood for a set, nothing for an
@@ -25,10 +27,7 @@ def belief_loss(log_probabilities: torch.Tensor, sets: torch.Tensor, masses: tor
     """
     hidden = log_probabilities[:, None, :].masked_fill(~sets, -1e4)
     log_set = torch.logsumexp(hidden, dim=2)
-    if q > 0:
-        cost = (1 - torch.exp(q * log_set)) / q
-    else:
-        cost = -log_set
+    cost = (1 - torch.exp(q * log_set)) / q if q > 0 else -log_set
     total = masses.sum()
     # Empty sets carry no mass; their huge cost must not turn 0 * inf into not-a-number.
     return (torch.where(masses > 0, cost, torch.zeros_like(cost)) * masses).sum() / total.clamp_min(1e-6)

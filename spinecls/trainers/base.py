@@ -46,7 +46,6 @@ class RunSettings:
     seed: int = 0
     workers: int = 0
     show_progress: bool = True
-    details: tuple[tuple[str, str], ...] = ()
 
 
 class Trainer(ABC):
@@ -167,9 +166,9 @@ class Trainer(ABC):
         tasks = [t for t in self.tasks if not t.task.sealed]
         if not tasks:
             return []
-        with self._autocast():
-            outputs = Outputs(open=self.model.open_pass(batch.open.image.to(self.settings.device)))
         moved = _to_device(batch, self.settings.device)
+        with self._autocast():
+            outputs = Outputs(open=self.model.open_pass(moved.open.image))
         return [(t.task.name, t.weight, t.task.loss(outputs, moved)) for t in tasks]
 
     def _sealed_losses(self, batch: Batch) -> list[tuple[str, float, torch.Tensor]]:
@@ -235,6 +234,8 @@ class Trainer(ABC):
                 self.optimiser.load_state_dict(state["optimiser"])
             except (RuntimeError, ValueError, KeyError) as error:
                 raise ModelError(f"{path}: does not fit the plan's network ({error}). Train without --c.") from None
+            if state["seed"] != self.settings.seed:
+                raise ModelError(f"{path}: was started with --seed {state['seed']}. Continue it with the same.")
             self.step, self.seconds_before = int(state["step"]), float(state["seconds"])
             return
         detail = " ".join(faults) or "no checkpoint in it."

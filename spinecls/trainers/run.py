@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,16 +16,19 @@ from spinecls import __version__, files, paths
 from spinecls.dataloading.cases import sealed_sources, training_case
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import DatasetError, ResourceError, UsageError
-from spinecls.io.preprocessed import PreprocessedCase, load_case
+from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
-from spinecls.planning.rules_override import parse_overrides
+from spinecls.planning.rules_override import check_used, parse_overrides
 from spinecls.trainers import aux_seg, baseline  # noqa: F401 - they register themselves
 from spinecls.trainers.base import TRAINERS, RunSettings, Trainer
-from spinecls.trainers.validation import validate
+from spinecls.trainers.validation import TrainingReference, validate
 
 logger = logging.getLogger(__name__)
 
 ALL = "all"
+
+TRUSTED_FORMS = ("mask", "point", "box", "slices", "scribble", "none")
+"""Forms of vertebra annotation that training treats as what they are; others are trained as if drawn exactly."""
 
 
 @dataclass(frozen=True)
@@ -38,52 +42,56 @@ class TrainingRequest:
     plans: str = paths.DEFAULT_PLANS
     resume: bool = False
     validate_only: bool = False
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
     workers: int = 0
-    pretrained: Path | None = None
-    overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Everything that one fold is trained from and where it goes."""
+
+    request: TrainingRequest
+    trainer_class: type[Trainer]
+    preprocessed: Path
+    folder: Path
+    train: list[str]
+    validation: list[str]
+    plan: Plan
+    configuration: Configuration
+
+    @property
+    def plans_config(self) -> str:
+        return grid_folder_name(self.request.plans, self.request.configuration)
 
 
 def train_fold(request: TrainingRequest) -> Path:
     """Train and validate one fold; returns its folder."""
     name = paths.dataset_name(request.dataset)
     preprocessed = paths.preprocessed_folder(name)
-    plan = load_plan(preprocessed / f"{request.plans}.json")
-    configuration = with_overrides(plan.configuration(request.configuration), request.overrides)
     trainer_class = find_trainer(request.trainer)
     model_folder = paths.model_folder(name, trainer_class.__name__, request.plans, request.configuration)
     folder = model_folder / f"fold_{request.fold}"
+    dataset_plan = load_plan(preprocessed / f"{request.plans}.json")
+    dataset_plan.configuration(request.configuration)
+    train, validation = fold_cases(preprocessed, request.fold)
+    plan = _plan_of_fold(request, dataset_plan, folder, preprocessed, train)
+    configuration = plan.configuration(request.configuration)
+    fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration)
+    settings = grid_settings(configuration.spacing_mm, configuration.normalisation)
+    check_stored(preprocessed, fold.plans_config, settings, [*train, *validation])
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            plan = dataclasses.replace(
-                plan,
-                configurations={request.configuration: configuration},
-                overrides={**plan.overrides, **request.overrides},
-            )
-            save_plan(model_folder / "plan.json", plan)
-            train_ids, validation_ids = fold_cases(preprocessed, request.fold)
-            _train(request, plan, configuration, trainer_class, folder, preprocessed, train_ids)
-            if validation_ids:
-                load = _Loader(preprocessed, f"{request.plans}_{request.configuration}")
-                validate(folder, plan, configuration, (load(c) for c in validation_ids), len(validation_ids), request.device)
+            _train(fold)
+            if validation:
+                _validate(fold)
     except Timeout:
-        raise ResourceError(f"{folder} is being trained by another process. Wait for it, or choose another fold.") from None
+        raise ResourceError(
+            f"{folder} is being trained by another process. Wait for it, or choose another fold."
+        ) from None
     return folder
-
-
-FIXED_BY_PREPROCESSING = ("spacing_mm", "normalisation")
-"""Fields that the preprocessed arrays were made by; another value needs `spinecls_plan_and_preprocess --set`."""
-
-
-def with_overrides(configuration: Configuration, overrides: Mapping[str, str]) -> Configuration:
-    """Configuration with what the user set for this run."""
-    settings = parse_overrides(overrides)[configuration.name]
-    fixed = [key for key in settings if key in FIXED_BY_PREPROCESSING or key.startswith("network.")]
-    if fixed:
-        raise UsageError(f"--set {fixed[0]}: decided in preprocessing. Give it to spinecls_plan_and_preprocess.")
-    return dataclasses.replace(configuration, **settings)
 
 
 def find_trainer(name: str) -> type[Trainer]:
@@ -99,74 +107,148 @@ def fold_cases(preprocessed: Path, fold: str) -> tuple[list[str], list[str]]:
     splits = files.read_json(preprocessed / "splits_final.json")
     if fold == ALL:
         return sorted({case for split in splits for case in [*split["train"], *split["val"]]}), []
-    if not fold.isdigit() or int(fold) >= len(splits):
+    if fold not in [str(number) for number in range(len(splits))]:
         raise UsageError(f"Fold {fold!r} does not exist. Folds: 0 to {len(splits) - 1}, or {ALL}.")
     return list(splits[int(fold)]["train"]), list(splits[int(fold)]["val"])
 
 
-@dataclass(frozen=True)
-class _Loader:
-    folder: Path
-    plans_config: str
+def _plan_of_fold(
+    request: TrainingRequest, plan: Plan, folder: Path, preprocessed: Path, train: Sequence[str]
+) -> Plan:
+    """The plan that a fold goes by: a run that is continued or validated keeps its own.
 
-    def __call__(self, case: str) -> PreprocessedCase:
-        return load_case(self.folder, self.plans_config, case)
+    The class counts are those of the fold's training cases, so nothing of its validation cases enters the priors.
+    """
+    stored = folder / "plan.json"
+    if (request.resume or request.validate_only) and stored.exists():
+        own = load_plan(stored)
+        if request.overrides and dict(request.overrides) != {k: own.overrides.get(k) for k in request.overrides}:
+            raise UsageError(
+                f"--set: this run was started with {dict(own.overrides) or 'no settings'}. Continue without --set, or "
+                "train anew without --c."
+            )
+        return own
+    configuration = with_overrides(plan.configuration(request.configuration), request.overrides)
+    check_used({request.configuration: configuration}, request.overrides)
+    counts = Counter(c for classes in _annotations(preprocessed, train).values() for c in classes.values() if c)
+    return dataclasses.replace(
+        plan,
+        configurations={request.configuration: configuration},
+        overrides={**plan.overrides, **request.overrides},
+        class_counts={name: counts.get(name, 0) for name in plan.class_names},
+    )
+
+
+FIXED_BY_PREPROCESSING = ("spacing_mm", "normalisation")
+"""Fields that the preprocessed arrays were made by; another value needs `spinecls_plan_and_preprocess --set`."""
+
+
+def with_overrides(configuration: Configuration, overrides: Mapping[str, str]) -> Configuration:
+    """Configuration with what the user set for this run."""
+    settings = parse_overrides(overrides).get(configuration.name, {})
+    fixed = [key for key in settings if key in FIXED_BY_PREPROCESSING or key.startswith("network.")]
+    if fixed:
+        raise UsageError(f"--set {fixed[0]}: decided in preprocessing. Give it to spinecls_plan_and_preprocess.")
+    return dataclasses.replace(configuration, **settings)
+
+
+def _annotations(preprocessed: Path, cases: Sequence[str]) -> dict[str, dict[str, str | None]]:
+    """Class by level of each case, None where it was not read exactly."""
+    found = {}
+    for case in cases:
+        path = preprocessed / "native" / f"{case}.json"
+        if not path.exists():
+            raise DatasetError(f"{path}: case {case} is not preprocessed. Run spinecls_plan_and_preprocess again.")
+        found[case] = {v["level"]: single_class(v.get("readings", [])) for v in files.read_json(path)["vertebrae"]}
+    return found
+
+
+def single_class(readings: Sequence[Mapping]) -> str | None:
+    """The class that most confidence of the exact readings lies on; None when there is none or a tie."""
+    votes: Counter[str] = Counter()
+    for reading in readings:
+        if len(reading["classes"]) == 1:
+            votes[reading["classes"][0]] += reading["confidence"]
+    ranked = votes.most_common(2)
+    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+        return None
+    return ranked[0][0]
 
 
 def load_training_data(
     preprocessed: Path, plan: Plan, configuration: Configuration, plans_config: str, cases: Sequence[str], masks: bool
 ) -> TrainingData:
     """Cases in memory; spine MRI is small enough that a whole fold fits."""
-    load = _Loader(preprocessed, plans_config)
-    open_cases, sealed = [], []
+    open_cases, sealed, without_position, other_forms = [], [], 0, set()
     for identifier in cases:
-        case = load(identifier)
-        open_cases.append(training_case(case, plan))
+        case = load_case(preprocessed, plans_config, identifier)
+        form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
+        other_forms |= {form} - set(TRUSTED_FORMS)
+        without_position += sum(v.get("centre_lps") is None and bool(v.get("readings")) for v in case.vertebrae)
+        trained = training_case(case, plan)
+        if len(trained.centres):
+            open_cases.append(trained)
         sealed += sealed_sources(case, plan, configuration, masks)
-    if not any(len(case.centres) for case in open_cases):
+    if not open_cases:
         raise DatasetError(
             "No training case has the position of a vertebra. Give a vertebra map (labelsTr) or centres "
             "(x_mm, y_mm, z_mm in vertebraeTr.csv) for about ten cases."
         )
     if len(plan.class_names) > 1 and not sealed:
-        raise DatasetError("No training vertebra has both a position and a class. Fill the column class of vertebraeTr.csv.")
+        raise DatasetError(
+            "No training vertebra has both a position and a class. Fill the column class of vertebraeTr.csv."
+        )
+    if without_position:
+        logger.warning(
+            "%d vertebrae have a class and no position; training leaves them out. Point at them (x_mm, y_mm, z_mm).",
+            without_position,
+        )
+    if other_forms:
+        logger.warning("Annotation of the form %s is trained as if drawn exactly.", ", ".join(sorted(other_forms)))
     return TrainingData(open_cases, sealed)
 
 
-def _train(request, plan, configuration, trainer_class, folder, preprocessed, train_ids) -> None:
-    settings = RunSettings(folder, request.device, request.seed, request.workers)
-    trainer = trainer_class(plan, configuration, settings)
+def _train(fold: _Fold) -> None:
+    request = fold.request
+    settings = RunSettings(fold.folder, request.device, request.seed, request.workers)
+    trainer = fold.trainer_class(fold.plan, fold.configuration, settings)
     if request.validate_only:
         if not trainer.final_path.exists():
-            raise UsageError(f"{folder}: --val needs a finished training; there is none.")
+            raise UsageError(f"{fold.folder}: --val needs a finished training; there is none.")
         return
     if request.resume and trainer.final_path.exists():
-        logger.info("%s: training is finished already.", folder)
+        logger.info("%s: training is finished already.", fold.folder)
         return
     if request.resume:
         trainer.resume()
-    else:
-        _set_aside(trainer)
     data = load_training_data(
-        preprocessed, plan, configuration, f"{request.plans}_{request.configuration}", train_ids, trainer.regions_from_masks
+        fold.preprocessed, fold.plan, fold.configuration, fold.plans_config, fold.train, trainer.regions_from_masks
     )
+    if not request.resume:
+        _set_aside(trainer)
+        save_plan(fold.folder / "plan.json", fold.plan)
+        save_plan(fold.folder.parent / "plan.json", fold.plan)
     files.write_json(
-        folder / "run.json",
+        fold.folder / "run.json",
         {
-            "trainer": trainer_class.__name__,
+            "trainer": fold.trainer_class.__name__,
             "spinecls_version": __version__,
             "torch_version": torch.__version__,
             "device": str(request.device),
             "seed": request.seed,
-            "cases": list(train_ids),
+            "cases": list(fold.train),
             "vertebrae": len(data.sealed),
             "task_weights": {t.task.name: t.weight for t in trainer.tasks},
-            "overrides": dict(request.overrides),
+            "overrides": dict(fold.plan.overrides),
         },
     )
     logger.info(
         "%s: %d cases, %d vertebrae with a class, %d steps on %s%s.",
-        folder, len(data.cases), len(data.sealed), configuration.steps, request.device,
+        fold.folder,
+        len(data.cases),
+        len(data.sealed),
+        fold.configuration.steps,
+        request.device,
         f", from step {trainer.step}" if trainer.step else "",
     )
     trainer.fit(data)
@@ -179,3 +261,16 @@ def _set_aside(trainer: Trainer) -> None:
             kept = path.with_name(f"replaced_{path.name}")
             path.replace(kept)
             logger.warning("%s of an earlier run is kept as %s. To continue a run, use --c.", path.name, kept.name)
+
+
+def _validate(fold: _Fold) -> None:
+    """Predict and score the validation cases; what scoring needs to know of training comes from the training cases."""
+    annotations = _annotations(fold.preprocessed, fold.train)
+    reference = TrainingReference(
+        levels=[list(classes) for classes in annotations.values()],
+        class_counts=[fold.plan.class_counts.get(name, 0) for name in fold.plan.class_names],
+    )
+    cases = (load_case(fold.preprocessed, fold.plans_config, case) for case in fold.validation)
+    validate(
+        fold.folder, fold.plan, fold.configuration, cases, len(fold.validation), reference, fold.request.device
+    )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
+from spinecls import files
+from spinecls.errors import SpineclsError
 from spinecls.evaluation import matching, summary, trivial_counter
 from spinecls.inference.predictor import Predictor, case_prediction
 from spinecls.io.predictions import write_case_json, write_failures, write_table
@@ -16,9 +20,22 @@ from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.records import CasePrediction, DatasetDescription
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
-from spinecls import files
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingReference:
+    """What scoring compares with, from the training cases alone: their levels, and their class counts."""
+
+    levels: Sequence[Sequence[str]]
+    class_counts: Sequence[int]
+
+    @property
+    def prior(self) -> list[float] | None:
+        """Share of each class; None when no class was read."""
+        total = sum(self.class_counts)
+        return [count / total for count in self.class_counts] if total else None
 
 
 def validate(
@@ -27,6 +44,7 @@ def validate(
     configuration: Configuration,
     cases: Iterable[PreprocessedCase],
     num_cases: int,
+    reference: TrainingReference,
     device: torch.device,
 ) -> dict:
     """Predict and score cases that the fold did not train on.
@@ -44,20 +62,26 @@ def validate(
     description = plan_description(plan)
     predictions: list[CasePrediction] = []
     truth: list[matching.CaseTruth] = []
+    failed: list[tuple[str, str]] = []
     target = folder / "validation"
     for case in tqdm(cases, total=num_cases, desc="validation", unit="case", disable=None):
-        volume = predictor.predict_volume(case.native, case.native_geometry)
+        try:
+            volume = predictor.predict_volume(case.native, case.native_geometry)
+        except (SpineclsError, RuntimeError, ValueError, MemoryError) as error:
+            logger.exception("validation case %s failed", case.identifier)
+            failed.append((case.identifier, f"{type(error).__name__}: {error}"))
+            truth.append(_truth(case, np.zeros(case.native_geometry.shape, np.uint8), description))
+            continue
         prediction = case_prediction(case.identifier, volume, plan, {"fold": folder.name})
         predictions.append(prediction)
         truth.append(_truth(case, volume.level_map, description))
         write_case_json(target, prediction)
     write_table(target, predictions)
-    write_failures(target, [])
-    lowest = trivial_counter.commonest_lowest_level([list(t.centres_lps) for t in truth])
-    prior = [plan.class_counts.get(name, 0) for name in plan.class_names]
-    prior = [count / sum(prior) for count in prior] if sum(prior) else None
-    scores = summary.evaluate(predictions, truth, description, prior, lowest)
-    files.write_json(target / "summary.json", {"fold": folder.name, "cases": [p.identifier for p in predictions], **scores})
+    write_failures(target, failed)
+    lowest = trivial_counter.commonest_lowest_level(reference.levels)
+    scores = summary.evaluate(predictions, truth, description, reference.prior, lowest)
+    content = {"fold": folder.name, "predicted": [p.identifier for p in predictions], **scores}
+    files.write_json(target / "summary.json", content)
     return scores
 
 

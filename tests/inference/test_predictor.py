@@ -91,7 +91,7 @@ def axis_variants():
 def test_prediction_is_the_same_in_the_world_for_every_axis_order_and_an_oblique_grid(
     trained_phantom, tmp_path, monkeypatch
 ):
-    from conftest import run_cli
+    from support import run_cli
 
     monkeypatch.setenv("spinecls_results", str(trained_phantom / "results"))
     source = sorted((trained_phantom / "raw/Dataset001_Phantom/imagesTr").iterdir())[0]

@@ -19,7 +19,6 @@ from spinecls.io.preprocessed import (
     load_case,
     save_grid,
     save_native,
-    stored_cases,
 )
 
 GRID = "spineclsPlans_3d_fullres"
@@ -53,7 +52,6 @@ def parts(identifier="case1", with_maps=True):
         native_map=labels,
         native_structures=labels,
         vertebrae=(VERTEBRA,),
-        marrow=((80.0, 9.5),),
         annotation_form={"vertebrae": {"form": "mask"}},
     )
     grid = GridPart(
@@ -168,7 +166,6 @@ def test_storing_that_stops_before_the_record_leaves_no_case(tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         save_native(tmp_path, parts()[0], "b")
     assert not is_stored(tmp_path / NATIVE, "case1", "a", SETTINGS)
-    assert stored_cases(tmp_path, GRID) == ()
 
 
 @pytest.mark.parametrize(("inputs", "settings", "expected"), [("a", SETTINGS, True), ("b", SETTINGS, False)])
@@ -179,13 +176,6 @@ def test_a_stored_case_counts_only_for_its_inputs(tmp_path, inputs, settings, ex
 
 def test_other_spacing_gives_other_settings():
     assert grid_settings((4.0, 1.0, 1.0), ("robust_zscore",)) != SETTINGS
-
-
-def test_cases_stored_in_both_folders_are_listed(tmp_path):
-    store(tmp_path, identifier="b")
-    store(tmp_path, identifier="a")
-    save_native(tmp_path, parts("c")[0], "a")
-    assert stored_cases(tmp_path, GRID) == ("a", "b")
 
 
 def test_check_names_every_case_that_is_missing_or_was_made_for_another_plan(tmp_path):

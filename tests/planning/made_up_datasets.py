@@ -53,7 +53,6 @@ def make_case(
         body_stop=shape,
         vertebrae=vertebrae,
         lesions_mm=lesions_mm,
-        content_hash=str(index),
     )
 
 

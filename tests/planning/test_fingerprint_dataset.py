@@ -11,8 +11,8 @@ from made_up_datasets import CPU, describe, make_case, make_dataset
 from spinecls.errors import DatasetError
 from spinecls.io.dataset import load_dataset
 from spinecls.planning import fingerprint as module
-from spinecls.planning.fingerprint import extract_fingerprint, load_fingerprint, save_fingerprint
-from spinecls.planning.fingerprint_types import Fingerprint, intraclass_correlation
+from spinecls.planning.fingerprint import extract_fingerprint
+from spinecls.planning.fingerprint_types import Fingerprint, intraclass_correlation, load_fingerprint, save_fingerprint
 from spinecls.planning.planner import plan
 from spinecls.records import Case, ClassReading, DatasetDescription, RawDataset, VertebraAnnotation
 

@@ -23,7 +23,7 @@ def image():
     return volume
 
 
-def prepare(vertebrae=(), vertebra_map=None, structures=None, ignore_label=255):
+def prepare(vertebrae=(), vertebra_map=None, structures=None):
     case = Case(identifier="c", patient="p", images=(Path("c.nii"),), vertebrae=tuple(vertebrae))
     native, _ = prepare_case(
         case,
@@ -32,7 +32,6 @@ def prepare(vertebrae=(), vertebra_map=None, structures=None, ignore_label=255):
         vertebra_map=vertebra_map,
         structures=structures,
         levels=LEVEL_CODES,
-        ignore_label=ignore_label,
         configurations=(),
     )
     return native

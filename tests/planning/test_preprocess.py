@@ -17,8 +17,9 @@ from spinecls.anatomy import LEVEL_CODES
 from spinecls.errors import DatasetError, ResourceError
 from spinecls.io.preprocessed import NATIVE, check_stored, load_case
 from spinecls.planning import preprocess
+from spinecls.planning.outdated import LOCK_NAME, settings_of
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
-from spinecls.planning.preprocess import LOCK_NAME, preprocess_dataset, settings_of
+from spinecls.planning.preprocess import preprocess_dataset
 from spinecls.records import Case, ClassReading, DatasetDescription, RawDataset, VertebraAnnotation
 
 CONFIGURATION = Configuration(
@@ -164,6 +165,8 @@ def test_a_file_that_was_only_touched_is_not_redone(raw, tmp_path):
 
 
 def test_an_unchanged_file_is_not_read_again(raw, tmp_path, monkeypatch):
+    for path in raw.folder.rglob("*.nii.gz"):
+        os.utime(path, ns=(1, 1))
     run(raw, tmp_path / "out")
     monkeypatch.setattr("spinecls.files.content_hash", lambda *paths: pytest.fail(f"{paths} was read again"))
     assert run(raw, tmp_path / "out").reused == ("a", "b", "c")

@@ -8,7 +8,6 @@ from spinecls.planning.volume import (
     body_box,
     body_mask,
     intensity_reference,
-    map_marrow,
     normalise,
     preprocess_volume,
 )
@@ -123,20 +122,3 @@ def test_the_new_grid_covers_the_crop_to_half_a_voxel():
     start, stop = (np.array(corner) for corner in opened.crop_box)
     wanted_mm = (stop - start) * [4.0, 1.0, 1.0]
     assert np.all(np.abs(np.array(opened.geometry.shape) * [3.0, 1.7, 2.3] - wanted_mm) <= np.array([3, 1.7, 2.3]) / 2)
-
-
-def test_the_marrow_reference_leaves_out_the_most_deviating_fifth():
-    image = np.zeros((1, 1, 5, 4), np.float32)
-    labels = np.zeros((1, 5, 4), np.uint8)
-    for row, value in enumerate([100, 101, 102, 103, 400]):
-        image[0, 0, row] = [value - 1, value, value, value + 1]
-        labels[0, row] = 20 + row
-    pooled = np.concatenate([[v - 1, v, v, v + 1] for v in (100, 101, 102, 103)])
-    spread = 1.4826 * np.median(np.abs(pooled - np.median(pooled)))
-    ((median, mad),) = map_marrow(image, labels, geometry((1, 5, 4)), range(20, 25))
-    assert (median, mad) == (101.5, pytest.approx(spread))
-
-
-def test_a_map_without_levels_has_no_marrow_reference():
-    labels = np.full((1, 2, 2), 255, np.uint8)
-    assert map_marrow(np.zeros((1, 1, 2, 2)), labels, geometry((1, 2, 2)), [20, 21]) is None

@@ -114,10 +114,23 @@ def test_marrow_reference_is_the_median_and_leaves_the_deviating_vertebra_out():
 def test_ellipsoid_regions_are_sealed_as_well(image):
     centre = FLIPPED.to_world((5, 35, 30))
     down = FLIPPED.to_world((5, 36, 30.3)) - centre
-    region = region_from_ellipsoid(FLIPPED, centre, down, np.array([30.0, 24.0, 28.0]), 3.0)
+    region = region_from_ellipsoid(FLIPPED, centre, down, np.array([30.0, 24.0, 28.0]))
     whole = np.zeros(FLIPPED.shape, bool)
     whole[region.slices] = region.mask
     swapped = np.where(whole[None], image, np.float32(7))
     assert torch.equal(
         sealed_crop(image, region, MARROW, SIZE, SPACING), sealed_crop(swapped, region, MARROW, SIZE, SPACING)
     )
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5, 8])
+@pytest.mark.parametrize("grid_slices", [8, 9])
+def test_a_spot_on_one_slice_keeps_its_contrast(slices, grid_slices):
+    mask = np.zeros(FLIPPED.shape, bool)
+    mask[1 : 1 + slices, 20:45, 15:45] = True
+    region = region_from_mask(mask, FLIPPED, 0.0)
+    spot = np.full((1, *FLIPPED.shape), 100.0, np.float32)
+    spot[0, 1, 24:36, 22:38] = 200.0
+    crop = sealed_crop(spot, region, MARROW, (grid_slices, 32, 32), (4.0, 1.0, 1.0))
+    assert crop[0].max().item() == pytest.approx(5.0, abs=1e-3)
+    assert (crop[1].sum(dim=(1, 2)) > 0).sum().item() == min(slices, grid_slices)

@@ -46,18 +46,18 @@ def test_a_mask_of_one_voxel_a_slice_is_a_region_too():
     assert region.mask.sum() == 13  # the disc of radius 2 on a unit grid
 
 
-def test_ellipsoid_has_the_extent_asked_for_plus_the_margin_in_plane():
+def test_ellipsoid_has_the_extent_asked_for():
     centre = GRID.to_world((4, 30, 25))
     down = GRID.to_world((4, 31, 25)) - centre
-    region = region_from_ellipsoid(GRID, centre, down, np.array([16.0, 20.0, 12.0]), margin_mm=2.0)
+    region = region_from_ellipsoid(GRID, centre, down, np.array([16.0, 20.0, 12.0]))
     index = np.argwhere(region.mask) + region.start
     assert np.ptp(index[:, 0]) == 4   # 16 mm / 4 mm
-    assert np.ptp(index[:, 1]) == 24  # 20 + 2 * 2 mm
-    assert np.ptp(index[:, 2]) == 16  # 12 + 2 * 2 mm
+    assert np.ptp(index[:, 1]) == 20
+    assert np.ptp(index[:, 2]) == 12
 
 
 def test_ellipsoid_outside_the_grid_is_none():
-    assert region_from_ellipsoid(GRID, np.array([900.0, 0, 0]), np.array([0, 0, -1.0]), np.array([30.0] * 3), 3) is None
+    assert region_from_ellipsoid(GRID, np.array([900.0, 0, 0]), np.array([0, 0, -1.0]), np.array([30.0] * 3)) is None
 
 
 @pytest.mark.parametrize("tangent", [(0, 0, -1), (0.2, 0.4, -1), (0.0, -0.6, -0.8)])

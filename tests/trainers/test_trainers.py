@@ -11,13 +11,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from support import run_cli
 
 from spinecls.errors import Interrupted, ModelError
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
-from conftest import run_cli
 
 TRAINERS = ("BaselineTrainer", "AuxSegTrainer")
 

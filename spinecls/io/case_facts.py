@@ -1,0 +1,64 @@
+"""What is known of the files of one case: which they are, and what was found in them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spinecls.geometry import Geometry
+from spinecls.io.findings import Finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseFiles:
+    """Files of one case."""
+
+    identifier: str
+    images: tuple[Path, ...]
+    vertebra_maps: Mapping[str, Path] = field(default_factory=dict)
+    structure_map: Path | None = None
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """All files and DICOM folders."""
+        return (*self.images, *self.vertebra_maps.values(), *([self.structure_map] if self.structure_map else []))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseFacts:
+    """What was found in the files of one case.
+
+    `centres_lps` holds the centroid of every level in a map; `image_hash` the hash of the voxels of each channel
+    (empty when voxels were not verified).
+    """
+
+    identifier: str
+    findings: tuple[Finding, ...]
+    geometry: Geometry | None = None
+    orientation: str = ""
+    centres_lps: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    image_hash: tuple[str, ...] = ()
+
+    @property
+    def faultless(self) -> bool:
+        """Whether nothing found forbids the use of the case; warnings may have been found."""
+        return not any(finding.is_error for finding in self.findings)
+
+    def as_dict(self) -> dict:
+        """Plain types for JSON."""
+        geometry = None if self.geometry is None else self.geometry.as_dict()
+        return dataclasses.asdict(dataclasses.replace(self, geometry=None)) | {"geometry": geometry}
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> CaseFacts:
+        """Inverse of `as_dict`."""
+        return cls(
+            identifier=values["identifier"],
+            findings=tuple(Finding(**finding) for finding in values["findings"]),
+            geometry=None if values["geometry"] is None else Geometry.from_dict(values["geometry"]),
+            orientation=values["orientation"],
+            centres_lps={level: tuple(centre) for level, centre in values["centres_lps"].items()},
+            image_hash=tuple(values["image_hash"]),
+        )

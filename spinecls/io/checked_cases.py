@@ -1,0 +1,98 @@
+"""Findings of cases whose files did not change since they were judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from spinecls import __version__, files
+from spinecls.errors import DatasetError
+from spinecls.io.case_facts import CaseFacts, CaseFiles
+from spinecls.io.file_hashes import FileHashes
+from spinecls.records import DatasetDescription
+
+FORMAT = 1
+"""Raised when a check or the meaning of a stored value changes, so that every case is judged anew."""
+
+Inspect = Callable[[Sequence[CaseFiles], DatasetDescription], Mapping[str, CaseFacts]]
+"""Judges the files of cases; facts by identifier."""
+
+
+def inspect_changed(
+    cases: Sequence[CaseFiles],
+    description: DatasetDescription,
+    *,
+    inspect: Inspect,
+    verify_voxels: bool,
+    hashes: FileHashes,
+    cache_path: Path,
+) -> dict[str, CaseFacts]:
+    """Facts of all cases; `inspect` is called for those that are not known to be faultless, if there are any.
+
+    A faulty case is judged again every time: its fault may lie in what no content shows, such as a permission.
+
+    Parameters
+    ----------
+    inspect : judges cases with their voxels or without, as `verify_voxels` says
+    cache_path : JSON file of the facts; those found with their voxels also serve a run that does not look at voxels
+    """
+    hashes.read(source for case in cases for source in case.sources)
+    keys = {case.identifier: _case_key(case, description, hashes) for case in cases}
+    cached = _read_cache(cache_path)
+    usable = {
+        name for name, (key, verified, _) in cached.items() if key == keys.get(name) and verified >= verify_voxels
+    }
+    facts = {name: cached[name][2] for name in usable}
+    verified = {name: cached[name][1] for name in usable}
+    changed = [case for case in cases if case.identifier not in facts]
+    if changed:
+        found = inspect(changed, description)
+        facts |= found
+        verified |= dict.fromkeys(found, verify_voxels)
+    kept = {name: (keys[name], verified[name], item) for name, item in facts.items() if item.faultless}
+    if kept != cached:
+        _write_cache(cache_path, kept)
+    return facts
+
+
+def _case_key(case: CaseFiles, description: DatasetDescription, hashes: FileHashes) -> str:
+    """Changes whenever the facts of a case might."""
+
+    def content(path: Path) -> list:
+        # Findings name files and their folders.
+        return [f"{path.parent.name}/{path.name}", hashes.of(path)]
+
+    return files.text_hash(
+        {
+            "format": FORMAT,
+            "version": __version__,
+            "images": [content(path) for path in case.images],
+            "maps": {reader: content(path) for reader, path in case.vertebra_maps.items()},
+            "structure_map": content(case.structure_map) if case.structure_map else None,
+            "levels": description.levels,
+            "structures": description.structures,
+            "ignore_label": description.ignore_label,
+        }
+    )
+
+
+def _read_cache(path: Path) -> dict[str, tuple[str, bool, CaseFacts]]:
+    """Key, whether voxels were verified, and facts of each case; a damaged cache counts as empty."""
+    if not path.is_file():
+        return {}
+    try:
+        entries = files.read_json(path)
+        return {
+            name: (entry["key"], entry["voxels_verified"], CaseFacts.from_dict(entry["facts"]))
+            for name, entry in entries.items()
+        }
+    except (DatasetError, AttributeError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _write_cache(path: Path, kept: Mapping[str, tuple[str, bool, CaseFacts]]) -> None:
+    content = {
+        name: {"key": key, "voxels_verified": verified, "facts": item.as_dict()}
+        for name, (key, verified, item) in sorted(kept.items())
+    }
+    files.write_json(path, content)

@@ -1,0 +1,89 @@
+"""Faults that the shapes in a vertebra map show: wrong order, gaps, scattered parts, sizes that no vertebra has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from spinecls.anatomy import LEVELS, RANK
+from spinecls.geometry import Geometry
+from spinecls.io.findings import Finding, error, warning
+from spinecls.records import DatasetDescription
+
+FEW_SLICES = 5
+_FAR_PART_MM = 10.0
+_TINY_MM3 = 200.0
+_LEVEL_STEP_MM = -1.0
+_OPTIONAL_LEVELS = ("T13", "L6")
+
+
+def shape_findings(
+    case: str,
+    array: np.ndarray,
+    geometry: Geometry,
+    description: DatasetDescription,
+    centres: Mapping[str, Sequence[float]],
+) -> list[Finding]:
+    """Judge order, gaps, parts and sizes of the vertebrae in a map.
+
+    Parameters
+    ----------
+    array : (S, R, A) codes of levels on `geometry`
+    centres : centroid (LPS mm) of every level in the map
+    """
+    found = _order_findings(case, geometry, centres)
+    boxes = ndimage.find_objects(array)
+    spacing = np.array(geometry.spacing_mm)
+    for level in centres:
+        code = description.levels[level]
+        part = array[boxes[code - 1]] == code
+        volume_mm3 = part.sum() * spacing.prod()
+        if volume_mm3 < _TINY_MM3:
+            text = f"{level} has {int(part.sum())} voxels ({volume_mm3:.0f} mm3)"
+            found.append(warning("609", text, case))
+        elif part.shape[0] == 1 and array.shape[0] >= FEW_SLICES:
+            found.append(warning("609", f"{level} is drawn in a single slice", case))
+        far = _far_part(part, spacing)
+        if far:
+            found.append(warning("608", f"{level} has {far}", case))
+    return found
+
+
+def _far_part(part: np.ndarray, spacing_mm: np.ndarray) -> str:
+    """Text about the farthest part that is apart from the largest one, or nothing."""
+    parts, count = ndimage.label(part, np.ones((3, 3, 3)))
+    if count < 2:
+        return ""
+    sizes = np.bincount(parts.ravel())[1:]
+    boxes = ndimage.find_objects(parts)
+    edges = np.array([[(p.start, p.stop - 1) for p in box] for box in boxes])
+    main = edges[int(np.argmax(sizes))]
+    gaps = np.maximum(0, np.maximum(edges[..., 0] - main[:, 1], main[:, 0] - edges[..., 1]))
+    distances_mm = np.linalg.norm(gaps * spacing_mm, axis=1)
+    farthest = int(np.argmax(distances_mm))
+    if distances_mm[farthest] < _FAR_PART_MM:
+        return ""
+    return f"{count} parts, one of {sizes[farthest]} voxels {distances_mm[farthest] / 10:.1f} cm from the largest"
+
+
+def _order_findings(case: str, geometry: Geometry, centres: Mapping[str, Sequence[float]]) -> list[Finding]:
+    """Levels must follow each other from head to feet."""
+    levels = sorted(centres, key=RANK.__getitem__)
+    if len(levels) < 2:
+        return []
+    down_mm = geometry.to_index(np.array([centres[name] for name in levels]))[:, 1] * geometry.spacing_mm[1]
+    steps = np.diff(down_mm)
+    if np.all(steps < _LEVEL_STEP_MM):
+        text = f"{levels[-1]} lies {-steps.sum():.0f} mm above {levels[0]}. Is the map upside down, or are the levels "
+        return [error("605", text + "counted from below?", case)]
+    found = []
+    for upper, lower, step in zip(levels, levels[1:], steps, strict=False):
+        if step < _LEVEL_STEP_MM:
+            found.append(error("606", f"{lower} lies {-step:.0f} mm above {upper}. Correct the levels.", case))
+        between = [n for n in LEVELS[RANK[upper] + 1 : RANK[lower]] if n not in _OPTIONAL_LEVELS]
+        if between:
+            text = f"{', '.join(between)} missing between {upper} and {lower}"
+            found.append(warning("607", text, case))
+    return found

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from spinecls.dataloading.cases import UNKNOWN, sealed_sources, training_case
+from spinecls.geometry import Geometry
+from spinecls.io.preprocessed import PreprocessedCase
+from spinecls.planning.plan import Configuration, LevelStatistics, NetworkPlan, Plan
+
+SHAPE = (7, 80, 50)
+GRID = Geometry(
+    shape=SHAPE, spacing_mm=(4.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0),
+    direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
+)
+CONFIGURATION = Configuration(
+    name="3d_fullres", spacing_mm=(4.0, 1.0, 1.0), patch_size=(6, 24, 20), sealed_spacing_mm=(4.0, 1.0, 1.0),
+    sealed_size=(6, 32, 32),
+    network=NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3))),
+)
+PLAN = Plan(
+    plans_name="p", dataset_name="d", channel_names=("T2",), class_names=("normal", "lesion"), class_order=False,
+    class_counts={"normal": 3, "lesion": 2}, levels={"L1": 20, "L2": 21, "L3": 22}, structures={}, lesion_structures={},
+    vertebrae_complete=True, ignore_label=255,
+    level_statistics={"L2": LevelStatistics(count=3, extent_mm=(16.0, 14.0, 14.0), pitch_mm=24.0)},
+    configurations={"3d_fullres": CONFIGURATION},
+)
+
+
+def vertebra(level, centre, classes=("normal",), **more):
+    readings = [{"classes": list(classes), "confidence": 1.0, "reader": ""}] if classes else []
+    centre_lps = None if centre is None else tuple(GRID.to_world(centre))
+    return {"level": level, "centre_lps": centre_lps, "box_lps": None, "in_map": True, "truncated": False,
+            "readings": readings} | more
+
+
+def a_case(vertebrae, vertebra_map="drawn", form=None):
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[2:5, 15:29, 15:29] = 20
+    drawn[2:5, 39:53, 15:29] = 21
+    drawn[0, 0, 0] = 255
+    values = {
+        "identifier": "c", "patient": "p", "site": "",
+        "native": np.random.default_rng(0).integers(80, 120, (1, *SHAPE)).astype(np.uint8),
+        "native_geometry": GRID, "native_map": drawn if vertebra_map == "drawn" else None, "native_structures": None,
+        "image": np.zeros((1, *SHAPE), np.float16), "geometry": GRID,
+        "vertebra_map": drawn if vertebra_map == "drawn" else None, "structures": None,
+        "vertebrae": tuple(vertebrae), "normalisation": ((0.0, 1.0),),
+        "annotation_form": {"vertebrae": {"form": form}} if form else {},
+    }
+    return PreprocessedCase(**values)
+
+
+TWO = [vertebra("L1", (3, 21.5, 21.5)), vertebra("L2", (3, 45.5, 21.5), ("lesion",))]
+
+
+def test_map_values_are_rows_of_the_centres():
+    trained = training_case(a_case(TWO), PLAN)
+    assert trained.vertebra_map[3, 20, 20] == 1
+    assert trained.vertebra_map[3, 45, 20] == 2
+    assert trained.centres[1] == pytest.approx((3, 45.5, 21.5))
+
+
+def test_voxels_of_the_ignore_label_are_unknown_in_map_and_heat():
+    trained = training_case(a_case(TWO), PLAN)
+    assert trained.vertebra_map[0, 0, 0] == UNKNOWN
+    assert trained.unknown[0, 0, 0]
+
+
+def test_a_listed_vertebra_without_a_position_may_be_anywhere():
+    trained = training_case(a_case([*TWO, vertebra("L3", None)]), PLAN)
+    assert trained.unknown.all()
+    assert len(trained.centres) == 2
+
+
+def test_background_around_a_centre_that_the_map_does_not_show_is_unknown():
+    trained = training_case(a_case([*TWO, vertebra("L3", (3, 69.5, 21.5))]), PLAN)
+    assert trained.vertebra_map[3, 69, 21] == UNKNOWN
+    assert trained.vertebra_map[3, 69, 45] == 0
+
+
+@pytest.mark.parametrize("form", ["slices", "scribble"])
+def test_undrawn_voxels_of_a_partly_drawn_map_are_unknown(form):
+    trained = training_case(a_case(TWO, form=form), PLAN)
+    assert trained.vertebra_map[6, 70, 40] == UNKNOWN
+    assert trained.vertebra_map[3, 20, 20] == 1
+
+
+def test_a_map_declared_none_is_no_map():
+    assert training_case(a_case(TWO, form="none"), PLAN).vertebra_map is None
+
+
+def test_a_vertebra_without_a_class_has_no_sealed_crop():
+    sources = sealed_sources(a_case([TWO[0], vertebra("L2", (3, 45.5, 21.5), ())]), PLAN, CONFIGURATION, True)
+    assert len(sources) == 1
+
+
+def test_a_cut_vertebra_with_a_lesion_may_be_anything():
+    cut = vertebra("L2", (3, 45.5, 21.5), ("lesion",), truncated=True)
+    label = sealed_sources(a_case([TWO[0], cut]), PLAN, CONFIGURATION, True)[1].label
+    assert label.weight == 0 or label.sets[0].all()
+
+
+def test_without_masks_the_box_holds_the_ellipsoid_and_its_jitter():
+    source = sealed_sources(a_case(TWO, vertebra_map=None), PLAN, CONFIGURATION, False)[0]
+    assert source.distance is None
+    assert source.box.contains(source.centre_lps)
+    assert source.box.shape[1] >= 14 + 2 * 3
+
+
+def test_marrow_reference_of_a_case_comes_from_its_vertebrae():
+    source = sealed_sources(a_case(TWO), PLAN, CONFIGURATION, True)[0]
+    assert source.marrow[0, 0] == pytest.approx(100, abs=2)

@@ -1,0 +1,124 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from spinecls.beliefs import belief, certain
+from spinecls.dataloading.cases import SealedSource, TrainingCase
+from spinecls.dataloading.loader import TrainingData, draw_sources, open_patch, patch_middle, training_batches
+from spinecls.geometry import Geometry
+from spinecls.planning.plan import Configuration, NetworkPlan
+
+NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
+CONFIGURATION = Configuration(
+    name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(6, 24, 20), sealed_spacing_mm=(4.0, 2.0, 2.0),
+    sealed_size=(6, 16, 16), network=NETWORK, batch_size=2, sealed_batch_size=4, balanced_crop_share=0.5,
+)
+BOX = Geometry(
+    shape=(8, 24, 24), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0),
+    direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
+)
+
+
+def a_case(shape=(9, 60, 40), seed=0, **changes):
+    rng = np.random.default_rng(seed)
+    values = {
+        "identifier": f"case{seed}",
+        "image": rng.normal(size=(1, *shape)).astype(np.float32),
+        "vertebra_map": rng.integers(0, 3, shape).astype(np.uint8),
+        "structures": None,
+        "unknown": np.zeros(shape, bool),
+        "centres": np.array([[4.0, 20.0, 20.0], [4.0, 38.0, 20.0]]),
+        "ranks": np.array([20, 21]),
+        "spacing_mm": np.array([4.0, 2.0, 2.0]),
+    }
+    return TrainingCase(**values | changes)
+
+
+def a_source(label, seed=0, with_mask=True):
+    rng = np.random.default_rng(seed)
+    centre = BOX.to_world((3.5, 11.5, 11.5))
+    distance = np.full(BOX.shape, 9.0, np.float32)
+    distance[2:6, 5:19, 5:19] = 0
+    return SealedSource(
+        image=rng.normal(100, 10, (1, *BOX.shape)).astype(np.float32), box=BOX,
+        distance=distance if with_mask else None, centre_lps=centre, tangent_lps=np.array([0.0, 0.0, 1.0]),
+        extent_mm=np.array([20.0, 14.0, 14.0]), marrow=np.array([[100.0, 10.0]]), lesions=None, label=label,
+        case=f"case{seed}",
+    )
+
+
+DATA = TrainingData(
+    [a_case(seed=s) for s in range(3)], [a_source(certain(k % 3, 3), k, with_mask=k % 2 == 0) for k in range(9)]
+)
+
+
+def tensors(batch):
+    return [v for part in (batch.open, batch.sealed) for v in vars(part).values() if isinstance(v, torch.Tensor)]
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(two), strict=True))
+
+
+def take(count, **options):
+    batches = training_batches(DATA, CONFIGURATION, **{"seed": 5, "first_step": 0, "workers": 0} | options)
+    taken = list(itertools.islice(batches, count))
+    batches.close()
+    return taken
+
+
+def test_the_same_seed_gives_the_same_batches():
+    assert all(same(a, b) for a, b in zip(take(8), take(8), strict=True))
+
+
+def test_another_seed_gives_other_batches():
+    assert not same(take(1)[0], take(1, seed=6)[0])
+
+
+def test_a_resumed_stream_goes_on_where_it_stopped():
+    assert all(same(a, b) for a, b in zip(take(6)[3:], take(3, first_step=3), strict=True))
+
+
+def test_workers_give_the_batches_of_a_single_process_in_the_order_of_the_steps():
+    torch.nn.functional.conv2d(torch.randn(1, 8, 64, 64), torch.randn(8, 8, 3, 3))  # the parent has used its threads
+    assert all(same(a, b) for a, b in zip(take(5), take(5, workers=2), strict=True))
+
+
+@pytest.mark.parametrize("slices", [5, 6, 7, 9, 12])
+@pytest.mark.parametrize("size", [1, 6])
+def test_the_slices_of_a_patch_are_slices_of_the_image(slices, size):
+    case = a_case(shape=(slices, 60, 40))
+    for seed in range(20):
+        middle = patch_middle(case, (size, 24, 20), np.random.default_rng(seed))
+        assert (middle[0] - (size - 1) / 2) % 1 == pytest.approx(0)
+
+
+def test_a_patch_shows_true_slices_even_when_it_is_thicker_than_the_image():
+    image = np.zeros((1, 5, 60, 40), np.float32)
+    image[0, 2] = 8.0
+    case = a_case(shape=(5, 60, 40), image=image)
+    patch = open_patch(case, CONFIGURATION, np.random.default_rng(0))["data"][0]
+    assert sorted(np.round(patch.max(axis=(1, 2)), 3).tolist())[-2:] == [0.0, 8.0]
+
+
+def test_an_unknown_zone_has_no_weight_except_near_a_centre():
+    case = a_case(unknown=np.ones((9, 60, 40), bool))
+    row = open_patch(case, CONFIGURATION, np.random.default_rng(0))
+    assert np.array_equal(row["heatmap_weight"] > 0, row["heatmap"] > 0.1)
+
+
+def test_nothing_of_a_sealed_crop_lies_outside_its_region():
+    for batch in take(3):
+        crops = batch.sealed.crops
+        assert (crops[:, :1][crops[:, -1:] == 0] == 0).all()
+        assert crops[:, -1].flatten(1).any(dim=1).all()
+
+
+def test_the_balanced_share_draws_rare_classes_more_often():
+    sources = [a_source(certain(0, 3), 0)] * 30 + [a_source(certain(1, 3), 1)] * 2 + [a_source(belief([((1, 2), 1)], 3))]
+    rng = np.random.default_rng(0)
+    drawn = [s for _ in range(300) for s in draw_sources(sources, CONFIGURATION, rng)]
+    share = np.mean([s.label.singletons()[1] for s in drawn])
+    assert share == pytest.approx(0.5 / 3 + 0.5 * 2 / 33, abs=0.03)

@@ -1,0 +1,82 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from spinecls import files
+from spinecls.errors import ModelError
+from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
+
+NAME = "AuxSegTrainer__spineclsPlans__3d_fullres"
+
+
+@pytest.fixture
+def results(trained_phantom, tmp_path, monkeypatch):
+    """A copy of the results with one model."""
+    shutil.copytree(trained_phantom / "results", tmp_path / "results")
+    monkeypatch.setenv("spinecls_results", str(tmp_path / "results"))
+    return tmp_path / "results/Dataset001_Phantom"
+
+
+def set_score(model, value):
+    path = model / "fold_0/validation/summary.json"
+    content = files.read_json(path)
+    content["classification"]["end_to_end"]["auc_macro"]["estimate"] = value
+    path.write_text(json.dumps(content))
+
+
+def test_the_only_model_is_taken(results):
+    assert choose_model(ModelChoice()).folder == results / NAME
+
+
+def test_of_several_the_best_by_validation_is_taken(results):
+    other = results / NAME.replace("AuxSeg", "Baseline")
+    shutil.copytree(results / NAME, other)
+    set_score(results / NAME, 0.6)
+    set_score(other, 0.7)
+    assert choose_model(ModelChoice()).folder == other
+
+
+def test_a_comparator_that_is_not_sealed_is_never_taken_unasked(results):
+    other = results / NAME.replace("AuxSeg", "Open")
+    shutil.copytree(results / NAME, other)
+    path = other / "fold_0/checkpoint_final.pt"
+    save_checkpoint(path, load_checkpoint(path) | {"sealed": 0})
+    set_score(results / NAME, 0.6)
+    set_score(other, 0.9)
+    assert choose_model(ModelChoice()).folder == results / NAME
+    assert choose_model(ModelChoice(trainer="OpenTrainer")).folder == other
+
+
+def test_a_model_that_does_not_exist_is_named_with_those_that_do(results):
+    with pytest.raises(ModelError, match=f"trainer NoTrainer.*{NAME}"):
+        choose_model(ModelChoice(trainer="NoTrainer"))
+
+
+def test_models_of_two_datasets_are_not_chosen_between(results):
+    shutil.copytree(results, results.parent / "Dataset002_Other")
+    with pytest.raises(ModelError, match="Choose one by -d"):
+        choose_model(ModelChoice())
+
+
+def test_folds_trained_by_other_numbers_are_not_averaged(results):
+    model = results / NAME
+    shutil.copytree(model / "fold_0", model / "fold_1")
+    plan = json.loads((model / "fold_1/plan.json").read_text())
+    plan["configurations"]["3d_fullres"]["sealing_margin_mm"] = 5.0
+    (model / "fold_1/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ModelError, match="sealing_margin_mm"):
+        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), mirror=False)
+
+
+def test_a_file_that_holds_code_is_refused_and_not_run(results, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "was_here"), "w"))
+
+    torch.save({"weights": Evil()}, results / NAME / "fold_0/checkpoint_final.pt")
+    with pytest.raises(ModelError, match="more than tensors"):
+        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), mirror=False)
+    assert not (tmp_path / "was_here").exists()
