@@ -85,8 +85,8 @@ def _defect(error: Exception) -> None:
 
 def _set_up_logging() -> None:
     logger = logging.getLogger("spinecls")
-    if logger.handlers:
-        return
+    # Anew for each command: the standard error of an earlier one in this process may be closed.
+    logger.handlers.clear()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)

@@ -117,7 +117,8 @@ def _predict_case(
 ) -> CasePrediction:
     for path in _outputs(target, case.identifier, FolderOptions(save_probabilities=True)):
         path.unlink(missing_ok=True)
-    volume = read_image(case.images)
+    # As in preprocessing, or the network would see channels that lie otherwise than those it learned from.
+    volume = read_image(case.images, register=predictor.plan.register_channels)
     for warning in volume.warnings:
         logger.warning("%s: %s", case.identifier, warning)
     result = predictor.predict_volume(volume.array, volume.geometry)

@@ -59,7 +59,7 @@ class FileHashes:
             return [-1, -1, MISSING]
         status = path.stat()
         before = self._kept.get(self._key(path))
-        same = isinstance(before, list) and before[:2] == [status.st_size, status.st_mtime_ns]
+        same = isinstance(before, list) and len(before) == 3 and before[:2] == [status.st_size, status.st_mtime_ns]
         if same and status.st_mtime_ns < self._trusted_until_ns:
             return before
         return [status.st_size, status.st_mtime_ns, files.content_hash(path)]

@@ -50,8 +50,8 @@ def find_motion(fixed: sitk.Image, moving: sitk.Image) -> RigidMotion | None:
     """Motion that maximises the mutual information of two images.
 
     Mattes et al., IEEE Trans Med Imaging 2003, from coarse to fine. The search starts at the scanner's own coordinates,
-    which hold for a patient who did not move. Every voxel of a pass is used, in one thread, so the same images give the
-    same numbers on every machine.
+    which hold for a patient who did not move. Every voxel of a pass is used, so the same images give the same
+    numbers on every machine.
 
     Parameters
     ----------
@@ -97,7 +97,8 @@ def resample_moved(moving: sitk.Image, fixed: sitk.Image, motion: RigidMotion) -
 
 def _mutual_information(transform: sitk.Euler3DTransform) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)
+    # One unit of work: sums over several would differ in the last digit from run to run.
+    method.SetNumberOfWorkUnits(1)
     method.SetMetricAsMattesMutualInformation(_BINS)
     method.SetMetricSamplingStrategy(sitk.ImageRegistrationMethod.NONE)
     method.SetInterpolator(sitk.sitkLinear)

@@ -24,6 +24,7 @@ from spinecls.planning.inputs import INDEX_NAME, case_inputs
 from spinecls.planning.plan import Plan, from_plain, load_plan, save_plan
 from spinecls.planning.planner import plan
 from spinecls.planning.rules_configuration import MachineProfile
+from spinecls.planning.rules_override import parse_overrides
 from spinecls.planning.splits import check_split, make_folds, split_cases
 from spinecls.records import RawDataset
 
@@ -127,6 +128,8 @@ def plan_raw(
     if known and known.dataset_hash == made_from and known.register_channels == request.register_channels:
         logger.info("Plan is up to date: %s", path)
         return known
+    # A misspelt setting is told before the machine is measured, which takes seconds.
+    parse_overrides(request.overrides)
     machine = _machine(folder / MACHINE, request.device, probe)
     if request.gpu_memory_target_gb is not None and machine.device == "cpu":
         logger.warning("-gpu_memory_target has no effect: training is planned for the CPU.")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import SimpleITK as sitk
-from conftest import SMALL, run_cli
+from support import SMALL, run_cli
 
 from spinecls import files
 from spinecls.io import voxel_checks
