@@ -30,8 +30,8 @@ def image_stem(name: str) -> str | None:
     return None
 
 
-def find_inputs(source: Path, num_channels: int) -> list[InputCase]:
-    """Cases in a folder, or the one case of a single file.
+def find_inputs(source: Path, num_channels: int) -> tuple[list[InputCase], list[tuple[str, str]]]:
+    """Cases in a folder, or the one case of a single file; and cases with the wrong channels, each with the reason.
 
     Files are `<case>_0000.nii.gz`, one a channel; with one channel the suffix may be missing. A sub-folder
     `<case>_0000/` is a DICOM series.
@@ -39,7 +39,7 @@ def find_inputs(source: Path, num_channels: int) -> list[InputCase]:
     Raises
     ------
     DatasetError
-        When there is nothing to predict, or a case lacks a channel; all such cases are listed.
+        When there is nothing that can be predicted.
     """
     source = Path(source)
     if not source.exists():
@@ -50,7 +50,7 @@ def find_inputs(source: Path, num_channels: int) -> list[InputCase]:
             raise DatasetError(f"-i {source}: not an image. Known endings: {', '.join(ENDINGS)}.")
         if num_channels > 1:
             raise DatasetError(f"-i {source}: one file, and the model needs {num_channels} channels. Give a folder.")
-        return [InputCase(_case_of(stem), (source,))]
+        return [InputCase(_case_of(stem), (source,))], []
     channels: dict[str, dict[int, Path]] = {}
     for entry in sorted(source.iterdir()):
         if entry.name.startswith("."):

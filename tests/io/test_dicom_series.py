@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import locale
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -34,7 +36,10 @@ def write_slice(path, pixels, x_mm, orientation=SAGITTAL, series="1.2.3", y_mm=-
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     writer.SetFileName(str(path))
+    # Writing DICOM sets the locale of the whole process to C, which other tests would feel.
+    before = locale.setlocale(locale.LC_ALL)
     writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture
