@@ -1,6 +1,7 @@
 """Smooth curve of the spine through detected centres: order, tangents, detections that lie off it.
 
-World frame, LPS millimetres; the third component falls from head to feet.
+Millimetres, the third component falling from head to feet: the world (LPS) of a patient who lies straight, or better
+the frame of the image (`image_frame`), in which an oblique scan is no special case.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import BSpline
+
+from spinecls.geometry import Geometry
 
 SMOOTHNESS_MM3 = 8e3
 """Weight of the squared curvature against the squared distances.
@@ -84,6 +87,18 @@ def fit_spine_curve(centres_lps: np.ndarray, smoothness_mm3: float = SMOOTHNESS_
 def tangents_lps(centres_lps: np.ndarray) -> np.ndarray:
     """(N, 3) unit vectors along the spine, from head to feet, at centres (N, 3) given in any order."""
     return fit_spine_curve(centres_lps).tangents_lps
+
+
+def image_frame(centres_lps: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """(N, 3) millimetres along the slices, front to back, and feet to head, of centres in the world."""
+    along_mm = geometry.to_index(np.asarray(centres_lps, float).reshape(-1, 3)) * np.asarray(geometry.spacing_mm)
+    return along_mm[:, [0, 2, 1]] * np.array([1.0, 1.0, -1.0])
+
+
+def image_tangents_lps(centres_lps: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """(N, 3) unit vectors along the spine, world, head to feet, fitted in the frame of the image."""
+    axes = np.asarray(geometry.direction, float)[:, [0, 2, 1]] * np.array([1.0, 1.0, -1.0])
+    return tangents_lps(image_frame(centres_lps, geometry)) @ axes.T
 
 
 def drop_outliers(centres_lps: np.ndarray, scores: np.ndarray, limit_mm: float = OFF_CURVE_MM) -> np.ndarray:

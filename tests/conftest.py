@@ -59,12 +59,12 @@ def phantom(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained_phantom(phantom):
-    """The same with fold 0 of AuxSegTrainer trained for a few steps."""
+    """The same with fold 0 of AuxSegTrainer trained for as many steps as it takes to find some vertebrae."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("raw", "preprocessed", "results"):
             patch.setenv(f"spinecls_{name}", str(phantom / name))
         code = run_cli(
-            "train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", "steps=60"
+            "train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", "steps=300"
         )
     assert code == 0
     return phantom

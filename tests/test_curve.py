@@ -169,3 +169,19 @@ def test_no_outlined_vertebra_of_real_spines_is_dropped():
         shapes.Execute(ReadImage(str(path)))
         centres = np.array([shapes.GetCentroid(label) for label in shapes.GetLabels()])
         assert len(drop_outliers(centres, np.ones(len(centres)))) == len(centres), path.name
+
+
+def test_tangents_turn_with_an_oblique_scan():
+    from spinecls.curve import image_tangents_lps, tangents_lps
+    from spinecls.geometry import Geometry
+
+    angle = 0.3
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    straight = np.array([[-1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
+    centres = np.array([[0.0, 5 * np.sin(z / 40), -z] for z in range(0, 200, 30)])
+    values = {"shape": (9, 200, 100), "spacing_mm": (4.0, 1.0, 1.0), "origin_lps": (0.0, 0.0, 0.0)}
+    upright = Geometry(**values, direction=tuple(map(tuple, straight)))
+    oblique = Geometry(**values, direction=tuple(map(tuple, turn @ straight)))
+    expected = tangents_lps(centres)
+    assert np.allclose(image_tangents_lps(centres, upright), expected, atol=1e-6)
+    assert np.allclose(image_tangents_lps(centres @ turn.T, oblique), expected @ turn.T, atol=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 
 from spinecls.anatomy import RANK
 from spinecls.beliefs import Belief, belief, partly_visible
-from spinecls.curve import tangents_lps
+from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, Plan
@@ -194,7 +194,7 @@ def sealed_sources(
     if not placed:
         return []
     centres = np.array([v["centre_lps"] for v in placed])
-    tangents = tangents_lps(centres)
+    tangents = image_tangents_lps(centres, case.native_geometry)
     masks = case.native_map if use_masks else None
     largest_margin = configuration.sealing_margin_mm + MARGIN_JITTER_MM
     marrow = _case_marrow(case, plan, placed, centres, tangents, masks)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from spinecls.anatomy import LEVEL_CODES, LEVELS
-from spinecls.curve import drop_outliers, tangents_lps
+from spinecls.curve import drop_outliers, image_frame, image_tangents_lps
 from spinecls.dataloading.cases import core_region, level_extent_mm
 from spinecls.dataloading.targets import OFFSET_UNIT_MM
 from spinecls.geometry import Geometry
@@ -139,7 +139,7 @@ class Predictor:
             maps["heatmap"][0], offset_mm, spacing, threshold=PEAK_THRESHOLD, min_distance_mm=self._least_distance_mm()
         )
         centres = prepared.geometry.to_world(peaks.index).reshape(-1, 3)
-        kept = drop_outliers(centres, peaks.score)
+        kept = drop_outliers(image_frame(centres, geometry), peaks.score)
         centres, scores, index = centres[kept], peaks.score[kept], peaks.index[kept]
         log_levels = values_at(maps["level"], index, self._level_stride())
         decoding = decode_levels(centres, log_levels, self._pitch_mm())
@@ -181,7 +181,7 @@ class Predictor:
 
     def _with_regions(self, image, geometry, centres, scores, decoding, masks) -> Located:
         """Keep the vertebrae that have a region."""
-        tangents = tangents_lps(centres)
+        tangents = image_tangents_lps(centres, geometry)
         regions, cores, rows, from_mask = [], [], [], []
         for row, (centre, tangent, level) in enumerate(zip(centres, tangents, decoding.labels, strict=True)):
             mask = None if masks is None else masks == row + 1
@@ -216,7 +216,7 @@ class Predictor:
         visible = visible_fraction(
             geometry,
             located.centres_lps[i],
-            tangents_lps(located.centres_lps)[i],
+            image_tangents_lps(located.centres_lps, geometry)[i],
             level_extent_mm(self.plan, level),
         )
         probabilities = () if sealed is None else tuple(float(p) for p in sealed.probabilities[i])

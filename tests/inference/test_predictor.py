@@ -10,6 +10,7 @@ import torch
 from spinecls import files
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.images import read_image, read_label_map
+from spinecls.sealing.marrow import marrow_reference
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_classes_are_bit_identical_when_everything_outside_the_region_comes_from
 ):
     image = volumes[0].array
     regions = regions_from_truth(trained_phantom, "phantom_000", predictor.plan)
-    marrow = np.array([[0.5, 0.1]])
+    marrow = marrow_reference(volumes[0].array, regions)
     before = predictor.classify_regions(image, regions, marrow)
     for i, region in enumerate(regions):
         for donor in volumes[1:]:
@@ -51,7 +52,7 @@ def test_classes_are_bit_identical_when_everything_outside_the_region_comes_from
 
 def test_classes_change_when_the_region_itself_comes_from_another_patient(predictor, volumes, trained_phantom):
     regions = regions_from_truth(trained_phantom, "phantom_000", predictor.plan)
-    marrow = np.array([[0.5, 0.1]])
+    marrow = marrow_reference(volumes[0].array, regions)
     one = predictor.classify_regions(volumes[0].array, regions, marrow)
     two = predictor.classify_regions(volumes[1].array, regions, marrow)
     assert not np.array_equal(one.probabilities, two.probabilities)
@@ -59,7 +60,7 @@ def test_classes_change_when_the_region_itself_comes_from_another_patient(predic
 
 def test_a_vertebra_does_not_depend_on_how_many_others_are_classified_with_it(predictor, volumes, trained_phantom):
     regions = regions_from_truth(trained_phantom, "phantom_000", predictor.plan)
-    marrow = np.array([[0.5, 0.1]])
+    marrow = marrow_reference(volumes[0].array, regions)
     together = predictor.classify_regions(volumes[0].array, regions, marrow).probabilities
     alone = predictor.classify_regions(volumes[0].array, regions[1:2], marrow).probabilities
     assert np.array_equal(together[1], alone[0])

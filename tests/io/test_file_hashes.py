@@ -86,7 +86,8 @@ def test_files_that_a_run_does_not_ask_for_stay_known(tmp_path, read_files):
     hashes_of(tmp_path, one, two)
     hashes_of(tmp_path, write(tmp_path / "a", "z", LONG_AGO_NS + 1))
     hashes_of(tmp_path, two)
-    assert read_files == ["a", "b", "a"]
+    # The order of the first two is chance: they are read side by side.
+    assert sorted(read_files) == ["a", "a", "b"]
 
 
 def test_files_that_are_gone_leave_the_index(tmp_path):
