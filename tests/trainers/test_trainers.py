@@ -97,7 +97,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before_it(material, tmp_path
 
 def test_nothing_to_continue_is_said(material, tmp_path):
     trainer, _ = make("BaselineTrainer", material, tmp_path, steps=4)
-    with pytest.raises(ModelError, match="nothing to continue.*Train without --c"):
+    with pytest.raises(ModelError, match=r"nothing to continue.*Train without --c"):
         trainer.resume()
 
 
@@ -123,7 +123,8 @@ def test_the_final_model_is_rebuilt_without_its_trainer(material, tmp_path):
 def test_training_that_was_killed_goes_on_with_c(phantom_roots, tmp_path):
     command = [sys.executable, "-m", "spinecls", "train", "1", "3d_fullres", "0", "-device", "cpu", "--set", "steps=80"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    latest = tmp_path / "results/Dataset001_Phantom/BaselineTrainer__spineclsPlans__3d_fullres/fold_0/checkpoint_latest.pt"
+    model = tmp_path / "results/Dataset001_Phantom/BaselineTrainer__spineclsPlans__3d_fullres"
+    latest = model / "fold_0/checkpoint_latest.pt"
     deadline = time.monotonic() + 120
     while not latest.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
