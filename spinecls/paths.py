@@ -31,7 +31,7 @@ def _root(variable: str, default: str) -> Path:
     if not value:
         return Path("spinecls_data") / default
     if value[:1] in "\"'" or value[-1:] in "\"'":
-        raise DatasetError(f"The environment variable {variable} is {value!r}: the path has quote characters. Remove them.")
+        raise DatasetError(f"The environment variable {variable} is {value!r}: remove the quote characters.")
     return Path(value).expanduser()
 
 

@@ -100,7 +100,8 @@ class RawDataset:
 class VertebraPrediction:
     """One located, named and classified vertebra.
 
-    `level_probabilities` holds every level of at least a thousandth; `class_probabilities` in class index order; `region` describes the voxels that the class may depend on;
+    `level_probabilities` holds every level of at least a thousandth; `class_probabilities` in class index order;
+    `region` describes the voxels that the class may depend on;
     `entropy` in nats.
     """
 

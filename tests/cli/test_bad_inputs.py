@@ -84,7 +84,8 @@ BROKEN_DATASETS = {
     "empty file": (lambda d: first(d, "imagesTr").write_bytes(b""), ["phantom_000"]),
     "web page instead of an image": (lambda d: first(d, "imagesTr").write_bytes(b"<html>login</html>"), ["web page"]),
     "pointer of a large-file store": (
-        lambda d: first(d, "imagesTr").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), ["LFS"]),
+        lambda d: first(d, "imagesTr").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        ["LFS"]),
     "not finite": (lambda d: not_finite(first(d, "imagesTr")), ["finite"]),
     "huge header": (lambda d: huge_header(first(d, "imagesTr")), ["4096"]),
     "two volumes in one file": (lambda d: four_dimensions(first(d, "imagesTr")), ["phantom_000"]),
@@ -92,9 +93,11 @@ BROKEN_DATASETS = {
     "unknown class": (lambda d: edit_table(d, lambda t: [*t[:1], t[1].replace(t[1].split(",")[3], "tumour"), *t[2:]]),
                       ["tumour"]),
     "vertebra not in the map": (
-        lambda d: edit_table(d, lambda t: [",".join(r.split(",")[:4]) for r in [*t, "phantom_000,phantom_000,C3,normal"]]),
+        lambda d: edit_table(
+            d, lambda t: [",".join(r.split(",")[:4]) for r in [*t, "phantom_000,phantom_000,C3,normal"]]),
         ["C3", "phantom_000"]),
-    "no such level": (lambda d: edit_table(d, lambda t: [*t, t[-1].replace(f",{t[-1].split(',')[2]},", ",L9,")]), ["L9"]),
+    "no such level": (
+        lambda d: edit_table(d, lambda t: [*t, t[-1].replace(f",{t[-1].split(',')[2]},", ",L9,")]), ["L9"]),
     "row of a case without image": (lambda d: edit_table(d, lambda t: [*t, t[-1].replace("phantom_005", "ghost")]),
                                     ["ghost"]),
     "table without header": (lambda d: edit_table(d, lambda t: t[1:]), ["vertebraeTr.csv"]),
@@ -154,7 +157,8 @@ def test_a_wrong_command_is_refused_with_one_message(fault, dataset, capfd, monk
 
 
 AFTER_PREPROCESSING = {
-    "unknown trainer": (["train", "1", "3d_fullres", "0", "-tr", "AuxSegTraner"], 2, ["AuxSegTraner", "AuxSegTrainer?"]),
+    "unknown trainer": (
+        ["train", "1", "3d_fullres", "0", "-tr", "AuxSegTraner"], 2, ["AuxSegTraner", "AuxSegTrainer?"]),
     "trainer file that is not there": (["train", "1", "3d_fullres", "0", "-tr", "mine.py:T"], 2, ["mine.py"]),
     "not a trainer": (["train", "1", "3d_fullres", "0", "-tr", "json:JSONDecoder"], 2, ["Trainer"]),
     "unknown configuration": (["train", "1", "3d_fulres", "0"], 3, ["3d_fulres", "3d_fullres"]),

@@ -117,7 +117,8 @@ def test_nothing_of_a_sealed_crop_lies_outside_its_region():
 
 
 def test_the_balanced_share_draws_rare_classes_more_often():
-    sources = [a_source(certain(0, 3), 0)] * 30 + [a_source(certain(1, 3), 1)] * 2 + [a_source(belief([((1, 2), 1)], 3))]
+    either = a_source(belief([((1, 2), 1)], 3))
+    sources = [a_source(certain(0, 3), 0)] * 30 + [a_source(certain(1, 3), 1)] * 2 + [either]
     rng = np.random.default_rng(0)
     drawn = [s for _ in range(300) for s in draw_sources(sources, CONFIGURATION, rng)]
     share = np.mean([s.label.singletons()[1] for s in drawn])

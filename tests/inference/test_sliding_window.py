@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,8 @@ def test_tiles_leave_no_trace_where_the_network_is_the_same_everywhere(shape):
     maps = open_maps([Echo()], image, (4, 16, 16), (2, 4, 4), CPU, mirror=False)
     assert maps["heatmap"][0] == pytest.approx(1 / (1 + np.exp(-image[0])), abs=1e-5)
     assert maps["offset"][2] == pytest.approx(3 * image[0], abs=1e-4)
-    assert maps["level"].shape == (2, *(-(-max(n, t) // s) for n, t, s in zip(shape, (4, 16, 16), (2, 4, 4), strict=True)))
+    coarse = [-(-max(n, t) // s) for n, t, s in zip(shape, (4, 16, 16), (2, 4, 4), strict=True)]
+    assert maps["level"].shape == (2, *coarse)
 
 
 def test_folds_are_averaged():
@@ -56,7 +59,7 @@ def test_tiles_cover_everything_at_allowed_places():
     starts = tile_starts(100, 32, 8)
     assert starts[0] == 0
     assert all(s % 8 == 0 for s in starts)
-    assert all(b - a <= 24 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= 24 for a, b in itertools.pairwise(starts))
 
 
 def test_the_middle_of_a_tile_counts_most():
