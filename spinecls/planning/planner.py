@@ -18,7 +18,12 @@ from spinecls.planning.rules_configuration import Choices, MachineProfile, PlanI
 from spinecls.planning.rules_override import Settings, check_used, parse_overrides
 from spinecls.records import DatasetDescription
 
-CPU_STEPS_WANTED = 1500
+CPU_STEPS_WANTED = 3000
+"""Steps below which a CPU plan takes a coarser grid.
+
+On lumbar MRI the classes of sealed crops were told apart after 300 steps at 2 mm in plane, and not yet after 600,
+each twice as long, at 1.5 mm.
+"""
 FEW_SLICES = 5
 LOWRES_COVERAGE = 0.25
 MEMORY_SHARE = 0.85
