@@ -7,6 +7,7 @@ doubtful label less than 1, "not read" no set at all, and several readers the me
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -84,3 +85,20 @@ def partly_visible(full: Belief, visible_fraction: float, smallest: float = 0.9)
         lesion = sets.any(axis=1) & ~sets[:, 0]
         sets[lesion, 0] = True
     return Belief(sets, full.masses * np.float32(min(1.0, visible_fraction)))
+
+
+def agreed_class(readings: Iterable[tuple[Sequence[str], float]]) -> str | None:
+    """The class that most confidence of the exact readings lies on; None when there is none or a tie.
+
+    Parameters
+    ----------
+    readings : pairs (class names meant, confidence), one a reading; sets of several classes do not vote
+    """
+    votes: Counter[str] = Counter()
+    for classes, confidence in readings:
+        if len(classes) == 1:
+            votes[classes[0]] += confidence
+    ranked = votes.most_common(2)
+    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+        return None
+    return ranked[0][0]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spinecls.beliefs import belief, certain, partly_visible
+from spinecls.beliefs import agreed_class, belief, certain, partly_visible
 
 
 def test_a_hard_label_is_mass_one_on_one_class():
@@ -50,3 +50,17 @@ def test_a_lesion_of_a_half_seen_vertebra_may_be_out_of_view():
 def test_nothing_found_stays_true_of_a_part():
     label = partly_visible(certain(0, 3), 0.6)
     assert label.sets[0].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        ([(("a",), 1.0), (("b",), 0.4)], "a"),
+        ([(("a",), 0.5), (("b",), 0.3), (("b",), 0.3)], "b"),
+        ([(("a",), 1.0), (("b",), 1.0)], None),
+        ([(("a", "b"), 1.0)], None),
+        ([], None),
+    ],
+)
+def test_the_agreed_class_has_most_confidence_of_the_exact_readings(readings, expected):
+    assert agreed_class(readings) == expected

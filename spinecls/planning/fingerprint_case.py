@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -10,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from spinecls.anatomy import LEVEL_CODES, LEVELS, RANK
+from spinecls.beliefs import agreed_class
 from spinecls.geometry import Geometry
 from spinecls.planning.fingerprint_types import CaseFingerprint, ChannelIntensities, Extent, VertebraFingerprint
 from spinecls.planning.volume import body_box, body_mask
@@ -181,14 +181,7 @@ def own_extent_mm(voxels: np.ndarray, geometry: Geometry, tangent: np.ndarray) -
 
 def single_class(annotation: VertebraAnnotation) -> str:
     """The class that most of the confidence says exactly; "" when there is none or a tie."""
-    mass: Counter[str] = Counter()
-    for reading in annotation.readings:
-        if len(reading.classes) == 1:
-            mass[reading.classes[0]] += reading.confidence
-    ranked = mass.most_common(2)
-    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
-        return ""
-    return ranked[0][0]
+    return agreed_class((reading.classes, reading.confidence) for reading in annotation.readings) or ""
 
 
 def lesion_sizes_mm(

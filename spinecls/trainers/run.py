@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from spinecls import __version__, files, paths
+from spinecls.beliefs import agreed_class
 from spinecls.dataloading.cases import sealed_sources, training_case
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import DatasetError, ResourceError, UsageError
@@ -159,20 +160,11 @@ def _annotations(preprocessed: Path, cases: Sequence[str]) -> dict[str, dict[str
         path = preprocessed / "native" / f"{case}.json"
         if not path.exists():
             raise DatasetError(f"{path}: case {case} is not preprocessed. Run spinecls_plan_and_preprocess again.")
-        found[case] = {v["level"]: single_class(v.get("readings", [])) for v in files.read_json(path)["vertebrae"]}
+        found[case] = {
+            v["level"]: agreed_class((r["classes"], r["confidence"]) for r in v.get("readings", []))
+            for v in files.read_json(path)["vertebrae"]
+        }
     return found
-
-
-def single_class(readings: Sequence[Mapping]) -> str | None:
-    """The class that most confidence of the exact readings lies on; None when there is none or a tie."""
-    votes: Counter[str] = Counter()
-    for reading in readings:
-        if len(reading["classes"]) == 1:
-            votes[reading["classes"][0]] += reading["confidence"]
-    ranked = votes.most_common(2)
-    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
-        return None
-    return ranked[0][0]
 
 
 def load_training_data(
