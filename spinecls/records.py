@@ -96,6 +96,10 @@ class RawDataset:
     warnings: tuple[str, ...] = ()
 
 
+NUMBERING_AMBIGUOUS = "numbering_ambiguous"
+"""Flag of every vertebra of a case whose names could all be shifted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VertebraPrediction:
     """One located, named and classified vertebra.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from batchgenerators.transforms.abstract_transforms import Compose
+import numpy as np
+from batchgenerators.transforms.abstract_transforms import AbstractTransform, Compose
 from batchgenerators.transforms.color_transforms import (
     BrightnessMultiplicativeTransform,
     ContrastAugmentationTransform,
@@ -11,11 +12,60 @@ from batchgenerators.transforms.color_transforms import (
 from batchgenerators.transforms.noise_transforms import GaussianBlurTransform, GaussianNoiseTransform
 from batchgenerators.transforms.resample_transforms import SimulateLowResolutionTransform
 
+from spinecls.planning.plan import Configuration
 
-def open_augmentation() -> Compose:
+
+class InvertContrast(AbstractTransform):
+    """Turns a patch into its negative about its mean, as TotalSpineSeg does; key `data`."""
+
+    def __init__(self, p_per_sample: float) -> None:
+        self.p_per_sample = p_per_sample
+
+    def __call__(self, **batch):
+        for patch in batch["data"]:
+            if np.random.uniform() < self.p_per_sample:
+                patch *= -1
+                patch -= 2 * patch.mean(axis=(1, 2, 3), keepdims=True)
+        return batch
+
+
+class BiasField(AbstractTransform):
+    """Multiplies a patch, counted from its darkest voxel, by a smooth field: exp of a random quadratic; key `data`.
+
+    Parameters
+    ----------
+    strength : greatest absolute coefficient of each term, over coordinates that run from -1 to 1
+    """
+
+    def __init__(self, strength: float, p_per_sample: float) -> None:
+        self.strength = strength
+        self.p_per_sample = p_per_sample
+
+    def __call__(self, **batch):
+        for patch in batch["data"]:
+            if np.random.uniform() < self.p_per_sample:
+                ticks = np.meshgrid(*(np.linspace(-1, 1, n) for n in patch.shape[1:]), indexing="ij", sparse=True)
+                linear, square = np.random.uniform(-self.strength, self.strength, (2, 3))
+                field = sum(a * t + b * t**2 for a, b, t in zip(linear, square, ticks, strict=True))
+                darkest = patch.min(axis=(1, 2, 3), keepdims=True)
+                patch[:] = (patch - darkest) * np.exp(field) + darkest
+        return batch
+
+
+def open_augmentation(configuration: Configuration) -> Compose:
     """Intensity changes of open patches (key `data`): MRI has no absolute scale, so they are wide."""
     return Compose(
         [
+            InvertContrast(configuration.contrast_inversion_share),
+            BiasField(0.35, configuration.bias_field_share),
+            # Slices alone get fewer: every few of them is kept and those between are interpolated.
+            SimulateLowResolutionTransform(
+                zoom_range=(0.35, 0.75),
+                order_downsample=0,
+                order_upsample=1,
+                ignore_axes=(1, 2),
+                p_per_sample=configuration.thick_slice_share,
+            ),
             GaussianNoiseTransform(noise_variance=(0, 0.05), p_per_sample=0.3),
             GaussianBlurTransform((0.4, 1.0), different_sigma_per_channel=True, p_per_sample=0.15),
             BrightnessMultiplicativeTransform((0.75, 1.3), p_per_sample=0.4),

@@ -36,13 +36,14 @@ class OpenBatch:
 
 @dataclass
 class SealedBatch:
-    """Sealed crops with beliefs about their class.
+    """Crops of vertebrae with beliefs about their class.
 
     Attributes
     ----------
     crops : (N, C + 1, s, r, a), last channel the region
     sets : (N, R, K) bool; masses : (N, R)
     lesions : (N, s, r, a) long, codes of structuresTr, 255 unknown
+    pooled : (N, s, r, a) bool, voxels whose evidence counts; None = the region
     """
 
     crops: torch.Tensor
@@ -50,6 +51,7 @@ class SealedBatch:
     masses: torch.Tensor
     lesions: torch.Tensor
     cases: tuple[str, ...] = ()
+    pooled: torch.Tensor | None = None
 
 
 @dataclass

@@ -13,6 +13,7 @@ from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, Plan
+from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, mask_distance, padded_box, region_from_ellipsoid
 
@@ -31,17 +32,19 @@ UNKNOWN = 255
 
 @dataclass(frozen=True)
 class SealedSource:
-    """What the sealed crops of one training vertebra are cut from.
+    """What the crops of one training vertebra are cut from.
 
     Attributes
     ----------
-    image : (C, s, r, a) native voxels of the vertebra's box
-    box : the box's grid
+    image : (C, s, r, a) native voxels of the vertebra's box; for open crops those of the whole image, which all
+        vertebrae of a case share
+    box : grid of the vertebra's box
     distance : in-plane distance (mm) to the vertebra's hull, or None without a mask
     centre_lps, tangent_lps, extent_mm : for the ellipsoid
     marrow : (C, 2)
-    lesions : (s, r, a) codes of drawn structures, or None
+    lesions : (s, r, a) codes of drawn structures where `image` is, or None
     label : belief about the class
+    grid : grid of `image` and `lesions`; None = `box`
     """
 
     image: np.ndarray
@@ -54,6 +57,7 @@ class SealedSource:
     lesions: np.ndarray | None
     label: Belief
     case: str
+    grid: Geometry | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,7 @@ def sealed_sources(
     largest_margin = configuration.sealing_margin_mm + MARGIN_JITTER_MM
     marrow = _case_marrow(case, plan, placed, centres, tangents, masks)
     class_indices = {name: index for index, name in enumerate(plan.class_names)}
+    sealed = is_guaranteed(configuration.seal)
     sources = []
     for vertebra, centre, tangent in zip(placed, centres, tangents, strict=True):
         label = belief(
@@ -217,19 +222,28 @@ def sealed_sources(
         box, slices, distance = source
         sources.append(
             SealedSource(
-                image=np.ascontiguousarray(case.native[(slice(None), *slices)], np.float32),
+                image=np.ascontiguousarray(case.native[(slice(None), *slices)], np.float32) if sealed else case.native,
                 box=box,
                 distance=distance,
                 centre_lps=centre,
                 tangent_lps=tangent,
                 extent_mm=extent,
                 marrow=marrow,
-                lesions=None if case.native_structures is None else case.native_structures[slices].copy(),
+                lesions=_lesions(case, slices if sealed else None),
                 label=label,
                 case=case.identifier,
+                grid=None if sealed else case.native_geometry,
             )
         )
     return sources
+
+
+def _lesions(case: PreprocessedCase, slices) -> np.ndarray | None:
+    """Drawn structures of a box, or (None) of the whole image."""
+    if case.native_structures is None or slices is None:
+        return case.native_structures
+    # A copy, or the whole map would stay in memory.
+    return case.native_structures[slices].copy()
 
 
 def _readings(vertebra: Mapping) -> list[tuple[list[str], float]]:

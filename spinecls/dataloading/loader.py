@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import signal
 from collections.abc import Iterator, Sequence
@@ -20,14 +21,20 @@ from spinecls.dataloading.cases import MARGIN_JITTER_MM, UNKNOWN, SealedSource, 
 from spinecls.dataloading.spatial import PatchSampler, random_affine
 from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
 from spinecls.planning.plan import Configuration
-from spinecls.sealing.crop import sealed_crop, snapped_centre
-from spinecls.sealing.region import Region, ellipsoid_distance, vertebra_axes
+from spinecls.sealing.crop import VertebraCrop, snapped_centre, vertebra_crop
+from spinecls.sealing.region import ELLIPSOID_SHARE, Region, ellipsoid_distance, vertebra_axes
 
 CENTRED_ON_VERTEBRA = 0.8
 """Share of open patches centred near an annotated vertebra; the others teach what is none."""
 
-CENTRE_JITTER_MM = (3.0, 3.0, 3.0)
-"""Standard deviation of the centres' error that training adds, about that of the localiser."""
+CENTRE_JITTER_MM = (1.5, 1.5, 1.5)
+"""Standard deviation of the centres' error that training adds, about that of the localiser (2 mm in space)."""
+
+SHORT_VIEW = (0.35, 0.9)
+"""Least and greatest share of its rows that a scan cut short keeps."""
+
+OTHER_VERTEBRA = 254
+"""Value in a vertebra map of vertebrae whose centre was cut off."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +95,12 @@ class StepLoader(SlimDataLoaderBase):
     def _sealed_crops(self, rng: np.random.Generator) -> dict:
         drawn = draw_sources(self._data.sealed, self.configuration, rng)
         rows = [training_crop(source, self.configuration, rng) for source in drawn]
-        crops = np.stack([crop for crop, _ in rows])
+        crops = np.stack([crop.image.numpy() for crop, _ in rows])
         return {
             "sealed": crops[:, :-1],
             "sealed_region": crops[:, -1:],
+            "sealed_shown": np.stack([crop.shown.numpy() for crop, _ in rows])[:, None],
+            "sealed_pooled": np.stack([crop.pooled.numpy() for crop, _ in rows]),
             "sealed_lesions": np.stack([lesions for _, lesions in rows]),
             "sealed_sets": np.stack([source.label.sets for source in drawn]),
             "sealed_masses": np.stack([source.label.masses for source in drawn]),
@@ -118,6 +127,8 @@ def draw_sources(
 def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.Generator) -> dict:
     """One augmented patch of the open pass with its targets."""
     size = configuration.patch_size
+    if rng.random() < configuration.short_view_share:
+        case = short_view(case, rng)
     matrix = random_affine(rng, configuration.rotation_degrees, configuration.scale_range, configuration.mirror_axes)
     sampler = PatchSampler(size, case.spacing_mm, patch_middle(case, size, rng), matrix)
     unknown = sampler.labels(case.unknown.astype(np.uint8), outside=1) > 0
@@ -144,6 +155,35 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
     }
 
 
+def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
+    """A case as a scan that shows only a part of it, head to feet; unchanged when no centre would be left.
+
+    Vertebrae whose centre is cut off are no targets any more, but their voxels stay vertebra.
+    """
+    rows = case.image.shape[2]
+    length = max(1, round(rows * rng.uniform(*SHORT_VIEW)))
+    first = int(rng.integers(rows - length + 1))
+    kept = np.flatnonzero((case.centres[:, 1] >= first) & (case.centres[:, 1] <= first + length - 1))
+    if len(kept) == 0:
+        return case
+    view = (slice(None), slice(first, first + length))
+    vertebra_map = None
+    if case.vertebra_map is not None:
+        renumber = np.full(256, OTHER_VERTEBRA, np.uint8)
+        renumber[[0, UNKNOWN]] = 0, UNKNOWN
+        renumber[kept + 1] = np.arange(len(kept)) + 1
+        vertebra_map = renumber[case.vertebra_map[view]]
+    return dataclasses.replace(
+        case,
+        image=case.image[(slice(None), *view)],
+        vertebra_map=vertebra_map,
+        structures=None if case.structures is None else case.structures[view],
+        unknown=case.unknown[view],
+        centres=case.centres[kept] - [0, first, 0],
+        ranks=case.ranks[kept],
+    )
+
+
 def patch_middle(case: TrainingCase, size, rng: np.random.Generator) -> np.ndarray:
     """Continuous index of the middle of a patch: near an annotated vertebra, or anywhere.
 
@@ -163,15 +203,15 @@ def patch_middle(case: TrainingCase, size, rng: np.random.Generator) -> np.ndarr
 
 def training_crop(
     source: SealedSource, configuration: Configuration, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """One augmented sealed crop.
+) -> tuple[VertebraCrop, np.ndarray]:
+    """One augmented crop of a vertebra, at the configuration's sealing level.
 
     The region is jittered as the regions of a localiser are: grown or shrunk, shifted, and for an ellipsoid of a
     somewhat wrong size.
 
     Returns
     -------
-    crop : (C + 1, s, r, a) float32
+    crop : on the sealed grid
     lesions : (s, r, a) uint8, codes of structuresTr, `UNKNOWN` where none are drawn for the case
     """
     region = _jittered_region(source, configuration, rng)
@@ -183,11 +223,13 @@ def training_crop(
     )
     size, spacing_mm = configuration.sealed_size, configuration.sealed_spacing_mm
     centre = snapped_centre(region, size, spacing_mm, region.centre_lps + rng.normal(0, 1.5, 3))
-    crop = sealed_crop(source.image, region, source.marrow, size, spacing_mm, matrix, centre).numpy()
+    grid = source.grid or source.box
+    crop = vertebra_crop(
+        configuration.seal, source.image, grid, region, source.marrow, size, spacing_mm, matrix, centre
+    )
     lesions = np.full(configuration.sealed_size, UNKNOWN, np.uint8)
     if source.lesions is not None:
-        middle = source.box.to_index(centre)
-        sampler = PatchSampler(size, spacing_mm, middle, matrix, volume_spacing_mm=source.box.spacing_mm)
+        sampler = PatchSampler(size, spacing_mm, grid.to_index(centre), matrix, volume_spacing_mm=grid.spacing_mm)
         lesions = sampler.labels(source.lesions, outside=0)
     return crop, lesions
 
@@ -204,7 +246,7 @@ def _jittered_region(source: SealedSource, configuration: Configuration, rng: np
     if source.distance is not None:
         margin = configuration.sealing_margin_mm + rng.uniform(-MARGIN_JITTER_MM, MARGIN_JITTER_MM)
         return Region(source.distance <= max(margin, 0.0), (0, 0, 0), source.box, "mask")
-    extent = source.extent_mm * rng.normal(1.0, 0.05, 3)
+    extent = ELLIPSOID_SHARE * source.extent_mm * rng.normal(1.0, 0.05, 3)
     centre = source.centre_lps + rng.normal(0, 1, 3) * CENTRE_JITTER_MM
     axes = vertebra_axes(source.box, source.tangent_lps)
     mask = ellipsoid_distance(source.box, centre, axes, extent) <= 1
@@ -219,14 +261,16 @@ def to_batch(arrays: dict) -> Batch:
     sealed = None
     if "sealed" in arrays:
         region = torch.from_numpy(arrays["sealed_region"])
-        # Noise was added everywhere; outside the region the crop stays empty.
-        crops = torch.cat([torch.from_numpy(np.asarray(arrays["sealed"], np.float32)) * region, region], dim=1)
+        # Noise was added everywhere; where nothing of the image is shown the crop stays empty.
+        shown = torch.from_numpy(arrays["sealed_shown"])
+        crops = torch.cat([torch.from_numpy(np.asarray(arrays["sealed"], np.float32)) * shown, region], dim=1)
         sealed = SealedBatch(
             crops=crops,
             sets=torch.from_numpy(arrays["sealed_sets"]),
             masses=torch.from_numpy(arrays["sealed_masses"]),
             lesions=torch.from_numpy(arrays["sealed_lesions"]).long(),
             cases=tuple(arrays["sealed_cases"]),
+            pooled=torch.from_numpy(arrays["sealed_pooled"]),
         )
     stacked = {
         key: torch.from_numpy(np.stack(arrays[key]))
@@ -261,7 +305,7 @@ def training_batches(
     workers : 0 = in this process; else that many processes, whose batches come in the order of the steps
     """
     loader = StepLoader(data, configuration, seed, first_step, workers)
-    transforms = Compose([open_augmentation(), *([sealed_augmentation()] if data.sealed else [])])
+    transforms = Compose([open_augmentation(configuration), *([sealed_augmentation()] if data.sealed else [])])
     if workers == 0:
         augmenter = SingleThreadedAugmenter(loader, transforms)
     else:

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from spinecls.anatomy import LEVELS, RANK, region
 from spinecls.errors import DatasetError
 from spinecls.evaluation.trivial_counter import VARIANTS, count_upwards
-from spinecls.records import CasePrediction, DatasetDescription, VertebraPrediction
+from spinecls.records import NUMBERING_AMBIGUOUS, CasePrediction, DatasetDescription, VertebraPrediction
 
 Centres = Mapping[str, Sequence[float]]
 
@@ -96,12 +96,17 @@ class VertebraOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseOutcome:
-    """Annotated vertebrae of one case from head to feet, and the detection counts (None without any position)."""
+    """Annotated vertebrae of one case from head to feet.
+
+    `detection` is None without any position; `doubted` says whether the prediction calls its numbering ambiguous, None
+    when nothing was predicted.
+    """
 
     identifier: str
     patient: str
     vertebrae: tuple[VertebraOutcome, ...]
     detection: DetectionCounts | None
+    doubted: bool | None = None
 
 
 def chain(levels: Iterable[str]) -> list[str]:
@@ -300,6 +305,11 @@ def _judge_case(
         )
         vertebrae.append(outcome)
     detection = detect(visible(predicted_lps), truth.centres_lps) if truth.centres_lps else None
+    flags = {flag for vertebra in prediction.vertebrae for flag in vertebra.flags}
     return CaseOutcome(
-        identifier=truth.identifier, patient=truth.patient, vertebrae=tuple(vertebrae), detection=detection
+        identifier=truth.identifier,
+        patient=truth.patient,
+        vertebrae=tuple(vertebrae),
+        detection=detection,
+        doubted=NUMBERING_AMBIGUOUS in flags if prediction.vertebrae else None,
     )

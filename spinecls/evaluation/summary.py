@@ -109,6 +109,10 @@ def _location(outcomes: Sequence[CaseOutcome], counter_reference: str | None, dr
 
     whole = [all(v.match is None or v.match.status == matching.IDENTIFIED for v in c.vertebrae) for c in located]
     levels = {level: [v for v in vertebrae if v.level == level] for level in LEVELS}
+    in_view: dict[str, list[VertebraOutcome]] = {name: [] for name in VERTEBRAE_IN_VIEW}
+    for case in located:
+        placed = [v for v in case.vertebrae if v.match is not None]
+        in_view[_in_view(len(placed))] += placed
     regions: dict[str, list[VertebraOutcome]] = {}
     for vertebra in vertebrae:
         regions.setdefault(region(vertebra.level), []).append(vertebra)
@@ -127,6 +131,34 @@ def _location(outcomes: Sequence[CaseOutcome], counter_reference: str | None, dr
         "dice": _mean([v.dice for v in judged], [v.patient for v in judged], draws),
         "identification_rate_by_level": {level: rate(group) for level, group in levels.items() if group},
         "identification_rate_by_region": {name: rate(group) for name, group in regions.items()},
+        "identification_rate_by_vertebrae_in_view": {name: rate(group) for name, group in in_view.items() if group},
+        "numbering_doubt": _doubt(located, draws),
+    }
+
+
+VERTEBRAE_IN_VIEW = {"1-2": 2, "3-4": 4, "5-6": 6, "7-12": 12, "13 or more": 10_000}
+"""Groups of cases by the number of annotated vertebrae, and the greatest number of each."""
+
+
+def _in_view(count: int) -> str:
+    return next(name for name, most in VERTEBRAE_IN_VIEW.items() if count <= most)
+
+
+def _doubt(located: Sequence[CaseOutcome], draws: PatientDraws) -> dict[str, Any]:
+    """Whether cases whose numbering is called ambiguous are the ones with wrong names.
+
+    A name is wrong when the vertebra was found and is called another; what was missed says nothing about numbering.
+    """
+
+    def wrong(group: Sequence[CaseOutcome]) -> dict:
+        found = [v for case in group for v in case.vertebrae if v.match is not None and v.match.named is not None]
+        return _mean([v.match.status != matching.IDENTIFIED for v in found], [v.patient for v in found], draws)
+
+    judged = [case for case in located if case.doubted is not None]
+    return {
+        "doubted_cases": _mean([case.doubted for case in judged], [case.patient for case in judged], draws),
+        "wrong_names_when_doubted": wrong([case for case in judged if case.doubted]),
+        "wrong_names_when_not_doubted": wrong([case for case in judged if not case.doubted]),
     }
 
 

@@ -25,7 +25,9 @@ import numpy as np
 from scipy.special import log_softmax
 
 from spinecls.anatomy import LEVELS, RANK
+from spinecls.curve import image_tangents_lps
 from spinecls.errors import DatasetError, ModelError
+from spinecls.geometry import Geometry
 
 LEAST_PROBABILITY = 1e-9
 
@@ -63,8 +65,7 @@ class LevelDecoding:
     runner_up : most probable other level of each detection
     shift_margin_nats : cost of the cheapest chain that names every detection differently, less `cost`; infinite when
         there is none
-    anchors : levels countable from that are probably in the image
-    ambiguous : whether the numbering hangs on too little: no anchor, or a margin below 2 nats
+    anchors : levels countable from that are probably in the image: detected, or, by `see_anchors`, next to a detection
     relative_names : "lowest", "lowest-1", ... counted upwards, vertebrae judged missed included
     doubled : pairs of rows that are one vertebra
     merged_away : of each pair the row that fits its name less
@@ -76,10 +77,14 @@ class LevelDecoding:
     runner_up: tuple[str, ...]
     shift_margin_nats: float
     anchors: tuple[str, ...]
-    ambiguous: bool
     relative_names: tuple[str, ...]
     doubled: tuple[tuple[int, int], ...]
     merged_away: tuple[int, ...]
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the numbering hangs on too little: no anchor in view, or a margin below `AMBIGUOUS_BELOW_NATS`."""
+        return not self.anchors or self.shift_margin_nats < AMBIGUOUS_BELOW_NATS
 
     def rows(self, rows: Sequence[int]) -> LevelDecoding:
         """The decoding reduced to some of its rows; what was concluded from all of them stands."""
@@ -164,11 +169,37 @@ def decode_levels(
         runner_up=tuple(LEVELS[i] for i in others.argmax(axis=1)),
         shift_margin_nats=margin,
         anchors=anchors,
-        ambiguous=not anchors or margin < AMBIGUOUS_BELOW_NATS,
         relative_names=_relative_names(labels, steps_mm, ways, costs),
         doubled=doubled,
         merged_away=tuple(a if emission[a, chosen[a]] > emission[b, chosen[b]] else b for a, b in doubled),
     )
+
+
+def see_anchors(
+    decoding: LevelDecoding, centres_lps: np.ndarray, geometry: Geometry, pitch_mm: Mapping[str, float] | None = None
+) -> LevelDecoding:
+    """Add the anchors that lie in the image beside a detection without being detected themselves.
+
+    A sacrum is seen, and its neighbour recognised by it, though nobody ever annotated S1 and so no network learnt to
+    detect it. S1 counts as in view when its centre, one pitch below a detection named L5 or L6 along the spine, lies in
+    the image; C2 likewise above C3.
+
+    Parameters
+    ----------
+    centres_lps : (N, 3) of the decoding's detections, head to feet
+    geometry : grid of the image
+    """
+    if not decoding.labels:
+        return decoding
+    pitch = complete_pitch_mm(pitch_mm or {})
+    tangents = image_tangents_lps(centres_lps, geometry)
+    first, last = decoding.labels[0], decoding.labels[-1]
+    seen = set(decoding.anchors)
+    if last in ("L5", "L6") and geometry.contains(centres_lps[-1] + pitch[last] * tangents[-1]):
+        seen.add("S1")
+    if first == "C3" and geometry.contains(centres_lps[0] - pitch["C2"] * tangents[0]):
+        seen.add("C2")
+    return replace(decoding, anchors=tuple(level for level in ANCHORS if level in seen))
 
 
 def complete_pitch_mm(pitch_mm: Mapping[str, float]) -> dict[str, float]:
@@ -299,7 +330,6 @@ def _nothing() -> LevelDecoding:
         runner_up=(),
         shift_margin_nats=0.0,
         anchors=(),
-        ambiguous=True,
         relative_names=(),
         doubled=(),
         merged_away=(),

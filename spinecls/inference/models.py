@@ -13,6 +13,7 @@ from spinecls import files, paths
 from spinecls.errors import ModelError
 from spinecls.inference.predictor import Predictor
 from spinecls.planning.plan import load_plan
+from spinecls.sealing.levels import GUARANTEED, is_guaranteed
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ FINAL = "checkpoint_final.pt"
 
 AVERAGED_FIELDS = (
     "spacing_mm", "patch_size", "sealed_spacing_mm", "sealed_size", "network", "normalisation", "sealing_margin_mm",
-    "logit_adjustment", "balanced_crop_share",
+    "logit_adjustment", "balanced_crop_share", "seal", "pooling",
 )
 """What the folds of a model must have in common."""
 
@@ -75,6 +76,9 @@ def _model_at(folder: Path) -> TrainedModel | None:
 def choose_model(choice: ModelChoice) -> TrainedModel:
     """The model that the choice leaves, the best by cross-validation if several.
 
+    Comparators that are not sealed give no guarantee: one is taken only when its folder or trainer is named and no
+    sealed model fits as well.
+
     Raises
     ------
     ModelError
@@ -98,20 +102,30 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
     datasets = sorted({model.dataset for model in fitting})
     if len(datasets) > 1:
         raise ModelError(f"Models of several datasets are trained ({', '.join(datasets)}). Choose one by -d.")
-    if len(fitting) == 1:
-        return _with_folds(fitting[0], choice.folds)
-    return _with_folds(_best(fitting), choice.folds)
+    sealed = [model for model in fitting if all(is_guaranteed(seal) for seal in _seals(model))]
+    if not sealed and trainer is None:
+        there = "; ".join(f"{m.name} ({', '.join(sorted(_seals(m)))})" for m in fitting)
+        raise ModelError(
+            f"Only models that are not sealed ({' or '.join(GUARANTEED)}) are trained: {there}. Their classes may come "
+            "from outside the vertebra, so they are not taken unasked. Name one by -tr or -m, or train a sealed one."
+        )
+    candidates = sealed or fitting
+    return _with_folds(candidates[0] if len(candidates) == 1 else _best(candidates), choice.folds)
+
+
+def _seals(model: TrainedModel) -> set[str]:
+    """Sealing levels of a model's folds."""
+    plans = [load_plan(model.folder / f"fold_{fold}" / "plan.json") for fold in model.folds]
+    return {plan.configuration(model.configuration).seal for plan in plans}
 
 
 def _best(models: Sequence[TrainedModel]) -> TrainedModel:
-    """The sealed model with the best mean validation score, among those with the most folds; the reason is logged."""
+    """The model with the best mean validation score, among those with the most folds; the reason is logged."""
     scored = []
     for model in models:
-        contents = [load_checkpoint(model.folder / f"fold_{fold}" / FINAL) for fold in model.folds]
         scores = [_score(model.folder / f"fold_{fold}") for fold in model.folds]
         known = [s for s in scores if s is not None]
-        # Comparators that are not sealed give no guarantee, so they are never chosen unasked.
-        if known and all(content.get("sealed", 1) for content in contents):
+        if known:
             scored.append((sum(known) / len(known), len(known), model))
     if not scored:
         names = "; ".join(m.name for m in models)
@@ -166,5 +180,11 @@ def load_predictor(model: TrainedModel, device: torch.device, mirror: bool) -> P
     networks = []
     for fold in model.folds:
         path = model.folder / f"fold_{fold}" / FINAL
-        networks.append(build_model(load_checkpoint(path), path))
+        content = load_checkpoint(path)
+        if (trained := content.get("seal", "S2")) != configuration.seal:
+            raise ModelError(
+                f"{path}: was trained with crops of level {trained}, but plan.json beside it says "
+                f"{configuration.seal}. Put the plan back as it was, or train anew."
+            )
+        networks.append(build_model(content, path))
     return Predictor(networks, plans[first], configuration, device, mirror)

@@ -18,15 +18,16 @@ from spinecls.dataloading.cases import core_region, level_extent_mm
 from spinecls.dataloading.targets import OFFSET_UNIT_MM
 from spinecls.geometry import Geometry
 from spinecls.inference.instances import vote_instances
-from spinecls.inference.levels import LevelDecoding, decode_levels
+from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.peaks import find_centres
 from spinecls.inference.sealed_pass import SealedResult, classify, make_crops, mirrored_views
 from spinecls.inference.sliding_window import open_maps, values_at
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.resample import resample_probabilities
 from spinecls.planning.volume import preprocess_volume
-from spinecls.records import CasePrediction, VertebraPrediction
-from spinecls.sealing.crop import evidence_to_native
+from spinecls.records import NUMBERING_AMBIGUOUS, CasePrediction, VertebraPrediction
+from spinecls.sealing.crop import evidence_to_native, shown_voxels, snapped_centre
+from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, region_from_ellipsoid, region_from_mask, vertebra_axes
 from spinecls.tasks.classification import class_prior, drawn_prior
@@ -70,7 +71,7 @@ class VolumePrediction:
     ----------
     vertebrae : head to feet
     level_map : (S, R, A) uint8, codes of the plan's levels
-    evidence : (S, R, A) float32, evidence of the predicted class, zero outside every region
+    evidence : (S, R, A) float32, evidence of the predicted class, zero outside every region (at S0 every crop)
     """
 
     vertebrae: tuple[VertebraPrediction, ...]
@@ -115,7 +116,7 @@ class Predictor:
         geometry : that grid
         """
         located = self.locate(image, geometry)
-        sealed = self.classify_regions(image, located.regions, located.marrow) if located.regions else None
+        sealed = self.classify_regions(image, geometry, located.regions, located.marrow) if located.regions else None
         vertebrae = tuple(self._vertebra(i, located, sealed, geometry) for i in range(len(located.regions)))
         return VolumePrediction(
             vertebrae=vertebrae,
@@ -142,20 +143,33 @@ class Predictor:
         kept = drop_outliers(image_frame(centres, geometry), peaks.score)
         centres, scores, index = centres[kept], peaks.score[kept], peaks.index[kept]
         log_levels = values_at(maps["level"], index, self._level_stride())
-        decoding = decode_levels(centres, log_levels, self._pitch_mm())
+        visible = self._visibility(centres, geometry)
+        decoding = decode_levels(centres, log_levels, self._pitch_mm(), visibility=visible)
+        decoding = see_anchors(decoding, centres, geometry, self._pitch_mm())
         # Of a vertebra that was detected twice one detection goes, before the voxels choose their centre.
         rows = [row for row in range(len(centres)) if row not in decoding.merged_away]
         centres, scores, decoding = centres[rows], scores[rows], decoding.rows(rows)
         masks = self._native_masks(maps, offset_mm, prepared.geometry, geometry, centres)
         return self._with_regions(image, geometry, centres, scores, decoding, masks)
 
-    def classify_regions(self, image: np.ndarray, regions: Sequence[Region], marrow: np.ndarray) -> SealedResult | None:
-        """Sealed pass. The result depends on the image inside `regions`, and on `marrow`, and on nothing else."""
+    def classify_regions(
+        self, image: np.ndarray, geometry: Geometry, regions: Sequence[Region], marrow: np.ndarray
+    ) -> SealedResult | None:
+        """Sealed pass, at the level that the configuration says.
+
+        At S2 the result for a vertebra depends on the image inside its region and on `marrow`, at S3 on the image
+        inside its region, and on nothing else. At S1 and S0 it depends on whatever the open crop shows.
+
+        Parameters
+        ----------
+        image : (C, S, R, A) array on the canonical grid `geometry`
+        marrow : (C, 2) reference numbers of the case
+        """
         if len(self.plan.class_names) < 2:
             return None
-        crops = make_crops(image, regions, marrow, self.configuration)
+        crops, pooled = make_crops(image, geometry, regions, marrow, self.configuration)
         views = mirrored_views(self.configuration.sealed_mirror_axes) if self.mirror else [()]
-        return classify(self.models, crops, self._balanced_shift(), self.device, views)
+        return classify(self.models, crops, pooled, self._balanced_shift(), self.device, views)
 
     def _level_stride(self) -> np.ndarray:
         stage = self.models[0].level_stage
@@ -163,6 +177,13 @@ class Predictor:
 
     def _pitch_mm(self) -> Mapping[str, float]:
         return {name: s.pitch_mm for name, s in self.plan.level_statistics.items() if s.pitch_mm > 0}
+
+    def _visibility(self, centres: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """(N,) share of each vertebra that lies in the image; its name is not known yet, so of a typical one."""
+        extent = np.median([level_extent_mm(self.plan, level) for level in self.plan.levels or LEVELS], axis=0)
+        tangents = image_tangents_lps(centres, geometry)
+        shares = [visible_fraction(geometry, c, t, extent) for c, t in zip(centres, tangents, strict=True)]
+        return np.array(shares)
 
     def _least_distance_mm(self) -> float:
         pitches = list(self._pitch_mm().values())
@@ -221,7 +242,8 @@ class Predictor:
         )
         probabilities = () if sealed is None else tuple(float(p) for p in sealed.probabilities[i])
         flags = ["uncalibrated"] if probabilities else []
-        flags += ["numbering_ambiguous"] if decoding.ambiguous else []
+        flags += ["not_sealed"] if probabilities and not is_guaranteed(self.configuration.seal) else []
+        flags += [NUMBERING_AMBIGUOUS] if decoding.ambiguous else []
         flags += ["truncated"] if visible < FULLY_VISIBLE else []
         flags += ["no_mask"] if self.segments and not located.from_mask[i] else []
         region = located.regions[i]
@@ -239,10 +261,11 @@ class Predictor:
             visible_fraction=visible,
             region={
                 "source": region.source,
-                "seal": "S2",
+                "seal": self.configuration.seal,
+                "guaranteed": is_guaranteed(self.configuration.seal),
                 "margin_mm": self.configuration.sealing_margin_mm if region.source == "mask" else 0.0,
                 "voxels": int(region.mask.sum()),
-                "marrow_reference": located.marrow.tolist(),
+                "marrow_reference": None if self.configuration.seal == "S3" else located.marrow.tolist(),
             },
             level_probabilities={
                 name: float(p) for name, p in zip(LEVELS, decoding.posterior[i], strict=True) if p >= LEAST_REPORTED
@@ -267,12 +290,16 @@ class Predictor:
         evidence = np.zeros(geometry.shape, np.float32)
         if sealed is None:
             return evidence
+        size, spacing_mm = self.configuration.sealed_size, self.configuration.sealed_spacing_mm
+        pools_all = self.configuration.seal == "S0"
         for i, region in enumerate(located.regions):
             chosen = int(sealed.probabilities[i].argmax())
-            native = evidence_to_native(sealed.evidence[i, chosen], region, self.configuration.sealed_spacing_mm)
-            view = evidence[region.slices]
-            # Regions of neighbours may overlap by their margins; the stronger evidence stands.
-            stronger = region.mask & (np.abs(native) > np.abs(view))
+            pooled = shown_voxels(geometry, region, size, spacing_mm) if pools_all else region
+            centre = snapped_centre(region, size, spacing_mm)
+            native = evidence_to_native(sealed.evidence[i, chosen], pooled, spacing_mm, centre)
+            view = evidence[pooled.slices]
+            # Regions of neighbours may overlap by their margins, crops by more; the stronger evidence stands.
+            stronger = pooled.mask & (np.abs(native) > np.abs(view))
             view[stronger] = native[stronger]
         return evidence
 

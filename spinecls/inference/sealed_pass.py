@@ -1,4 +1,4 @@
-"""The sealed pass: class probabilities and evidence of vertebrae, each from its own region."""
+"""The sealed pass: class probabilities and evidence of vertebrae, each from its own region (S2, S3) or crop (S0, S1)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from spinecls.geometry import Geometry
 from spinecls.planning.plan import Configuration
-from spinecls.sealing.crop import sealed_crop
+from spinecls.sealing.crop import vertebra_crop
 from spinecls.sealing.region import Region
 
 CHUNK = 8
@@ -35,7 +36,8 @@ class SealedResult:
     ----------
     probabilities : (N, K), mean over folds and views
     members : (M, N, K) probabilities of every fold and view
-    evidence : (N, K, s, r, a) mean evidence on the sealed grid; the first is that of class 0, see `class_evidence`
+    evidence : (N, K, s, r, a) mean evidence on the sealed grid. Of class 0, the absence of evidence, it is minus the
+        greatest of any other class; of grades it is the severity, the same for each
     """
 
     probabilities: np.ndarray
@@ -44,30 +46,34 @@ class SealedResult:
 
 
 def make_crops(
-    image: np.ndarray, regions: Sequence[Region], marrow: np.ndarray, configuration: Configuration
-) -> torch.Tensor:
-    """(N, C + 1, s, r, a) sealed crops of a native image."""
-    return torch.stack(
-        [
-            sealed_crop(image, region, marrow, configuration.sealed_size, configuration.sealed_spacing_mm)
-            for region in regions
-        ]
-    )
+    image: np.ndarray, geometry: Geometry, regions: Sequence[Region], marrow: np.ndarray, configuration: Configuration
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Crops of the vertebrae of a native image, at the configuration's sealing level.
+
+    Returns
+    -------
+    crops : (N, C + 1, s, r, a)
+    pooled : (N, s, r, a) bool, voxels whose evidence counts
+    """
+    size, spacing_mm = configuration.sealed_size, configuration.sealed_spacing_mm
+    made = [vertebra_crop(configuration.seal, image, geometry, r, marrow, size, spacing_mm) for r in regions]
+    return torch.stack([crop.image for crop in made]), torch.stack([crop.pooled for crop in made])
 
 
 @torch.inference_mode()
 def classify(
     models: Sequence[torch.nn.Module],
     crops: torch.Tensor,
+    pooled: torch.Tensor,
     balanced_shift: np.ndarray,
     device: torch.device,
     views: Sequence[tuple[int, ...]],
 ) -> SealedResult:
-    """Class probabilities and evidence of sealed crops.
+    """Class probabilities and evidence of crops.
 
     Parameters
     ----------
-    crops : (N, C + 1, s, r, a)
+    crops, pooled : as `make_crops` gives them
     balanced_shift : (K,) added to the logits before the softmax: it removes the prior that training drew by and puts
         in the one that is reported
     """
@@ -75,26 +81,37 @@ def classify(
     evidence_sum = None
     for axes in views:
         for model in models:
-            logits, evidence = _in_chunks(model, crops.flip(axes) if axes else crops, device)
+            # The crop's second spatial axis is its fourth, the map of pooled voxels has no channels.
+            counted = pooled.flip([axis - 1 for axis in axes])
+            logits, evidence = _in_chunks(model, crops.flip(axes) if axes else crops, counted, device)
             members.append(torch.softmax(logits.double() + torch.from_numpy(balanced_shift), dim=1).numpy())
             evidence = evidence.flip(axes) if axes else evidence
             evidence_sum = evidence if evidence_sum is None else evidence_sum + evidence
     stacked = np.stack(members)
-    mean_evidence = (evidence_sum / len(members)).numpy()
-    return SealedResult(stacked.mean(axis=0), stacked, np.concatenate([_absence(mean_evidence), mean_evidence], axis=1))
+    evidence = _by_class((evidence_sum / len(members)).numpy(), stacked.shape[2], models[0].ordinal)
+    return SealedResult(stacked.mean(axis=0), stacked, evidence)
 
 
-def _in_chunks(model: torch.nn.Module, crops: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _in_chunks(
+    model: torch.nn.Module, crops: torch.Tensor, pooled: torch.Tensor, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     logits, evidence = [], []
     for start in range(0, len(crops), CHUNK):
         part = crops[start : start + CHUNK]
-        filled = torch.cat([part, torch.zeros((CHUNK - len(part), *part.shape[1:]))]) if len(part) < CHUNK else part
-        z, e = model.sealed_pass(filled.to(device))
+        z, e = model.sealed_pass(_filled(part).to(device), _filled(pooled[start : start + CHUNK]).to(device))
         logits.append(z[: len(part)].float().cpu())
         evidence.append(e[: len(part)].float().cpu())
     return torch.cat(logits), torch.cat(evidence)
 
 
-def _absence(evidence: np.ndarray) -> np.ndarray:
-    """Evidence of class 0, which is the absence of evidence: minus the greatest evidence of any other class."""
-    return -evidence.max(axis=1, keepdims=True)
+def _filled(part: torch.Tensor) -> torch.Tensor:
+    """`CHUNK` rows, the missing ones empty."""
+    missing = CHUNK - len(part)
+    return torch.cat([part, part.new_zeros((missing, *part.shape[1:]))]) if missing else part
+
+
+def _by_class(evidence: np.ndarray, num_classes: int, ordinal: bool) -> np.ndarray:
+    """(N, K, s, r, a) evidence of every class from the maps that the network has, see `SealedResult`."""
+    if ordinal:
+        return np.broadcast_to(evidence, (len(evidence), num_classes, *evidence.shape[2:]))
+    return np.concatenate([-evidence.max(axis=1, keepdims=True), evidence], axis=1)

@@ -1,18 +1,21 @@
 """The network: one backbone, two passes, named heads.
 
 *Open pass*: a whole patch; where the vertebrae are and what they are called. *Sealed pass*: one vertebra, everything
-outside its region overwritten; what class it is. The class that is reported always comes from the sealed pass.
+outside its region overwritten; what class it is. The class that is reported always comes from the sealed pass. (For
+comparison the same pass also takes open crops, of which nothing is overwritten.)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as functional
 from torch import nn
 
 from spinecls.anatomy import LEVELS
-from spinecls.networks.pooling import LogSumExpPooling
+from spinecls.networks.pooling import POOLINGS
 from spinecls.networks.unet import Backbone
 from spinecls.planning.plan import NetworkPlan
 
@@ -29,10 +32,18 @@ class SpineModel(nn.Module):
     image_channels : C
     num_classes : K; the evidence of class 0 is zero, so class 0 is the absence of evidence. 0 = no classification
     dense_heads : name -> number of output channels of further heads at full resolution (e.g. `vertebra_map`)
+    pooling : name in `pooling.POOLINGS`
+    ordinal : the classes are grades; then there is one map of evidence, the severity
     """
 
     def __init__(
-        self, network: NetworkPlan, image_channels: int, num_classes: int, dense_heads: Mapping[str, int]
+        self,
+        network: NetworkPlan,
+        image_channels: int,
+        num_classes: int,
+        dense_heads: Mapping[str, int],
+        pooling: str = "lse",
+        ordinal: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = Backbone(network, image_channels)
@@ -48,9 +59,13 @@ class SpineModel(nn.Module):
         )
         nn.init.constant_(self.heads["heatmap"].bias, HEATMAP_PRIOR_LOGIT)
         self.num_classes = num_classes
+        self.ordinal = ordinal and num_classes > 1
         if num_classes > 1:
-            self.evidence = nn.Conv3d(width, num_classes - 1, 1)
-            self.pooling = LogSumExpPooling(num_classes - 1)
+            num_maps = 1 if ordinal else num_classes - 1
+            self.evidence = nn.Conv3d(width, num_maps, 1)
+            self.pooling = POOLINGS[pooling](num_maps, width)
+        if self.ordinal:
+            self.link = CumulativeLink(num_classes)
 
     def open_pass(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs of all open heads.
@@ -69,22 +84,64 @@ class SpineModel(nn.Module):
         stages = {"level": self.level_stage}
         return {name: head(features[stages.get(name, 0)]) for name, head in self.heads.items()}
 
-    def sealed_pass(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def sealed_pass(
+        self, crops: torch.Tensor, pooled: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Class logits and evidence of sealed crops.
 
         Parameters
         ----------
         crops : (N, C + 1, s, r, a); the last channel is the region
+        pooled : (N, s, r, a) bool, voxels whose evidence counts; by default the region
 
         Returns
         -------
-        logits : (N, K), column 0 is zero
-        evidence : (N, K - 1, s, r, a), zero outside the region
+        logits : (N, K), column 0 is zero; of grades their log-probabilities, see `CumulativeLink`
+        evidence : (N, K - 1, s, r, a), of grades (N, 1, s, r, a); zero where nothing is pooled
         """
-        region = crops[:, -1] > 0.5
-        evidence = self.evidence(self.backbone(crops)[0]).float() * region[:, None]
-        pooled = self.pooling(evidence, region)
-        return torch.cat([torch.zeros_like(pooled[:, :1]), pooled], dim=1), evidence
+        counted = crops[:, -1] > 0.5 if pooled is None else pooled
+        features = self.backbone(crops)[0]
+        evidence = self.evidence(features).float() * counted[:, None]
+        numbers = self.pooling(evidence, counted, features)
+        if self.ordinal:
+            return self.link(numbers[:, 0]), evidence
+        return torch.cat([torch.zeros_like(numbers[:, :1]), numbers], dim=1), evidence
+
+
+class CumulativeLink(nn.Module):
+    """Log-probabilities of ordered classes from one severity s (McCullagh, J R Stat Soc B 1980).
+
+    p_k = sigmoid(theta_(k+1) - s) - sigmoid(theta_k - s), with theta_0 = -inf, theta_K = inf and learnable thresholds
+    theta_1 < ... < theta_(K-1) between. Without evidence, s = 0, all classes are equally probable at the start. Being
+    log-probabilities, the outputs go into the same losses and prior shifts as any logits.
+    """
+
+    SMALLEST_GAP = 1e-3
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        even = [math.log(k / (num_classes - k)) for k in range(1, num_classes)]
+        gaps = [upper - lower - self.SMALLEST_GAP for lower, upper in zip(even[:-1], even[1:], strict=True)]
+        self.first = nn.Parameter(torch.tensor(even[0]))
+        self.gap_logits = nn.Parameter(torch.tensor([math.log(math.expm1(gap)) for gap in gaps]))
+
+    @property
+    def gaps(self) -> torch.Tensor:
+        """(K - 2,) positive distances of neighbouring thresholds."""
+        return functional.softplus(self.gap_logits) + self.SMALLEST_GAP
+
+    @property
+    def thresholds(self) -> torch.Tensor:
+        """(K - 1,) rising."""
+        return self.first + torch.cat([torch.zeros_like(self.first)[None], self.gaps.cumsum(0)])
+
+    def forward(self, severity: torch.Tensor) -> torch.Tensor:
+        """(N, K) log-probabilities of (N,) severities."""
+        distance = self.thresholds - severity.float()[:, None]
+        below, above = functional.logsigmoid(distance), functional.logsigmoid(-distance)
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): no difference of nearly equal numbers.
+        between = below[:, 1:] + above[:, :-1] + torch.log(-torch.expm1(-self.gaps))
+        return torch.cat([below[:, :1], between, above[:, -1:]], dim=1)
 
 
 def level_stage(network: NetworkPlan) -> int:

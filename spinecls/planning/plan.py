@@ -16,6 +16,7 @@ from pathlib import Path
 
 from spinecls import files
 from spinecls.errors import PlanError
+from spinecls.sealing.levels import SEALS
 
 Triple = tuple[int, int, int]
 SpacingMm = tuple[float, float, float]
@@ -54,6 +55,12 @@ class NetworkPlan:
 
 BACKBONES = ("PlainConvUNet", "ResidualEncoderUNet")
 
+POOLINGS = ("lse", "mean", "max", "attention", "extent")
+"""How the evidence of the voxels becomes the number of a vertebra."""
+
+CHOICES: Mapping[str, tuple[str, ...]] = {"seal": SEALS, "pooling": POOLINGS}
+"""Fields of a configuration that take one of a few words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
@@ -67,8 +74,13 @@ class Configuration:
     normalisation : scheme of each channel, `robust_zscore` or `none`
     heatmap_sigma_mm : width of the Gaussian at a vertebra centre
     sealing_margin_mm : in-plane growth of a vertebra's region beyond its mask
+    seal : what the class of a vertebra may depend on, see `sealing.levels.SEALS`
+    pooling : how evidence is pooled, see `networks.pooling`
     mirror_axes, sealed_mirror_axes : axes mirrored in training; head-feet (1) only where levels do not matter
     rotation_degrees, scale_range : largest in-plane rotation and the range of zoom in training
+    contrast_inversion_share, bias_field_share, thick_slice_share : share of open patches whose contrast is inverted,
+        which get a smooth change of brightness, and whose slices are made thicker, in training
+    short_view_share : share of open patches taken from a scan that was cut short head to feet first
     """
 
     name: str
@@ -87,14 +99,23 @@ class Configuration:
     rotation_degrees: float = 15.0
     sealed_rotation_degrees: float = 20.0
     scale_range: tuple[float, float] = (0.85, 1.18)
+    contrast_inversion_share: float = 0.0
+    bias_field_share: float = 0.0
+    thick_slice_share: float = 0.0
+    short_view_share: float = 0.0
     steps: int = 1000
     learning_rate: float = 1e-3
     logit_adjustment: float = 1.0
     balanced_crop_share: float = 1 / 3
     estimated_memory_gb: float = 0.0
     estimated_step_seconds: float = 0.0
+    seal: str = "S2"
+    pooling: str = "lse"
 
     def __post_init__(self) -> None:
+        for key, known in CHOICES.items():
+            if (value := getattr(self, key)) not in known:
+                raise PlanError(f"{self.name}.{key}: {value!r} is not known. Known: {', '.join(known)}.")
         if 1 in self.mirror_axes:
             raise PlanError(f"{self.name}.mirror_axes: axis 1 runs head to feet; mirroring it would turn levels round.")
         for label, size in (("patch_size", self.patch_size), ("sealed_size", self.sealed_size)):

@@ -136,9 +136,11 @@ def configure(
 def _network(inputs: PlanInputs, choices: Choices, flat: bool) -> NetworkPlan:
     """Topology and widths; also decides the sealed size, which limits the depth."""
     spacing, sealed_spacing = choices.values["spacing_mm"], choices.values["sealed_spacing_mm"]
-    room, room_reason = rules_grid.sealed_extent_mm(inputs.fingerprint, choices.values["sealing_margin_mm"])
+    room, room_reason = rules_grid.sealed_extent_mm(inputs.fingerprint, choices.values["sealing_margin_mm"], inputs.on_cpu)
     sealed = choices.settings.get("sealed_size") or tuple(
-        math.ceil(r / s - 1e-9) for r, s in zip(room, sealed_spacing, strict=True)
+        # On a CPU half a voxel at the rim of the largest vertebrae is worth less than the voxels that it would cost.
+        math.ceil(r / s - (0.5 if inputs.on_cpu else 1e-9))
+        for r, s in zip(room, sealed_spacing, strict=True)
     )
     least, _ = rules_grid.patch_bounds(inputs.fingerprint, spacing, flat)
     stages = len(choices.settings.get("network.features", ())) or MAXIMUM_STAGES
@@ -250,7 +252,13 @@ def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
     choices.decide("rotation_degrees", 15.0, "in plane; more would turn a spine further than patients lie.")
     choices.decide("sealed_rotation_degrees", 20.0, "in plane; also covers the tilt of the vertebrae along the spine.")
     choices.decide("scale_range", (0.85, 1.18), "about the spread of body sizes among adults.")
+    choices.decide("contrast_inversion_share", *rules_training.contrast_inversion_share(inputs.description))
+    choices.decide("bias_field_share", 0.3, "surface coils shine on what lies near them, the skin of the back first.")
+    choices.decide("thick_slice_share", *rules_training.thick_slice_share(fingerprint))
+    choices.decide("short_view_share", *rules_training.short_view_share(fingerprint))
     (tau, share), reason = rules_training.logit_adjustment(fingerprint.class_counts)
     choices.decide("logit_adjustment", tau, reason)
     choices.decide("balanced_crop_share", share, reason)
+    choices.decide("seal", "S2", "everything outside a vertebra is overwritten; two marrow numbers of the case enter.")
+    choices.decide("pooling", "lse", "a soft maximum: a lesion of half a percent of the vertebra still decides.")
     choices.decide("learning_rate", 1e-3, "AdamW with decay to zero; suits instance norm and small batches.")

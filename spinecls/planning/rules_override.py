@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spinecls.errors import PlanError, UsageError
-from spinecls.planning.plan import Configuration, NetworkPlan, from_plain
+from spinecls.planning.plan import CHOICES, Configuration, NetworkPlan, from_plain
 
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres")
 
@@ -31,6 +31,10 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "rotation_degrees": (0, 180),
     "sealed_rotation_degrees": (0, 180),
     "scale_range": (0.2, 5),
+    "contrast_inversion_share": (0, 1),
+    "bias_field_share": (0, 1),
+    "thick_slice_share": (0, 1),
+    "short_view_share": (0, 1),
     "steps": (1, 10_000_000),
     "learning_rate": (1e-8, 1),
     "logit_adjustment": (0, 5),
@@ -133,6 +137,8 @@ def _check_bounds(key: str, field_name: str, value: Any) -> None:
         raise UsageError(f"--set {key}: the first value, {value[0]:g}, must not exceed the second, {value[1]:g}.")
     if field_name == "normalisation" and (wrong := [v for v in value if v not in ("robust_zscore", "none")]):
         raise UsageError(f"--set {key}: {wrong[0]!r} is not known. Known: robust_zscore, none.")
+    if field_name in CHOICES and value not in CHOICES[field_name]:
+        raise UsageError(f"--set {key}: {value!r} is not known. {_nearest(value, CHOICES[field_name])}")
     if field_name not in BOUNDS:
         return
     low, high = BOUNDS[field_name]

@@ -71,6 +71,37 @@ def mirror_axes(class_names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], tu
     return (open_axes, sealed_axes), reason + (f"; not where a class says {', '.join(kept)}." if kept else ".")
 
 
+def contrast_inversion_share(description: DatasetDescription) -> tuple[float, str]:
+    """How often the open pass sees a scan as its negative, as TotalSpineSeg does to be at home in T1 and in T2."""
+    channels = len(description.channel_names)
+    if channels > 1:
+        return 0.0, f"{channels} channels: each has its own contrast, which the other scans share."
+    return 0.2, "one channel: scans of another sequence show fluid and fat the other way round."
+
+
+def thick_slice_share(fingerprint: Fingerprint) -> tuple[float, str]:
+    """How often slices are made thicker: where the scans of the dataset differ in it, so will those to come."""
+    distances = [case.spacing_mm[0] for case in fingerprint.cases.values()]
+    ratio = max(distances) / min(distances)
+    return (0.25 if ratio > 1.5 else 0.0), (
+        f"slice distances run from {min(distances):.3g} to {max(distances):.3g} mm, a factor of {ratio:.2g} (limit 1.5)."
+    )
+
+
+SHORT_VIEW_PITCHES = 3.5
+"""Least length of a scan, in vertebrae, of which a part still shows something to name."""
+
+
+def short_view_share(fingerprint: Fingerprint) -> tuple[float, str]:
+    """How often a scan is cut short head to feet: small fields of view with known levels, for nothing."""
+    pitch = pitch_mm(fingerprint, 50)
+    seen = fingerprint.median_body_mm[1] / pitch
+    return (0.3 if seen >= SHORT_VIEW_PITCHES else 0.0), (
+        f"the median scan is {seen:.1f} vertebrae long (limit {SHORT_VIEW_PITCHES}); a part of it is a small field of "
+        "view whose levels are known."
+    )
+
+
 def logit_adjustment(counts: Mapping[str, int]) -> tuple[tuple[float, float], str]:
     """Strength of the logit adjustment (Menon et al., ICLR 2021) and the share of class-balanced crops."""
     seen = {name: count for name, count in counts.items() if count}
@@ -120,7 +151,7 @@ def registration_reason(num_channels: int, asked: bool) -> str:
 def batch_candidates(device: str, flat: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Batch sizes to try, largest first: open patches and sealed crops."""
     if device == "cpu":
-        return (((12, 8, 4, 2, 1) if flat else (1,)), (8, 4, 2, 1))
+        return (((12, 8, 4, 2, 1) if flat else (1,)), (16, 8, 4, 2, 1))
     return (((32, 24, 16, 12, 8, 4, 2, 1) if flat else (8, 6, 4, 3, 2, 1)), (16, 12, 8, 4, 2, 1))
 
 

@@ -1,11 +1,14 @@
-"""The sealed crop: voxels outside the region are overwritten on the native grid before anything else happens.
+"""The crop that shows one vertebra: sealed, or for comparison open.
 
-Nothing from outside the region reaches the crop: the box is cut and overwritten first, then smoothed and resampled, so
-no interpolation kernel can carry a neighbour's voxel in. What the classifier gets besides are two numbers a channel,
-the median and the scaled median absolute deviation of the marrow of the whole case.
+Nothing from outside the region reaches a sealed crop: the box is cut and overwritten on the native grid first, then
+smoothed and resampled, so no interpolation kernel can carry a neighbour's voxel in. What the classifier gets besides
+are two numbers a channel, the median and the scaled median absolute deviation of the marrow: at level S2 of the whole
+case, at S3 of the region. An open crop (S0, S1) is the same view without anything overwritten.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +16,8 @@ import torch.nn.functional as functional
 from scipy import ndimage
 
 from spinecls.geometry import Geometry
+from spinecls.sealing.levels import is_guaranteed
+from spinecls.sealing.marrow import own_reference
 from spinecls.sealing.region import Region
 
 INTENSITY_LIMITS = (-8.0, 12.0)
@@ -22,7 +27,65 @@ RIM = 1
 """Empty voxels around a region's box while it is sampled."""
 
 FILL = 0.0
-"""Value outside the region: the marrow median after normalisation."""
+"""Value of voxels that are not shown: the marrow median after normalisation."""
+
+SMOOTHING_REACH = 3
+"""Standard deviations at which the smoothing kernel is cut off."""
+
+
+@dataclass(frozen=True)
+class VertebraCrop:
+    """Input of the classifier for one vertebra, on the sealed grid.
+
+    Attributes
+    ----------
+    image : (C + 1, s, r, a) float32, the channels, `FILL` where nothing is shown, and the region (1 inside)
+    shown : (s, r, a) bool, where the channels show the image: the region, or in an open crop all of the image
+    pooled : (s, r, a) bool, voxels whose evidence counts
+    """
+
+    image: torch.Tensor
+    shown: torch.Tensor
+    pooled: torch.Tensor
+
+
+def vertebra_crop(
+    seal: str,
+    image: np.ndarray,
+    grid: Geometry,
+    region: Region,
+    marrow: np.ndarray,
+    size: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    affine: np.ndarray | None = None,
+    centre_lps: np.ndarray | None = None,
+) -> VertebraCrop:
+    """Crop of a vertebra at a sealing level.
+
+    Parameters
+    ----------
+    seal : one of `levels.SEALS`
+    image : (C, S, R, A) native array that `region.slices` refers to; of an open crop any native array around the region
+    grid : grid of `image`
+    marrow : (C, 2) reference of the case, which S3 does not look at
+    size, spacing_mm, affine, centre_lps : as for `sample_grid`; the centre is `snapped_centre` by default
+    """
+    affine = np.eye(3) if affine is None else affine
+    centre = snapped_centre(region, size, spacing_mm) if centre_lps is None else centre_lps
+    if is_guaranteed(seal):
+        reference = own_reference(image, region) if seal == "S3" else marrow
+        crop = sealed_crop(image, region, reference, size, spacing_mm, affine, centre)
+        inside = crop[-1] > 0
+        return VertebraCrop(crop, inside, inside)
+    crop, shown = open_crop(image, grid, region, marrow, size, spacing_mm, affine, centre)
+    return VertebraCrop(crop, shown, shown if seal == "S0" else crop[-1] > 0)
+
+
+def normalised(box: np.ndarray, marrow: np.ndarray) -> np.ndarray:
+    """(C, s, r, a) float32 array in scaled deviations from the (C, 2) marrow reference, clipped."""
+    centre = marrow[:, 0].reshape(-1, 1, 1, 1).astype(np.float32)
+    scale = np.maximum(marrow[:, 1], 1e-6).reshape(-1, 1, 1, 1).astype(np.float32)
+    return np.clip((np.asarray(box, np.float32) - centre) / scale, *INTENSITY_LIMITS)
 
 
 def seal(image: np.ndarray, region: Region, marrow: np.ndarray) -> np.ndarray:
@@ -31,16 +94,13 @@ def seal(image: np.ndarray, region: Region, marrow: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     image : (C, S, R, A) array, native grid, any scale
-    marrow : (C, 2) array, median and scaled deviation of the case's marrow
+    marrow : (C, 2) array, median and scaled deviation of the marrow
 
     Returns
     -------
     (C, s, r, a) float32 array
     """
-    box = np.asarray(image[(slice(None), *region.slices)], np.float32)
-    centre = marrow[:, 0].reshape(-1, 1, 1, 1).astype(np.float32)
-    scale = np.maximum(marrow[:, 1], 1e-6).reshape(-1, 1, 1, 1).astype(np.float32)
-    box = np.clip((box - centre) / scale, *INTENSITY_LIMITS)
+    box = normalised(image[(slice(None), *region.slices)], marrow)
     return np.where(region.mask[None], box, np.float32(FILL))
 
 
@@ -51,8 +111,8 @@ def smooth_inside(sealed: np.ndarray, mask: np.ndarray, sigma_voxels: tuple[floa
     """
     if max(sigma_voxels) <= 0:
         return sealed
-    weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma_voxels, truncate=3)
-    smooth = np.stack([ndimage.gaussian_filter(c * mask, sigma_voxels, truncate=3) for c in sealed])
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma_voxels, truncate=SMOOTHING_REACH)
+    smooth = np.stack([ndimage.gaussian_filter(c * mask, sigma_voxels, truncate=SMOOTHING_REACH) for c in sealed])
     return np.where(mask[None], smooth / np.maximum(weight, 1e-3), np.float32(FILL)).astype(np.float32)
 
 
@@ -68,12 +128,12 @@ def smoothing_sigma(native_mm: tuple[float, ...], target_mm: tuple[float, ...]) 
 def sample_grid(
     size: tuple[int, int, int], spacing_mm: tuple[float, ...], box: Geometry, centre_lps: np.ndarray, affine: np.ndarray
 ) -> torch.Tensor:
-    """Sampling positions of a sealed crop for `grid_sample`, in a box that has a rim of `RIM` empty voxels.
+    """Sampling positions of a crop for `grid_sample`, in a box that has a rim of `RIM` empty voxels.
 
     Parameters
     ----------
     size, spacing_mm : the sealed grid
-    box : native grid of the region's box
+    box : native grid of the box that is sampled
     centre_lps : world position that the middle of the sealed grid shows
     affine : (3, 3), applied to millimetre offsets from the middle (rotation, zoom, mirror); identity at prediction
 
@@ -109,14 +169,82 @@ def sealed_crop(
     sealed = smooth_inside(seal(image, region, marrow), region.mask, smoothing_sigma(box.spacing_mm, spacing_mm))
     centre = snapped_centre(region, size, spacing_mm) if centre_lps is None else centre_lps
     grid = sample_grid(size, spacing_mm, box, centre, np.eye(3) if affine is None else affine)
-    stacked = torch.from_numpy(np.concatenate([sealed, region.mask[None].astype(np.float32)]))[None]
+    return torch.cat(_sampled(sealed, region.mask, grid))
+
+
+def _sampled(values: np.ndarray, mask: np.ndarray, grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values inside a mask, `FILL` outside, and the mask (1 inside), on the positions of `sample_grid`.
+
+    Dividing by the interpolated mask removes the fill that linear interpolation mixed in at its border.
+    """
+    stacked = torch.from_numpy(np.concatenate([values, mask[None].astype(np.float32)]))[None]
     # The rim lets `grid_sample`, which maps first and last voxel to -1 and 1, place a box of a single slice.
     rimmed = functional.pad(stacked, [RIM] * 6)
     sampled = functional.grid_sample(rimmed, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
     inside = (sampled[-1:] > 0.5).float()
-    # Dividing by the interpolated region removes the fill that linear interpolation mixed in at its border.
-    values = torch.where(inside > 0, sampled[:-1] / sampled[-1:].clamp_min(0.5), torch.tensor(FILL))
-    return torch.cat([values, inside])
+    return torch.where(inside > 0, sampled[:-1] / sampled[-1:].clamp_min(0.5), torch.tensor(FILL)), inside
+
+
+def open_crop(
+    image: np.ndarray,
+    geometry: Geometry,
+    region: Region,
+    marrow: np.ndarray,
+    size: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    affine: np.ndarray,
+    centre_lps: np.ndarray,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The view of `sealed_crop` with nothing overwritten.
+
+    Parameters
+    ----------
+    image : (C, S, R, A) array on `geometry`, at least as large as the crop and its smoothing wherever the scan is
+
+    Returns
+    -------
+    crop : (C + 1, s, r, a) float32 tensor, `FILL` outside the image, the last channel the region
+    shown : (s, r, a) bool tensor, inside the image
+    """
+    sigma = smoothing_sigma(geometry.spacing_mm, spacing_mm)
+    half_mm = np.abs(affine) @ ((np.asarray(size) - 1) / 2 * np.asarray(spacing_mm))
+    # Besides what interpolation touches, as much as the smoothing kernel reaches.
+    low, high = crop_box(geometry, centre_lps, half_mm, SMOOTHING_REACH * np.asarray(sigma) + 2)
+    box = geometry.cropped(low, high)
+    cut = normalised(image[(slice(None), *(slice(a, b) for a, b in zip(low, high, strict=True)))], marrow)
+    if max(sigma) > 0:
+        smoothed = [ndimage.gaussian_filter(c, sigma, truncate=SMOOTHING_REACH, mode="nearest") for c in cut]
+        cut = np.stack(smoothed)
+    values, shown = _sampled(cut, np.ones(box.shape, bool), sample_grid(size, spacing_mm, box, centre_lps, affine))
+    own_grid = sample_grid(size, spacing_mm, region.geometry, centre_lps, affine)
+    _, inside = _sampled(np.zeros((0, *region.mask.shape), np.float32), region.mask, own_grid)
+    return torch.cat([values, inside]), shown[0] > 0
+
+
+def crop_box(
+    geometry: Geometry, centre_lps: np.ndarray, half_mm: np.ndarray, margin_voxels: np.ndarray | float = 0.0
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """First and last-plus-one index of the voxels within `half_mm` of a position along each array axis.
+
+    Cut at the grid's end, where at least one voxel is left on each axis.
+    """
+    half = np.asarray(half_mm) / np.asarray(geometry.spacing_mm) + margin_voxels
+    middle = geometry.to_index(centre_lps)
+    last = np.asarray(geometry.shape) - 1
+    # The tolerance keeps a voxel exactly at the border in, whatever the rounding of the world position.
+    low = np.clip(np.ceil(middle - half - 1e-6), 0, last).astype(int)
+    high = np.clip(np.floor(middle + half + 1e-6), low, last).astype(int) + 1
+    return tuple(map(int, low)), tuple(map(int, high))
+
+
+def shown_voxels(
+    geometry: Geometry, region: Region, size: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> Region:
+    """The native voxels that the open crop of a region shows at prediction."""
+    half_mm = np.asarray(size) / 2 * np.asarray(spacing_mm)
+    low, high = crop_box(geometry, snapped_centre(region, size, spacing_mm), half_mm)
+    box = geometry.cropped(low, high)
+    return Region(np.ones(box.shape, bool), low, box, "crop")
 
 
 def snapped_centre(
@@ -141,19 +269,25 @@ def snapped_centre(
     return region.geometry.to_world(index)
 
 
-def evidence_to_native(evidence: np.ndarray, region: Region, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Bring a map of the sealed grid back to the voxels of the region; zero outside it.
+def evidence_to_native(
+    evidence: np.ndarray,
+    region: Region,
+    spacing_mm: tuple[float, float, float],
+    centre_lps: np.ndarray | None = None,
+) -> np.ndarray:
+    """Bring a map of the sealed grid back to the voxels of a region; zero outside it.
 
     Parameters
     ----------
-    evidence : (s, r, a) array on the sealed grid that `sealed_crop` makes by default
-    region : the region that the crop was made from
+    evidence : (s, r, a) array on the sealed grid that `vertebra_crop` makes by default
+    region : the region that the crop was made from, or `shown_voxels`
+    centre_lps : middle of the sealed grid; by default that of a crop made from `region`
 
     Returns
     -------
     float32 array of the region's box
     """
-    centre = snapped_centre(region, evidence.shape, spacing_mm)
+    centre = snapped_centre(region, evidence.shape, spacing_mm) if centre_lps is None else centre_lps
     offsets = region.geometry.to_world(np.argwhere(region.mask)) - centre
     local = offsets @ np.asarray(region.geometry.direction, float)
     voxels = local / np.asarray(spacing_mm) + (np.asarray(evidence.shape) - 1) / 2

@@ -1,4 +1,4 @@
-"""The two numbers a channel that enter a sealed crop from outside its region."""
+"""The two numbers a channel by which the intensities of a crop are counted."""
 
 from __future__ import annotations
 
@@ -39,3 +39,15 @@ def marrow_reference(image: np.ndarray, regions: Sequence[Region]) -> np.ndarray
         spread = MAD_TO_SD * np.median(np.abs(pooled - median))
         reference[channel] = median, spread if spread > 0 else max(float(pooled.std()), 1.0)
     return reference
+
+
+def own_reference(image: np.ndarray, region: Region) -> np.ndarray:
+    """Median and scaled median absolute deviation of one region alone (level S3).
+
+    Nothing of the case enters, and the price is that a lesion as large as the vertebra becomes its own reference.
+
+    Returns
+    -------
+    (C, 2) float64 array
+    """
+    return marrow_reference(image, [region])

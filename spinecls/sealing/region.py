@@ -21,6 +21,14 @@ A plain ellipsoid (n = 2) in the box of a vertebral body leaves out its corners,
 spondyloarthritis lie; n = 4 fills 0.86 of the box instead of 0.52 and keeps them.
 """
 
+ELLIPSOID_SHARE = 0.95
+"""Size of a vertebra's ellipsoid against the median size of its level.
+
+On outlined lumbar spines, with the error of a localiser, a share of 1 holds 0.81 of the lesions' voxels and 36 % of it
+is no vertebra; 0.95 holds 0.72 and has 29 %; 0.9 holds 0.50 and has 23 %. What is no vertebra, canal above all, looks
+like oedema.
+"""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -120,9 +128,15 @@ def ellipsoid_distance(
     axes_lps : (3, 3), columns = unit vectors of the ellipsoid's axes
     extent_mm : full lengths along these axes
     """
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij"), axis=-1)
-    local = (geometry.to_world(index) - centre_lps) @ axes_lps
-    return (np.abs(local / (np.asarray(extent_mm) / 2)) ** ELLIPSOID_EXPONENT).sum(axis=-1)
+    # A position along an axis of the ellipsoid is affine in the voxel's index: three small tables add up to it.
+    origin = (geometry.to_world(np.zeros(3)) - centre_lps) @ axes_lps
+    steps = (geometry.to_world(np.eye(3)) - geometry.to_world(np.zeros(3))) @ axes_lps
+    grid = np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij", sparse=True)
+    total = np.zeros(geometry.shape)
+    for axis, half in enumerate(np.asarray(extent_mm, float) / 2):
+        local = origin[axis] + sum(ticks * step for ticks, step in zip(grid, steps[:, axis], strict=True))
+        total += np.square(np.square(local / half))
+    return total
 
 
 def vertebra_axes(geometry: Geometry, tangent_lps: np.ndarray) -> np.ndarray:
@@ -143,23 +157,24 @@ def region_from_ellipsoid(
 ) -> Region | None:
     """Region of a vertebra without a mask; None when it lies outside the grid.
 
-    It has no margin: at the size of the level's bounding box a third of it is no vertebra already (on outlined lumbar
-    spines, with the localiser's error), and with one the canal and the discs would outweigh what is gained.
+    It has no margin, and is a little smaller than the level's bounding box, see `ELLIPSOID_SHARE`.
 
     Parameters
     ----------
     extent_mm : median size of the level (left-right, along the spine, front-back)
     """
-    full = np.asarray(extent_mm, float)
-    reach = np.linalg.norm(full) / 2
+    full = ELLIPSOID_SHARE * np.asarray(extent_mm, float)
+    axes = vertebra_axes(geometry, tangent_lps)
     middle = geometry.to_index(centre_lps)
+    # The ellipsoid lies in the box of its extents, turned into the axes of the grid.
+    reach = np.abs(np.asarray(geometry.direction, float).T @ axes) @ full / 2
     steps = reach / np.asarray(geometry.spacing_mm)
     low = np.maximum(0, np.floor(middle - steps)).astype(int)
     high = np.minimum(geometry.shape, np.ceil(middle + steps).astype(int) + 1)
     if np.any(high <= low):
         return None
     box = geometry.cropped(low, high)
-    mask = ellipsoid_distance(box, centre_lps, vertebra_axes(geometry, tangent_lps), full) <= 1
+    mask = ellipsoid_distance(box, centre_lps, axes, full) <= 1
     if not mask.any():
         return None
     return Region(mask, tuple(map(int, low)), box, "ellipsoid")

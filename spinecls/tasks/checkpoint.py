@@ -24,10 +24,14 @@ class ModelSpec:
     image_channels: int
     num_classes: int
     dense_heads: dict[str, int]
+    pooling: str = "lse"
+    ordinal: bool = False
 
     def build(self) -> SpineModel:
         """Network with random weights."""
-        return SpineModel(self.network, self.image_channels, self.num_classes, self.dense_heads)
+        return SpineModel(
+            self.network, self.image_channels, self.num_classes, self.dense_heads, self.pooling, self.ordinal
+        )
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
@@ -69,6 +73,8 @@ def model_content(model: SpineModel, spec: ModelSpec, kept_heads: set[str], **de
         "image_channels": spec.image_channels,
         "num_classes": spec.num_classes,
         "dense_heads": {name: n for name, n in spec.dense_heads.items() if name in kept_heads},
+        "pooling": spec.pooling,
+        "ordinal": spec.ordinal,
     }
     return {"weights": weights, "spec": json.dumps(plain), "spinecls_version": __version__, **details}
 
@@ -86,6 +92,9 @@ def build_model(content: dict, where: Path) -> SpineModel:
             int(plain["image_channels"]),
             int(plain["num_classes"]),
             {str(name): int(n) for name, n in plain["dense_heads"].items()},
+            # Checkpoints of earlier versions do not name these; there was one pooling, and no grades.
+            str(plain.get("pooling", "lse")),
+            bool(plain.get("ordinal", False)),
         )
         model = spec.build()
         model.load_state_dict(weights)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from spinecls import files
 from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.loader import TrainingData, training_batches
-from spinecls.errors import Interrupted, ModelError
+from spinecls.errors import Interrupted, ModelError, UsageError
 from spinecls.networks.device import half_precision
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
@@ -56,13 +56,18 @@ class Trainer(ABC):
     Attributes
     ----------
     regions_from_masks : whether sealed crops are cut around masks (the network segments) or around ellipsoids
-    sealed : whether its classes are guaranteed to come from the vertebra's own voxels
+    seal : sealing level (`sealing.levels.SEALS`) of every model of this trainer; None = what the plan says
     """
 
     regions_from_masks: bool = False
-    sealed: bool = True
+    seal: str | None = None
 
     def __init__(self, plan: Plan, configuration: Configuration, settings: RunSettings) -> None:
+        if self.seal not in (None, configuration.seal):
+            raise UsageError(
+                f"{type(self).__name__} trains with crops of level {self.seal}, the configuration says "
+                f"{configuration.seal}. Leave the setting seal out, or use another trainer."
+            )
         self.plan = plan
         self.configuration = configuration
         self.settings = settings
@@ -70,7 +75,14 @@ class Trainer(ABC):
         heads: dict[str, int] = {}
         for weighted in self.tasks:
             heads |= weighted.task.dense_heads()
-        self.spec = ModelSpec(configuration.network, len(plan.channel_names), len(plan.class_names), heads)
+        self.spec = ModelSpec(
+            configuration.network,
+            len(plan.channel_names),
+            len(plan.class_names),
+            heads,
+            configuration.pooling,
+            plan.class_order,
+        )
         torch.manual_seed(settings.seed)
         self.model = self.spec.build().to(settings.device)
         self.optimiser = torch.optim.AdamW(
@@ -177,7 +189,7 @@ class Trainer(ABC):
             return []
         moved = _to_device(batch, self.settings.device)
         with self._autocast():
-            logits, evidence = self.model.sealed_pass(moved.sealed.crops)
+            logits, evidence = self.model.sealed_pass(moved.sealed.crops, moved.sealed.pooled)
         outputs = Outputs(logits=logits, evidence=evidence)
         return [(t.task.name, t.weight, t.task.loss(outputs, moved)) for t in tasks]
 
@@ -251,7 +263,7 @@ class Trainer(ABC):
             trainer=type(self).__name__,
             steps=self.step,
             seed=self.settings.seed,
-            sealed=int(self.sealed),
+            seal=self.configuration.seal,
         )
         save_checkpoint(self.final_path, content)
 

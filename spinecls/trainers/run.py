@@ -20,7 +20,7 @@ from spinecls.errors import DatasetError, ResourceError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
-from spinecls.trainers import aux_seg, baseline  # noqa: F401 - they register themselves
+from spinecls.trainers import aux_seg, baseline, open_baseline  # noqa: F401 - they register themselves
 from spinecls.trainers.base import TRAINERS, RunSettings, Trainer
 from spinecls.trainers.validation import TrainingReference, validate
 
@@ -77,7 +77,7 @@ def train_fold(request: TrainingRequest) -> Path:
     dataset_plan = load_plan(preprocessed / f"{request.plans}.json")
     dataset_plan.configuration(request.configuration)
     train, validation = fold_cases(preprocessed, request.fold)
-    plan = _plan_of_fold(request, dataset_plan, folder, preprocessed, train)
+    plan = _plan_of_fold(request, trainer_class, dataset_plan, folder, preprocessed, train)
     configuration = plan.configuration(request.configuration)
     fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration)
     settings = grid_settings(configuration.spacing_mm, configuration.normalisation)
@@ -114,7 +114,12 @@ def fold_cases(preprocessed: Path, fold: str) -> tuple[list[str], list[str]]:
 
 
 def _plan_of_fold(
-    request: TrainingRequest, plan: Plan, folder: Path, preprocessed: Path, train: Sequence[str]
+    request: TrainingRequest,
+    trainer_class: type[Trainer],
+    plan: Plan,
+    folder: Path,
+    preprocessed: Path,
+    train: Sequence[str],
 ) -> Plan:
     """The plan that a fold goes by: a run that is continued or validated keeps its own.
 
@@ -129,7 +134,10 @@ def _plan_of_fold(
                 "train anew without --c."
             )
         return own
-    configuration = with_overrides(plan.configuration(request.configuration), request.overrides)
+    configuration = plan.configuration(request.configuration)
+    if trainer_class.seal is not None:
+        configuration = dataclasses.replace(configuration, seal=trainer_class.seal)
+    configuration = with_overrides(configuration, request.overrides)
     check_used({request.configuration: configuration}, request.overrides)
     counts = Counter(c for classes in _annotations(preprocessed, train).values() for c in classes.values() if c)
     return dataclasses.replace(
@@ -230,6 +238,7 @@ def _train(fold: _Fold) -> None:
             "seed": request.seed,
             "cases": list(fold.train),
             "vertebrae": len(data.sealed),
+            "seal": fold.configuration.seal,
             "task_weights": {t.task.name: t.weight for t in trainer.tasks},
             "overrides": dict(fold.plan.overrides),
         },

@@ -6,7 +6,15 @@ import torch
 
 from spinecls.beliefs import belief, certain
 from spinecls.dataloading.cases import SealedSource, TrainingCase
-from spinecls.dataloading.loader import TrainingData, draw_sources, open_patch, patch_middle, training_batches
+from spinecls.dataloading.loader import (
+    OTHER_VERTEBRA,
+    TrainingData,
+    draw_sources,
+    open_patch,
+    patch_middle,
+    short_view,
+    training_batches,
+)
 from spinecls.geometry import Geometry
 from spinecls.planning.plan import Configuration, NetworkPlan
 
@@ -123,3 +131,39 @@ def test_the_balanced_share_draws_rare_classes_more_often():
     drawn = [s for _ in range(300) for s in draw_sources(sources, CONFIGURATION, rng)]
     share = np.mean([s.label.singletons()[1] for s in drawn])
     assert share == pytest.approx(0.5 / 3 + 0.5 * 2 / 33, abs=0.03)
+
+
+def a_numbered_case():
+    """60 rows whose image shows the row's number; two vertebrae, one voxel each, at rows 20 and 38."""
+    image = np.broadcast_to(np.arange(60, dtype=np.float32)[None, None, :, None], (1, 9, 60, 40)).copy()
+    vertebra_map = np.zeros((9, 60, 40), np.uint8)
+    vertebra_map[4, 20, 20], vertebra_map[4, 38, 20], vertebra_map[4, :, 0] = 1, 2, 255
+    return a_case(image=image, vertebra_map=vertebra_map)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_short_view_shows_its_vertebrae_where_the_image_does(seed):
+    view = short_view(a_numbered_case(), np.random.default_rng(seed))
+    first = view.image[0, 0, 0, 0]
+    assert 0.35 * 60 <= view.image.shape[2] <= 0.9 * 60
+    assert len(view.centres) >= 1
+    for row, (centre, rank) in enumerate(zip(view.centres, view.ranks, strict=True)):
+        assert view.vertebra_map[tuple(centre.astype(int))] == row + 1
+        assert centre[1] + first == {20: 20, 21: 38}[rank]
+
+
+def test_a_vertebra_cut_off_by_a_short_view_stays_vertebra_and_is_no_target():
+    case = a_numbered_case()
+    # The second vertebra also has a voxel in every row.
+    case.vertebra_map[3, :, 5] = 2
+    views = [short_view(case, np.random.default_rng(seed)) for seed in range(40)]
+    cut = [view for view in views if view.ranks.tolist() == [20]]
+    assert cut
+    for view in cut:
+        assert np.all(view.vertebra_map[3, :, 5] == OTHER_VERTEBRA)
+        assert np.all(view.vertebra_map[4, :, 0] == 255)
+
+
+def test_a_view_without_any_centre_is_not_taken():
+    case = a_case(centres=np.zeros((0, 3)), ranks=np.zeros(0, int))
+    assert short_view(case, np.random.default_rng(0)) is case

@@ -49,6 +49,31 @@ def estimate(result, *keys):
     return result["estimate"]
 
 
+def doubting(case):
+    return dataclasses.replace(
+        case, vertebrae=tuple(dataclasses.replace(v, flags=("numbering_ambiguous",)) for v in case.vertebrae)
+    )
+
+
+def test_errors_are_counted_apart_in_doubted_and_undoubted_cases(vertebra, case, description):
+    right = [vertebra("L1", (0, 0, 80), (0.9, 0.1)), vertebra("L2", (0, 0, 40), (0.9, 0.1))]
+    # All one level off, L3 missed: two wrong names.
+    shifted = [vertebra("L2", (0, 0, 80), (0.9, 0.1)), vertebra("L3", (0, 0, 40), (0.9, 0.1))]
+    predictions = [case("a", right), doubting(case("b", shifted)), doubting(case("c", right))]
+    result = run(predictions, [patient("a"), patient("b"), patient("c"), patient("d")], description())
+    doubt = ("location", "numbering_doubt")
+    # Of three predicted cases two are doubted; in them two of four found vertebrae bear wrong names.
+    assert estimate(result, *doubt, "doubted_cases") == pytest.approx(2 / 3)
+    assert estimate(result, *doubt, "wrong_names_when_doubted") == pytest.approx(2 / 4)
+    assert estimate(result, *doubt, "wrong_names_when_not_doubted") == 0.0
+
+
+def test_identification_is_grouped_by_the_vertebrae_in_view(two_patients, vertebra, case, description):
+    # Three annotated vertebrae each, four of six identified.
+    assert estimate(two_patients, "location", "identification_rate_by_vertebrae_in_view", "3-4") == pytest.approx(4 / 6)
+    assert set(two_patients["location"]["identification_rate_by_vertebrae_in_view"]) == {"3-4"}
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

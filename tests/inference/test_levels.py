@@ -9,7 +9,8 @@ import pytest
 
 from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, ModelError
-from spinecls.inference.levels import TransitionCosts, complete_pitch_mm, decode_levels
+from spinecls.geometry import Geometry
+from spinecls.inference.levels import TransitionCosts, complete_pitch_mm, decode_levels, see_anchors
 
 NO_PITCH: dict[str, float] = {}
 
@@ -260,6 +261,38 @@ def test_column_that_fits_one_level_lower_as_well_has_a_small_margin():
     assert decoding.anchors == ("S1",)
     assert decoding.ambiguous
     assert decoding.runner_up == ("L3", "L4", "L5")
+
+
+def image_of(rows, first_row_mm):
+    """Upright canonical grid of 2 mm rows that begins `first_row_mm` above the first detection of `column`."""
+    return Geometry(
+        shape=(10, rows, 100), spacing_mm=(4.0, 2.0, 2.0), origin_lps=(-20.0, -100.0, first_row_mm),
+        direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(60, ("S1",)), (50, ())])
+def test_sacrum_in_view_is_an_anchor_though_nobody_detects_it(rows, expected):
+    # L4 at 0, L5 at 30 mm, S1 expected at 60 mm; the image reaches from -40 mm to 79 mm or to 59 mm.
+    centres = column(30)
+    decoding = decode_levels(centres, sure_of("L4", "L5"), FLAT_PITCH)
+    assert decoding.ambiguous
+    seen = see_anchors(decoding, centres, image_of(rows, centres[0, 2] + 40), FLAT_PITCH)
+    assert seen.anchors == expected
+    assert seen.ambiguous == (not expected)
+
+
+def test_second_vertebra_in_view_above_the_third_is_an_anchor():
+    centres = column(30)
+    decoding = decode_levels(centres, sure_of("C3", "C4"), FLAT_PITCH)
+    assert see_anchors(decoding, centres, image_of(60, centres[0, 2] + 35), FLAT_PITCH).anchors == ("C2",)
+    assert see_anchors(decoding, centres, image_of(60, centres[0, 2] + 25), FLAT_PITCH).anchors == ()
+
+
+def test_nothing_is_an_anchor_below_a_thoracic_vertebra():
+    centres = column(30)
+    decoding = decode_levels(centres, sure_of("T7", "T8"), FLAT_PITCH)
+    assert see_anchors(decoding, centres, image_of(100, centres[0, 2] + 40), FLAT_PITCH).anchors == ()
 
 
 def test_empty_column_has_no_names():

@@ -27,6 +27,20 @@ def set_score(model, value):
     path.write_text(json.dumps(content))
 
 
+def set_seal(model, seal):
+    """As if the fold had been trained at another sealing level."""
+    path = model / "fold_0/checkpoint_final.pt"
+    save_checkpoint(path, load_checkpoint(path) | {"seal": seal})
+    set_plan_seal(model, seal)
+
+
+def set_plan_seal(model, seal):
+    path = model / "fold_0/plan.json"
+    plan = files.read_json(path)
+    plan["configurations"]["3d_fullres"]["seal"] = seal
+    path.write_text(json.dumps(plan))
+
+
 def test_the_only_model_is_taken(results):
     assert choose_model(ModelChoice()).folder == results / NAME
 
@@ -42,12 +56,52 @@ def test_of_several_the_best_by_validation_is_taken(results):
 def test_a_comparator_that_is_not_sealed_is_never_taken_unasked(results):
     other = results / NAME.replace("AuxSeg", "Open")
     shutil.copytree(results / NAME, other)
-    path = other / "fold_0/checkpoint_final.pt"
-    save_checkpoint(path, load_checkpoint(path) | {"sealed": 0})
+    set_seal(other, "S0")
     set_score(results / NAME, 0.6)
     set_score(other, 0.9)
     assert choose_model(ModelChoice()).folder == results / NAME
     assert choose_model(ModelChoice(trainer="OpenTrainer")).folder == other
+
+
+@pytest.mark.parametrize("seal", ["S0", "S1"])
+def test_a_model_that_is_not_sealed_must_be_named_even_if_it_is_the_only_one(results, seal):
+    set_seal(results / NAME, seal)
+    with pytest.raises(ModelError, match=rf"not sealed.*{NAME} \({seal}\).*-tr or -m"):
+        choose_model(ModelChoice())
+    assert choose_model(ModelChoice(trainer="AuxSegTrainer")).folder == results / NAME
+    assert choose_model(ModelChoice(folder=results / NAME)).folder == results / NAME
+
+
+def test_a_sealed_model_is_preferred_to_an_open_one_of_the_same_trainer(results):
+    other = results / NAME.replace("spineclsPlans", "openPlans")
+    shutil.copytree(results / NAME, other)
+    set_seal(other, "S1")
+    set_score(results / NAME, 0.6)
+    set_score(other, 0.9)
+    assert choose_model(ModelChoice(trainer="AuxSegTrainer")).folder == results / NAME
+
+
+def test_a_plan_that_says_another_level_than_the_checkpoint_is_refused(results):
+    set_plan_seal(results / NAME, "S1")
+    with pytest.raises(ModelError, match=r"trained with crops of level S2.*says S1"):
+        load_predictor(choose_model(ModelChoice(folder=results / NAME)), torch.device("cpu"), mirror=False)
+
+
+def test_a_model_of_an_earlier_version_is_sealed_by_case_numbers_and_pools_softly(results):
+    path = results / NAME / "fold_0/checkpoint_final.pt"
+    content = load_checkpoint(path)
+    spec = json.loads(content["spec"])
+    earlier = {key: value for key, value in spec.items() if key not in ("pooling", "ordinal")}
+    del content["seal"]
+    save_checkpoint(path, content | {"spec": json.dumps(earlier), "sealed": 1})
+    plan_path = path.with_name("plan.json")
+    plan = files.read_json(plan_path)
+    for key in ("seal", "pooling"):
+        del plan["configurations"]["3d_fullres"][key]
+    plan_path.write_text(json.dumps(plan))
+    predictor = load_predictor(choose_model(ModelChoice()), torch.device("cpu"), mirror=False)
+    assert predictor.configuration.seal == "S2"
+    assert type(predictor.models[0].pooling).__name__ == "LogSumExpPooling"
 
 
 def test_a_model_that_does_not_exist_is_named_with_those_that_do(results):

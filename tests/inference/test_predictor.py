@@ -36,16 +36,16 @@ def regions_from_truth(trained_phantom, case, plan):
 def test_classes_are_bit_identical_when_everything_outside_the_region_comes_from_another_patient(
     predictor, volumes, trained_phantom
 ):
-    image = volumes[0].array
+    image, grid = volumes[0].array, volumes[0].geometry
     regions = regions_from_truth(trained_phantom, "phantom_000", predictor.plan)
     marrow = marrow_reference(volumes[0].array, regions)
-    before = predictor.classify_regions(image, regions, marrow)
+    before = predictor.classify_regions(image, grid, regions, marrow)
     for i, region in enumerate(regions):
         for donor in volumes[1:]:
             swapped = donor.array.copy()
             view = swapped[(slice(None), *region.slices)]
             view[:, region.mask] = image[(slice(None), *region.slices)][:, region.mask]
-            after = predictor.classify_regions(swapped, regions, marrow)
+            after = predictor.classify_regions(swapped, grid, regions, marrow)
             assert np.array_equal(before.members[:, i], after.members[:, i])
             assert np.array_equal(before.evidence[i], after.evidence[i])
 
@@ -53,16 +53,16 @@ def test_classes_are_bit_identical_when_everything_outside_the_region_comes_from
 def test_classes_change_when_the_region_itself_comes_from_another_patient(predictor, volumes, trained_phantom):
     regions = regions_from_truth(trained_phantom, "phantom_000", predictor.plan)
     marrow = marrow_reference(volumes[0].array, regions)
-    one = predictor.classify_regions(volumes[0].array, regions, marrow)
-    two = predictor.classify_regions(volumes[1].array, regions, marrow)
+    one = predictor.classify_regions(volumes[0].array, volumes[0].geometry, regions, marrow)
+    two = predictor.classify_regions(volumes[1].array, volumes[1].geometry, regions, marrow)
     assert not np.array_equal(one.probabilities, two.probabilities)
 
 
 def test_a_vertebra_does_not_depend_on_how_many_others_are_classified_with_it(predictor, volumes, trained_phantom):
     regions = regions_from_truth(trained_phantom, "phantom_000", predictor.plan)
     marrow = marrow_reference(volumes[0].array, regions)
-    together = predictor.classify_regions(volumes[0].array, regions, marrow).probabilities
-    alone = predictor.classify_regions(volumes[0].array, regions[1:2], marrow).probabilities
+    together = predictor.classify_regions(volumes[0].array, volumes[0].geometry, regions, marrow).probabilities
+    alone = predictor.classify_regions(volumes[0].array, volumes[0].geometry, regions[1:2], marrow).probabilities
     assert np.array_equal(together[1], alone[0])
 
 

@@ -1,5 +1,5 @@
 import pytest
-from made_up_datasets import make_dataset
+from made_up_datasets import describe, make_dataset
 
 from spinecls.planning import rules_grid, rules_training
 
@@ -45,14 +45,20 @@ def test_half_a_lesion_may_be_coarser_than_two_mm():
 
 def test_the_sealed_crop_holds_margin_and_slack_within_the_plane():
     # 46 + 2 x 2; 30 + 2 x (3 + 2); 36 + 2 x (3 + 2)
-    room, reason = rules_grid.sealed_extent_mm(make_dataset(), 3.0)
+    room, reason = rules_grid.sealed_extent_mm(make_dataset(), 3.0, tight=False)
     assert room == (50.0, 40.0, 46.0)
     assert "125 vertebrae" in reason
 
 
 def test_the_sealed_crop_is_no_wider_than_the_slices_together():
-    room, _ = rules_grid.sealed_extent_mm(make_dataset(shape=(4, 320, 320), spacing_mm=(6.0, 1.0, 1.0)), 3.0)
+    room, _ = rules_grid.sealed_extent_mm(make_dataset(shape=(4, 320, 320), spacing_mm=(6.0, 1.0, 1.0)), 3.0, tight=False)
     assert room[0] == 24.0
+
+
+def test_a_tight_sealed_crop_holds_nineteen_of_twenty_vertebrae_without_slack():
+    # One case of 25 has bodies of 60 mm along the spine: above the 95th percentile. 30 + 2 x 3; 36 + 2 x 3
+    fingerprint = make_dataset(each=lambda i: {"extent_mm": (46.0, 60.0, 36.0)} if i == 0 else {})
+    assert rules_grid.sealed_extent_mm(fingerprint, 3.0, tight=True)[0] == (46.0, 36.0, 42.0)
 
 
 def test_the_least_patch_holds_three_vertebrae():
@@ -144,3 +150,22 @@ def test_likeness_within_patients_is_warned_of():
 def test_a_class_that_nobody_has_is_warned_of():
     made = make_dataset(class_names=("normal", "lesion", "tumour"))
     assert "'tumour' is declared and never seen" in rules_training.class_reason(made)
+
+
+def test_one_channel_is_also_shown_inverted_and_several_are_not():
+    one, two = make_dataset(), make_dataset(channels=2)
+    assert rules_training.contrast_inversion_share(describe(one))[0] == 0.2
+    assert rules_training.contrast_inversion_share(describe(two, ("T1", "STIR")))[0] == 0.0
+
+
+def test_slices_are_thickened_where_the_scans_differ_in_them():
+    alike = make_dataset(each=lambda i: {"spacing_mm": (3.0 + (i % 2), 1.0, 1.0)})
+    unlike = make_dataset(each=lambda i: {"spacing_mm": (2.0 + 2 * (i % 2), 1.0, 1.0)})
+    assert rules_training.thick_slice_share(alike)[0] == 0.0
+    assert rules_training.thick_slice_share(unlike)[0] == 0.25
+
+
+def test_long_scans_are_also_shown_cut_short_and_short_ones_are_not():
+    # Pitch 36 mm: 224 mm are 6.2 vertebrae, 120 mm are 3.3.
+    assert rules_training.short_view_share(make_dataset())[0] == 0.3
+    assert rules_training.short_view_share(make_dataset(shape=(19, 120, 224)))[0] == 0.0

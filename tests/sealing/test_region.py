@@ -46,10 +46,10 @@ def test_a_mask_of_one_voxel_a_slice_is_a_region_too():
     assert region.mask.sum() == 13  # the disc of radius 2 on a unit grid
 
 
-def test_ellipsoid_has_the_extent_asked_for():
+def test_ellipsoid_has_nineteen_twentieths_of_the_extent():
     centre = GRID.to_world((4, 30, 25))
     down = GRID.to_world((4, 31, 25)) - centre
-    region = region_from_ellipsoid(GRID, centre, down, np.array([16.0, 20.0, 12.0]))
+    region = region_from_ellipsoid(GRID, centre, down, np.array([16.1, 20.1, 12.1]) / 0.95)
     index = np.argwhere(region.mask) + region.start
     assert np.ptp(index[:, 0]) == 4   # 16 mm / 4 mm
     assert np.ptp(index[:, 1]) == 20

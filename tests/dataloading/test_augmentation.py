@@ -1,0 +1,63 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from spinecls.dataloading.augmentation import BiasField, InvertContrast, open_augmentation
+from spinecls.planning.plan import Configuration, NetworkPlan
+
+NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
+CONFIGURATION = Configuration(
+    name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(8, 24, 20), sealed_spacing_mm=(4.0, 2.0, 2.0),
+    sealed_size=(6, 16, 16), network=NETWORK,
+)  # fmt: skip
+
+
+def patches(shape=(2, 1, 8, 24, 20)):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_inverted_contrast_is_mirrored_about_the_mean():
+    data = np.array([0.0, 1.0, 5.0], np.float32).reshape(1, 1, 1, 1, 3)
+    # The mean is 2.
+    assert InvertContrast(1.0)(data=data)["data"].ravel().tolist() == [4.0, 3.0, -1.0]
+
+
+def test_contrast_is_not_inverted_at_share_zero():
+    data = patches()
+    assert np.array_equal(InvertContrast(0.0)(data=data.copy())["data"], data)
+
+
+def test_a_bias_field_leaves_the_darkest_voxel_and_scales_the_others_smoothly():
+    data = np.ones((1, 1, 6, 20, 20), np.float32)
+    data[0, 0, 0, 0, 0] = 0.0
+    np.random.seed(0)
+    field = BiasField(0.35, 1.0)(data=data)["data"][0, 0]
+    assert field[0, 0, 0] == 0.0
+    inner = field[1:, 1:, 1:]
+    # exp of three linear and three square terms of at most 0.35 each.
+    assert inner.min() >= np.exp(-6 * 0.35)
+    assert inner.max() <= np.exp(6 * 0.35)
+    assert np.ptp(inner) > 0.05
+    # A quadratic has no third differences.
+    assert np.abs(np.diff(np.log(inner.astype(float)), n=3, axis=1)).max() < 1e-5
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_thick_slices_repeat_within_the_slice_axis_only(share):
+    configuration = dataclasses.replace(CONFIGURATION, thick_slice_share=share)
+    thicken = open_augmentation(configuration).transforms[2]
+    data = np.zeros((1, 1, 8, 24, 20), np.float32)
+    data[0, 0, ::2] = 1.0
+    np.random.seed(1)
+    out = thicken(data=data.copy())["data"]
+    # Slices that differed by one everywhere no longer do; each slice stays uniform.
+    assert np.array_equal(out, data) == (share == 0.0)
+    assert np.ptp(out, axis=(3, 4)).max() < 1e-5
+
+
+def test_an_augmented_patch_keeps_shape_and_type():
+    shares = dict.fromkeys(("contrast_inversion_share", "bias_field_share", "thick_slice_share"), 1.0)
+    out = open_augmentation(dataclasses.replace(CONFIGURATION, **shares))(data=patches())["data"]
+    assert out.shape == (2, 1, 8, 24, 20)
+    assert np.isfinite(out).all()
