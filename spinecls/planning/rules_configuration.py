@@ -13,7 +13,7 @@ from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.memory import training_gflop, training_memory_gb
 from spinecls.planning.plan import Configuration, NetworkPlan, SpacingMm, Triple
 from spinecls.planning.rules_override import with_network
-from spinecls.planning.topology import Topology, build_topology, features_per_stage, round_up
+from spinecls.planning.topology import MINIMUM_BOTTLENECK, Topology, build_topology, features_per_stage, round_up
 from spinecls.records import DatasetDescription
 
 CPU_PATCH_VOXELS = 200_000
@@ -23,6 +23,9 @@ DATASET_SHARE = 0.05
 """Largest share of the dataset's voxels in one batch, as in Isensee et al., Nature Methods 2021."""
 
 MAXIMUM_STAGES = 7
+
+TIGHT_BOTTLENECK = (2, 3, 3)
+"""Least voxels of a tight sealed crop at the bottleneck."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +154,8 @@ def _network(inputs: PlanInputs, choices: Choices, flat: bool) -> NetworkPlan:
         flat,
         fixed=("patch_size" in choices.settings, "sealed_size" in choices.settings),
         max_stages=stages,
+        # The open pass needs the depth to name levels; tight crops must not cost it.
+        sealed_minimum=TIGHT_BOTTLENECK if inputs.on_cpu else MINIMUM_BOTTLENECK,
     )
     if len(topology.strides) < 2:
         raise PlanError(

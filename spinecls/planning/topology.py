@@ -50,11 +50,12 @@ def build_topology(
     flat: bool = False,
     fixed: tuple[bool, bool] = (False, False),
     max_stages: int = 7,
+    sealed_minimum: Triple = MINIMUM_BOTTLENECK,
 ) -> Topology:
     """Deepest network that both sizes allow.
 
     An axis is pooled while it is within a factor 2 of the finest and both sizes, rounded up to the new divisor, keep
-    `MINIMUM_BOTTLENECK` voxels. Rounding up enlarges an in-plane edge by at most a third (an edge e is pooled p times
+    `MINIMUM_BOTTLENECK` voxels, or the sealed size `sealed_minimum`. Rounding up enlarges an in-plane edge by at most a third (an edge e is pooled p times
     only if e > 3 * 2^p). Kernels are 1 on an axis until the factor 2 is reached, after Isensee et al., Nature Methods
     2021.
 
@@ -64,10 +65,11 @@ def build_topology(
     flat : two-dimensional network, the slice axis is never pooled nor mixed
     fixed : whether the patch and the sealed size must stay exactly as they are
     max_stages : depth limit
+    sealed_minimum : least voxels of a sealed crop at the bottleneck
     """
     total = [1, 1, 1]
     current = [float(s) for s in spacing_mm]
-    sizes = ((patch_size, fixed[0]), (sealed_size, fixed[1]))
+    sizes = ((patch_size, fixed[0], MINIMUM_BOTTLENECK), (sealed_size, fixed[1], sealed_minimum))
     mixed = [not flat, True, True]
     strides: list[Triple] = [(1, 1, 1)]
     kernels: list[Triple] = [tuple(3 if near else 1 for near in _near(current, mixed))]
@@ -90,11 +92,11 @@ def _near(spacing: list[float], mixed: list[bool]) -> list[bool]:
     return [m and s < ANISOTROPY_LIMIT * finest - 1e-6 for s, m in zip(spacing, mixed, strict=True)]
 
 
-def _allows(size: Triple, fixed: bool, axis: int, divisor: int) -> bool:
+def _allows(size: Triple, fixed: bool, minimum: Triple, axis: int, divisor: int) -> bool:
     edge = size[axis]
     if fixed and edge % divisor:
         return False
-    return math.ceil(edge / divisor) >= MINIMUM_BOTTLENECK[axis]
+    return math.ceil(edge / divisor) >= minimum[axis]
 
 
 def round_up(size: tuple[float, float, float], divisor: Triple) -> Triple:
