@@ -14,6 +14,8 @@ COMMANDS = (
     "evaluate",
     "check",
     "demo",
+    "verify_evidence",
+    "simulate",
 )
 
 setup(
@@ -42,7 +44,7 @@ setup(
         "typer>=0.12",
         "tqdm>=4.66",
     ],
-    extras_require={"test": ["pytest>=8"], "dev": ["pytest>=8", "ruff>=0.6"]},
+    extras_require={"verify": ["captum>=0.8"], "test": ["pytest>=8"], "dev": ["pytest>=8", "ruff>=0.6"]},
     entry_points={
         "console_scripts": [
             "spinecls = spinecls.cli.main:umbrella",

@@ -15,7 +15,7 @@ LAYERS = [
     {"networks", "dataloading", "evaluation"},
     {"tasks"},
     {"inference"},
-    {"trainers", "testing"},
+    {"trainers", "testing", "simulation", "verification"},
     {"cli"},
     {"__main__"},
 ]
@@ -29,6 +29,7 @@ ROOMS = {
     "dynamic_network_architectures": {"networks"},
     "sklearn": {"evaluation"},
     "matplotlib": {"evaluation"},
+    "captum": {"verification"},
 }
 TORCH_FREE = {"plan", "planner", "topology", "memory", "splits", "pipeline", "inputs", "fingerprint"}
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "evaluate": ("spinecls.cli.evaluate", "evaluate", ()),
     "check": ("spinecls.cli.check", "check", ()),
     "demo": ("spinecls.cli.demo", "demo", ()),
+    "verify_evidence": ("spinecls.cli.verify_evidence", "verify_evidence", ("-f",)),
+    "simulate": ("spinecls.cli.simulate", "simulate", ("--cases", "--exclude_cases", "--kinds", "--shortcut")),
 }
 """Word -> module, function, options that take several values."""
 
@@ -97,3 +99,13 @@ def check() -> None:
 def demo() -> None:
     """Console script."""
     run("demo")
+
+
+def simulate() -> None:
+    """Console script."""
+    run("simulate")
+
+
+def verify_evidence() -> None:
+    """Console script."""
+    run("verify_evidence")

@@ -1,0 +1,81 @@
+"""Check that the evidence comes from what the network has learned: new random weights must give another map."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from spinecls.verification.instrument import Instrument
+from spinecls.verification.measures import spearman
+from spinecls.verification.results import CheckResult, Outcome, mean_over_patients
+from spinecls.verification.study import Study
+
+LARGEST_CORRELATION = 0.2
+JUDGED_BLOCKS = 2
+DRAWS = 3
+"""Random networks for each depth; a single one may resemble the trained one by chance."""
+
+
+def output_blocks(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+    """Blocks of a network from the output down: the evidence head, then the decoder's stages."""
+    decoder = model.backbone.unet.decoder
+    stages = list(zip(decoder.stages, decoder.transpconvs, strict=True))[::-1]
+    return [("evidence head", [model.evidence])] + [
+        (f"decoder stage {number}", list(modules)) for number, modules in enumerate(stages, start=1)
+    ]
+
+
+def randomised(model: nn.Module, seed: int) -> Iterator[tuple[str, nn.Module]]:
+    """Copies of a network in which one more block, from the output down, has new weights."""
+    changed = copy.deepcopy(model)
+    for number, (name, _) in enumerate(output_blocks(model)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + number)
+            for block in output_blocks(changed)[number][1]:
+                for module in block.modules():
+                    if hasattr(module, "reset_parameters"):
+                        module.reset_parameters()
+        yield name, changed
+
+
+def model_randomisation(instrument: Instrument, study: Study) -> CheckResult:
+    """Rank correlation of the evidence, inside the region, with that of ever more random networks.
+
+    Cascading randomisation of Adebayo et al., NeurIPS 2018, on the first fold; the mean of the absolute correlations
+    over vertebrae and random draws is judged once the two top blocks are new.
+    """
+    model = instrument.models[0]
+    crops = instrument.crops([study.question(place) for place in study.chosen])
+    counted = crops.pooled.numpy()
+    patients = [study.patient(place) for place in study.chosen]
+    original = instrument.answer(crops, [model])
+    targets = original.lesion_classes
+    correlations: dict[str, list[list[float]]] = {}
+    for draw in range(DRAWS):
+        for name, changed in randomised(model, study.seed + 1000 * draw):
+            evidence = instrument.answer(crops, [changed]).evidence
+            rows = [
+                abs(spearman(original.evidence[row, k][counted[row]], evidence[row, k][counted[row]]))
+                for row, k in enumerate(targets)
+            ]
+            correlations.setdefault(name, []).append(rows)
+    numbers = {
+        name: mean_over_patients(np.mean(rows, axis=0), patients) for name, rows in correlations.items()
+    }
+    depth = list(numbers)[min(JUDGED_BLOCKS, len(numbers)) - 1]
+    judged = numbers[depth]
+    return CheckResult(
+        key="model_randomisation",
+        title="evidence of randomised networks",
+        outcome=Outcome.PASSED if judged.estimate < LARGEST_CORRELATION else Outcome.FAILED,
+        numbers={depth: judged, **numbers},
+        threshold=f"|rank correlation| < {LARGEST_CORRELATION} after the top {JUDGED_BLOCKS} blocks",
+        sentence=(
+            f"With new random weights down to {depth} the evidence has a mean absolute rank correlation of "
+            f"{judged.estimate:.3f} with the trained network's."
+        ),
+    )
