@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spinecls.anatomy import RANK
+from spinecls.anatomy import LEVELS, RANK
 from spinecls.beliefs import Belief, belief, partly_visible
 from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
@@ -96,7 +96,7 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         for row, level in enumerate(levels):
             vertebra_map[case.vertebra_map == plan.levels[level]] = row + 1
         vertebra_map[case.vertebra_map == plan.ignore_label] = UNKNOWN
-    unknown = _unknown_voxels(case, plan, centres, spacing, extents)
+    unknown = _unknown_voxels(case, plan, levels, centres, spacing, extents)
     if vertebra_map is not None:
         vertebra_map[(vertebra_map == 0) & (unknown | (form in PARTLY_DRAWN))] = UNKNOWN
         _leave_open_where_not_drawn(vertebra_map, centres, spacing, extents)
@@ -112,7 +112,7 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     )
 
 
-def _unknown_voxels(case: PreprocessedCase, plan: Plan, centres, spacing_mm, extents_mm) -> np.ndarray:
+def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing_mm, extents_mm) -> np.ndarray:
     """Where a vertebra may be visible without a centre: nowhere there is the heat map taught to be cold."""
     shape = case.image.shape[1:]
     if any(v.get("centre_lps") is None for v in case.vertebrae):
@@ -120,7 +120,9 @@ def _unknown_voxels(case: PreprocessedCase, plan: Plan, centres, spacing_mm, ext
         return np.ones(shape, bool)
     unknown = np.zeros(shape, bool)
     if not plan.vertebrae_complete:
-        unknown = unknown_zone(shape, centres, spacing_mm, extents_mm)
+        lowest = max(levels, key=RANK.__getitem__) if levels else None
+        reach_mm = np.inf if lowest is None else distance_to_sacrum_mm(plan, lowest)
+        unknown = unknown_zone(shape, centres, spacing_mm, extents_mm, reach_mm)
     if case.vertebra_map is not None:
         unknown |= case.vertebra_map == plan.ignore_label
     return unknown
@@ -145,8 +147,29 @@ def level_extent_mm(plan: Plan, level: str) -> np.ndarray:
     return np.asarray(known[nearest].extent_mm, float)
 
 
+def distance_to_sacrum_mm(plan: Plan, level: str) -> float:
+    """Usual distance along the column from a level's centre to the lower end of S1; 0 for S1 itself.
+
+    Below S1 nothing has a name. An unannotated S1 may be found; S2, which looks much like it, must not be.
+    """
+    if level == "S1":
+        return 0.0
+    pitches = [_pitch_mm(plan, name) for name in LEVELS[RANK[level] : RANK["S1"]] if name not in ("T13", "L6")]
+    return sum(pitches) + pitches[-1] / 2
+
+
+def _pitch_mm(plan: Plan, level: str) -> float:
+    """Distance to the next level below; where it was never seen, a disc more than the level's height."""
+    known = plan.level_statistics.get(level)
+    return known.pitch_mm if known is not None and known.pitch_mm > 0 else 1.2 * float(level_extent_mm(plan, level)[1])
+
+
 def unknown_zone(
-    shape: tuple[int, int, int], centres: np.ndarray, spacing_mm: np.ndarray, extents_mm: np.ndarray
+    shape: tuple[int, int, int],
+    centres: np.ndarray,
+    spacing_mm: np.ndarray,
+    extents_mm: np.ndarray,
+    reach_below_mm: float = np.inf,
 ) -> np.ndarray:
     """Voxels above and below the annotated span where further vertebrae may lie.
 
@@ -157,6 +180,7 @@ def unknown_zone(
     ----------
     centres : (N, 3) continuous index of the annotated vertebrae, any order
     extents_mm : (N, 3) their sizes
+    reach_below_mm : how far below the centre of the last vertebra further ones may lie
 
     Returns
     -------
@@ -181,7 +205,7 @@ def unknown_zone(
         widen = 0.35 * np.maximum(beyond, 0)
         ellipse = (across[0] / (size[0] / 2 + widen + 4)) ** 2
         ellipse = ellipse + (across[1] ** 2 + across[2] ** 2) / (size[2] / 2 + widen + 4) ** 2
-        zone |= (beyond > 0) & (ellipse <= 1)
+        zone |= (beyond > 0) & (ellipse <= 1) & (along <= (np.inf if end == 0 else reach_below_mm))
     return zone
 
 

@@ -52,6 +52,8 @@ class Located:
     regions : one a vertebra, on the native grid
     masks : (S, R, A) uint8 instance map on the native grid, i + 1 for vertebra i; None when the model does not segment
     marrow : (C, 2) the two reference numbers a channel
+    from_mask : whether each region comes from a mask
+    visible_fractions : share of each vertebra that lies in the image
     """
 
     centres_lps: np.ndarray
@@ -61,6 +63,7 @@ class Located:
     masks: np.ndarray | None
     marrow: np.ndarray | None
     from_mask: tuple[bool, ...]
+    visible_fractions: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Predictor:
         """
         located = self.locate(image, geometry)
         sealed = self.classify_regions(image, geometry, located.regions, located.marrow) if located.regions else None
-        vertebrae = tuple(self._vertebra(i, located, sealed, geometry) for i in range(len(located.regions)))
+        vertebrae = tuple(self._vertebra(i, located, sealed) for i in range(len(located.regions)))
         return VolumePrediction(
             vertebrae=vertebrae,
             level_map=self._level_map(located, geometry),
@@ -169,7 +172,7 @@ class Predictor:
             return None
         crops, pooled = make_crops(image, geometry, regions, marrow, self.configuration)
         views = mirrored_views(self.configuration.sealed_mirror_axes) if self.mirror else [()]
-        return classify(self.models, crops, pooled, self._balanced_shift(), self.device, views)
+        return classify(self.models, crops, pooled, self.class_shift(), self.device, views)
 
     def _level_stride(self) -> np.ndarray:
         stage = self.models[0].level_stage
@@ -189,7 +192,8 @@ class Predictor:
         pitches = list(self._pitch_mm().values())
         return 0.4 * min(pitches) if pitches else 10.0
 
-    def _balanced_shift(self) -> np.ndarray:
+    def class_shift(self) -> np.ndarray:
+        """(K,) what is added to the network's logits to report probabilities at the prior of the training vertebrae."""
         natural = class_prior(self.plan).double().log().numpy()
         drawn = drawn_prior(self.plan, self.configuration).double().log().numpy()
         return natural - (1 - self.configuration.logit_adjustment) * drawn
@@ -203,7 +207,7 @@ class Predictor:
     def _with_regions(self, image, geometry, centres, scores, decoding, masks) -> Located:
         """Keep the vertebrae that have a region."""
         tangents = image_tangents_lps(centres, geometry)
-        regions, cores, rows, from_mask = [], [], [], []
+        regions, cores, rows, from_mask, visible = [], [], [], [], []
         for row, (centre, tangent, level) in enumerate(zip(centres, tangents, decoding.labels, strict=True)):
             mask = None if masks is None else masks == row + 1
             extent = level_extent_mm(self.plan, level)
@@ -219,6 +223,7 @@ class Predictor:
             cores.append(core)
             rows.append(row)
             from_mask.append(mask is not None and bool(mask.any()))
+            visible.append(visible_fraction(geometry, centre, tangent, extent))
         return Located(
             centres_lps=centres[rows],
             scores=scores[rows],
@@ -227,19 +232,13 @@ class Predictor:
             masks=_renumbered(masks, rows),
             marrow=marrow_reference(image, cores) if cores else None,
             from_mask=tuple(from_mask),
+            visible_fractions=tuple(visible),
         )
 
-    def _vertebra(
-        self, i: int, located: Located, sealed: SealedResult | None, geometry: Geometry
-    ) -> VertebraPrediction:
+    def _vertebra(self, i: int, located: Located, sealed: SealedResult | None) -> VertebraPrediction:
         decoding = located.decoding
         level = decoding.labels[i]
-        visible = visible_fraction(
-            geometry,
-            located.centres_lps[i],
-            image_tangents_lps(located.centres_lps, geometry)[i],
-            level_extent_mm(self.plan, level),
-        )
+        visible = located.visible_fractions[i]
         probabilities = () if sealed is None else tuple(float(p) for p in sealed.probabilities[i])
         flags = ["uncalibrated"] if probabilities else []
         flags += ["not_sealed"] if probabilities and not is_guaranteed(self.configuration.seal) else []

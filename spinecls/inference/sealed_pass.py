@@ -1,4 +1,4 @@
-"""The sealed pass: class probabilities and evidence of vertebrae, each from its own region (S2, S3) or crop (S0, S1)."""
+"""The sealed pass: class probabilities and evidence of vertebrae, each from its region (S2, S3) or crop (S0, S1)."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ comparison the same pass also takes open crops, of which nothing is overwritten.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -121,7 +122,7 @@ class CumulativeLink(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         even = [math.log(k / (num_classes - k)) for k in range(1, num_classes)]
-        gaps = [upper - lower - self.SMALLEST_GAP for lower, upper in zip(even[:-1], even[1:], strict=True)]
+        gaps = [upper - lower - self.SMALLEST_GAP for lower, upper in itertools.pairwise(even)]
         self.first = nn.Parameter(torch.tensor(even[0]))
         self.gap_logits = nn.Parameter(torch.tensor([math.log(math.expm1(gap)) for gap in gaps]))
 

@@ -139,7 +139,8 @@ def configure(
 def _network(inputs: PlanInputs, choices: Choices, flat: bool) -> NetworkPlan:
     """Topology and widths; also decides the sealed size, which limits the depth."""
     spacing, sealed_spacing = choices.values["spacing_mm"], choices.values["sealed_spacing_mm"]
-    room, room_reason = rules_grid.sealed_extent_mm(inputs.fingerprint, choices.values["sealing_margin_mm"], inputs.on_cpu)
+    margin_mm = choices.values["sealing_margin_mm"]
+    room, room_reason = rules_grid.sealed_extent_mm(inputs.fingerprint, margin_mm, tight=inputs.on_cpu)
     sealed = choices.settings.get("sealed_size") or tuple(
         # On a CPU half a voxel at the rim of the largest vertebrae is worth less than the voxels that it would cost.
         math.ceil(r / s - (0.5 if inputs.on_cpu else 1e-9))

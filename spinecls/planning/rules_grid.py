@@ -115,8 +115,8 @@ def sealed_extent_mm(fingerprint: Fingerprint, margin_mm: float, tight: bool) ->
     grown[0] = min(grown[0], max(case.shape[0] * case.spacing_mm[0] for case in fingerprint.cases.values()))
     room = " x ".join(f"{g:.0f}" for g in grown)
     return tuple(grown), (
-        f"{percentile} % of the boxes of {source} fit into {' x '.join(f'{e:.0f}' for e in extent)} mm; with the margin "
-        f"of {margin_mm:.3g} mm in plane and {slack_mm:.0f} mm slack a side {room} mm"
+        f"{percentile} % of the boxes of {source} fit into {' x '.join(f'{e:.0f}' for e in extent)} mm; with the "
+        f"margin of {margin_mm:.3g} mm in plane and {slack_mm:.0f} mm slack a side {room} mm"
     )
 
 

@@ -84,7 +84,8 @@ def thick_slice_share(fingerprint: Fingerprint) -> tuple[float, str]:
     distances = [case.spacing_mm[0] for case in fingerprint.cases.values()]
     ratio = max(distances) / min(distances)
     return (0.25 if ratio > 1.5 else 0.0), (
-        f"slice distances run from {min(distances):.3g} to {max(distances):.3g} mm, a factor of {ratio:.2g} (limit 1.5)."
+        f"slice distances run from {min(distances):.3g} to {max(distances):.3g} mm, a factor of {ratio:.2g} "
+        "(limit 1.5)."
     )
 
 

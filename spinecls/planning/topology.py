@@ -56,8 +56,8 @@ def build_topology(
 
     An axis is pooled while it is within a factor 2 of the finest and both sizes, rounded up to the new divisor, keep
     `MINIMUM_BOTTLENECK` voxels, the sealed size `sealed_minimum`. Rounding up enlarges an in-plane edge by at most a
-    third, or a half at a minimum of 3 (an edge e is pooled p times only if e > 3 * 2^p, or 2 * 2^p). Kernels are 1 on an axis until the factor 2 is reached, after Isensee et al., Nature Methods
-    2021.
+    third, or a half at a minimum of 3 (an edge e is pooled p times only if e > 3 * 2^p, or 2 * 2^p). Kernels are 1 on
+    an axis until the factor 2 is reached, after Isensee et al., Nature Methods 2021.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ class Instrument:
     def answer(self, crops: Crops, models: Sequence[torch.nn.Module] | None = None) -> Answers:
         """Output for crops, by other networks than the predictor's if given."""
         # The predictor does not offer the shift to its reported prior; written out here it could drift apart.
-        shift = self.predictor._balanced_shift()
+        shift = self.predictor.class_shift()
         result = classify(models or self.models, crops.images, crops.pooled, shift, self.device, UNMIRRORED)
         return Answers(result.members, result.probabilities, result.evidence)
 

@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from spinecls.dataloading.cases import UNKNOWN, sealed_sources, training_case
+from spinecls.dataloading.cases import UNKNOWN, distance_to_sacrum_mm, sealed_sources, training_case
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, LevelStatistics, NetworkPlan, Plan
@@ -109,3 +111,19 @@ def test_without_masks_the_box_holds_the_ellipsoid_and_its_jitter():
 def test_marrow_reference_of_a_case_comes_from_its_vertebrae():
     source = sealed_sources(a_case(TWO), PLAN, CONFIGURATION, True)[0]
     assert source.marrow[0, 0] == pytest.approx(100, abs=2)
+
+
+@pytest.mark.parametrize(("level", "expected"), [("S1", 0.0), ("L5", 25.2), ("L4", 42.0), ("L2", 24 + 3 * 16.8 + 8.4)])
+def test_below_the_last_vertebra_there_is_room_down_to_the_end_of_s1(level, expected):
+    # Pitch 24 mm of L2; a disc more than the height of 14 mm, 16.8 mm, of levels never seen.
+    assert distance_to_sacrum_mm(PLAN, level) == pytest.approx(expected)
+
+
+def test_what_lies_below_s1_is_background():
+    plan = dataclasses.replace(PLAN, vertebrae_complete=False)
+    last = training_case(a_case([vertebra("L5", (3, 30.0, 21.5))], vertebra_map=None), plan)
+    # Half the height of 14 mm, then 25.2 mm below the centre.
+    assert np.flatnonzero(last.unknown[3, 30:, 21])[[0, -1]].tolist() == [8, 25]
+    sacrum = training_case(a_case([vertebra("S1", (3, 30.0, 21.5))], vertebra_map=None), plan)
+    assert not sacrum.unknown[3, 30:, 21].any()
+    assert sacrum.unknown[3, :20, 21].all()

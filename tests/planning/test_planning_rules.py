@@ -51,7 +51,8 @@ def test_the_sealed_crop_holds_margin_and_slack_within_the_plane():
 
 
 def test_the_sealed_crop_is_no_wider_than_the_slices_together():
-    room, _ = rules_grid.sealed_extent_mm(make_dataset(shape=(4, 320, 320), spacing_mm=(6.0, 1.0, 1.0)), 3.0, tight=False)
+    few_slices = make_dataset(shape=(4, 320, 320), spacing_mm=(6.0, 1.0, 1.0))
+    room, _ = rules_grid.sealed_extent_mm(few_slices, 3.0, tight=False)
     assert room[0] == 24.0
 
 
