@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -70,6 +70,7 @@ class TrainingCase:
     vertebra_map : (S, R, A) uint8, 0 background, i + 1 the vertebra in row i of `centres`, `UNKNOWN`; None = no map
     unknown : (S, R, A) bool, where vertebrae may be visible and are not annotated
     centres : (N, 3) continuous index; `ranks` (N,) level ranks, -1 = unknown
+    implied, implied_ranks : (M, 3), (M,) about where unannotated neighbours of the annotated span are, and their levels
     """
 
     identifier: str
@@ -80,6 +81,8 @@ class TrainingCase:
     centres: np.ndarray
     ranks: np.ndarray
     spacing_mm: np.ndarray
+    implied: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    implied_ranks: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
 
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
@@ -100,6 +103,9 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     if vertebra_map is not None:
         vertebra_map[(vertebra_map == 0) & (unknown | (form in PARTLY_DRAWN))] = UNKNOWN
         _leave_open_where_not_drawn(vertebra_map, centres, spacing, extents)
+    implied, implied_ranks = np.zeros((0, 3)), np.zeros(0, int)
+    if not plan.vertebrae_complete:
+        implied, implied_ranks = implied_neighbours(plan, levels, centres, spacing, case.image.shape[1:])
     return TrainingCase(
         identifier=case.identifier,
         image=np.asarray(case.image, np.float32),
@@ -109,7 +115,48 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         centres=centres,
         ranks=np.array([RANK[level] for level in levels], int),
         spacing_mm=spacing,
+        implied=implied,
+        implied_ranks=implied_ranks,
     )
+
+
+def implied_neighbours(
+    plan: Plan, levels: Sequence[str], centres: np.ndarray, spacing_mm: np.ndarray, shape: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the vertebrae next to the annotated span lie that nobody annotated, and what they must be called.
+
+    Below an annotated L5 comes S1 and above an annotated L1 comes T12, outlined or not: so the names at the ends are
+    learnt also where few have drawn them. (One person in some tens has T13 or L6 there; that error is accepted.) The
+    place is one pitch further along the column, whose bend goes on: exact enough for a name, not for a centre.
+
+    Parameters
+    ----------
+    centres : (N, 3) continuous index of the annotated vertebrae, one a level of `levels`
+    shape : of the image; places outside it are left out
+
+    Returns
+    -------
+    (M, 3) continuous index and (M,) level ranks, M at most 2
+    """
+    common = [level for level in LEVELS if level not in ("T13", "L6")]
+    order = np.argsort(centres[:, 1])
+    places, ranks = [], []
+    for ends, step in ((order[:3], -1), (order[::-1][:3], 1)):
+        if len(ends) < 2 or levels[ends[0]] not in common:
+            continue
+        number = common.index(levels[ends[0]]) + step
+        if not 0 <= number < len(common):
+            continue
+        points = centres[ends] * spacing_mm
+        onward = points[0] - points[1]
+        if len(points) == 3:
+            onward = 2 * onward - (points[1] - points[2])
+        pitch_mm = _pitch_mm(plan, common[number] if step < 0 else levels[ends[0]])
+        place = (points[0] + pitch_mm * onward / np.linalg.norm(onward)) / spacing_mm
+        if np.all(place >= 0) and np.all(place <= np.asarray(shape) - 1):
+            places.append(place)
+            ranks.append(RANK[common[number]])
+    return np.array(places).reshape(-1, 3), np.array(ranks, int)
 
 
 def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing_mm, extents_mm) -> np.ndarray:

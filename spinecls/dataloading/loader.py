@@ -138,7 +138,8 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
     offset, known = offset_target(size, centres, case.spacing_mm, vertebra_map, 1.5 * configuration.heatmap_sigma_mm)
     # A Gaussian that reaches into the unknown zone is still known there.
     weight = ~unknown | (heatmap > 0.1)
-    rows = centres_in_patch(centres, size)
+    named = np.concatenate([centres, sampler.points(case.implied).reshape(-1, 3)])
+    rows = centres_in_patch(named, size)
     jitter = rng.normal(0, 1, (len(rows), 3)) * np.asarray(CENTRE_JITTER_MM) / case.spacing_mm
     structures = case.structures
     return {
@@ -149,8 +150,8 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
         "offset_weight": known[None].astype(np.float32),
         "vertebra_map": binary_map(vertebra_map, size),
         "structures": np.full(size, UNKNOWN, np.uint8) if structures is None else sampler.labels(structures, 0),
-        "centre_index": (centres[rows] + jitter).astype(np.float32),
-        "centre_rank": case.ranks[rows],
+        "centre_index": (named[rows] + jitter).astype(np.float32),
+        "centre_rank": np.concatenate([case.ranks, case.implied_ranks])[rows],
         "cases": case.identifier,
     }
 
@@ -163,9 +164,10 @@ def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
     rows = case.image.shape[2]
     length = max(1, round(rows * rng.uniform(*SHORT_VIEW)))
     first = int(rng.integers(rows - length + 1))
-    kept = np.flatnonzero((case.centres[:, 1] >= first) & (case.centres[:, 1] <= first + length - 1))
+    kept = _rows_within(case.centres, first, length)
     if len(kept) == 0:
         return case
+    implied = _rows_within(case.implied, first, length)
     view = (slice(None), slice(first, first + length))
     vertebra_map = None
     if case.vertebra_map is not None:
@@ -181,7 +183,13 @@ def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
         unknown=case.unknown[view],
         centres=case.centres[kept] - [0, first, 0],
         ranks=case.ranks[kept],
+        implied=case.implied[implied] - [0, first, 0],
+        implied_ranks=case.implied_ranks[implied],
     )
+
+
+def _rows_within(index: np.ndarray, first: int, length: int) -> np.ndarray:
+    return np.flatnonzero((index[:, 1] >= first) & (index[:, 1] <= first + length - 1))
 
 
 def patch_middle(case: TrainingCase, size, rng: np.random.Generator) -> np.ndarray:

@@ -3,7 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spinecls.dataloading.cases import UNKNOWN, distance_to_sacrum_mm, sealed_sources, training_case
+from spinecls.anatomy import LEVELS
+from spinecls.dataloading.cases import (
+    UNKNOWN,
+    distance_to_sacrum_mm,
+    implied_neighbours,
+    sealed_sources,
+    training_case,
+)
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, LevelStatistics, NetworkPlan, Plan
@@ -127,3 +134,29 @@ def test_what_lies_below_s1_is_background():
     sacrum = training_case(a_case([vertebra("S1", (3, 30.0, 21.5))], vertebra_map=None), plan)
     assert not sacrum.unknown[3, 30:, 21].any()
     assert sacrum.unknown[3, :20, 21].all()
+
+
+def test_the_neighbours_of_an_annotated_span_have_names_though_nobody_drew_them():
+    # L4 and L5 in line, 20 mm apart along the rows: S1 comes 16.8 mm below L5 and L3 as far above L4.
+    centres = np.array([[3.0, 30.0, 20.0], [3.0, 50.0, 20.0]])
+    places, ranks = implied_neighbours(PLAN, ["L4", "L5"], centres, np.array([4.0, 1.0, 1.0]), SHAPE)
+    assert [LEVELS[rank] for rank in ranks] == ["L3", "S1"]
+    np.testing.assert_allclose(places, [[3, 13.2, 20], [3, 66.8, 20]])
+
+
+def test_the_bend_of_the_column_goes_on_to_the_implied_neighbour():
+    # Steps (20, 0), then (20, 5) along rows and columns; the next goes on by (20, 10), scaled to 16.8 mm.
+    centres = np.array([[3.0, 5.0, 20.0], [3.0, 25.0, 20.0], [3.0, 45.0, 25.0]])
+    places, ranks = implied_neighbours(PLAN, ["L3", "L4", "L5"], centres, np.array([4.0, 1.0, 1.0]), SHAPE)
+    assert [LEVELS[rank] for rank in ranks] == ["S1"]
+    along = 16.8 / np.hypot(20, 10)
+    np.testing.assert_allclose(places[0], [3, 45 + 20 * along, 25 + 10 * along])
+
+
+def test_nothing_is_implied_below_s1_or_outside_the_image_or_in_complete_annotation():
+    centres = np.array([[3.0, 10.0, 20.0], [3.0, 30.0, 20.0]])
+    places, ranks = implied_neighbours(PLAN, ["L5", "S1"], centres, np.array([4.0, 1.0, 1.0]), SHAPE)
+    assert len(places) == len(ranks) == 0
+    assert len(training_case(a_case(TWO), PLAN).implied) == 0
+    open_ended = dataclasses.replace(PLAN, vertebrae_complete=False)
+    assert [LEVELS[rank] for rank in training_case(a_case(TWO), open_ended).implied_ranks] == ["T12", "L3"]
