@@ -30,6 +30,10 @@ UNKNOWN = 255
 """Value of voxels of which nothing is known, in the maps of training patches."""
 
 
+LUMBOSACRAL_BEND = 2.0
+"""Turn of the column from L5 to S1 against that from L4 to L5; from outlined sacra."""
+
+
 @dataclass(frozen=True)
 class SealedSource:
     """What the crops of one training vertebra are cut from.
@@ -150,7 +154,8 @@ def implied_neighbours(
         points = centres[ends] * spacing_mm
         onward = points[0] - points[1]
         if len(points) == 3:
-            onward = 2 * onward - (points[1] - points[2])
+            bend = LUMBOSACRAL_BEND if common[number] == "S1" else 1.0
+            onward = onward + bend * (onward - (points[1] - points[2]))
         pitch_mm = _pitch_mm(plan, common[number] if step < 0 else levels[ends[0]])
         place = (points[0] + pitch_mm * onward / np.linalg.norm(onward)) / spacing_mm
         if np.all(place >= 0) and np.all(place <= np.asarray(shape) - 1):

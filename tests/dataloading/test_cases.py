@@ -145,12 +145,14 @@ def test_the_neighbours_of_an_annotated_span_have_names_though_nobody_drew_them(
 
 
 def test_the_bend_of_the_column_goes_on_to_the_implied_neighbour():
-    # Steps (20, 0), then (20, 5) along rows and columns; the next goes on by (20, 10), scaled to 16.8 mm.
+    # Steps (20, 0), then (20, 5) along rows and columns; the next goes on by (20, 10), to S1 by (20, 15), scaled to the
+    # pitch of 16.8 mm.
     centres = np.array([[3.0, 5.0, 20.0], [3.0, 25.0, 20.0], [3.0, 45.0, 25.0]])
-    places, ranks = implied_neighbours(PLAN, ["L3", "L4", "L5"], centres, np.array([4.0, 1.0, 1.0]), SHAPE)
-    assert [LEVELS[rank] for rank in ranks] == ["S1"]
-    along = 16.8 / np.hypot(20, 10)
-    np.testing.assert_allclose(places[0], [3, 45 + 20 * along, 25 + 10 * along])
+    for levels, below, step in ((["L1", "L2", "L3"], "L4", 10), (["L3", "L4", "L5"], "S1", 15)):
+        places, ranks = implied_neighbours(PLAN, levels, centres, np.array([4.0, 1.0, 1.0]), SHAPE)
+        assert [LEVELS[rank] for rank in ranks] == [below]
+        along = 16.8 / np.hypot(20, step)
+        np.testing.assert_allclose(places[0], [3, 45 + 20 * along, 25 + step * along])
 
 
 def test_nothing_is_implied_below_s1_or_outside_the_image_or_in_complete_annotation():
