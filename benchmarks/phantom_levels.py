@@ -34,8 +34,8 @@ VARIANT_LEVELS = ("T13", "L6")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--cases", type=int, default=60)
-    parser.add_argument("--test_cases", type=int, default=24)
+    parser.add_argument("--cases", type=int, default=48)
+    parser.add_argument("--test_cases", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=15)
     options = parser.parse_args()
     raw = options.folder / "raw" / DATASET
