@@ -88,7 +88,7 @@ def partly_visible(full: Belief, visible_fraction: float, smallest: float = 0.9)
 
 
 def agreed_class(readings: Iterable[tuple[Sequence[str], float]]) -> str | None:
-    """The class that most confidence of the exact readings lies on; None when there is none or a tie.
+    """The class that most confidence of the exact readings lies on; None without any confidence, or at a tie.
 
     Parameters
     ----------
@@ -99,6 +99,6 @@ def agreed_class(readings: Iterable[tuple[Sequence[str], float]]) -> str | None:
         if len(classes) == 1:
             votes[classes[0]] += confidence
     ranked = votes.most_common(2)
-    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+    if not ranked or ranked[0][1] <= 0 or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
         return None
     return ranked[0][0]

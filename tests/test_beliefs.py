@@ -64,3 +64,8 @@ def test_nothing_found_stays_true_of_a_part():
 )
 def test_the_agreed_class_has_most_confidence_of_the_exact_readings(readings, expected):
     assert agreed_class(readings) == expected
+
+
+def test_a_reading_without_confidence_decides_nothing():
+    assert agreed_class([(["oedema"], 0.0)]) is None
+    assert agreed_class([(["oedema"], 0.0), (["normal"], 0.2)]) == "normal"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from spinecls.anatomy import LEVEL_CODES
+from spinecls.beliefs import agreed_class
 from spinecls.errors import DatasetError
 from spinecls.evaluation.matching import CaseTruth
 from spinecls.evaluation.summary import dice_by_level
@@ -17,14 +18,9 @@ from spinecls.records import Case, ClassReading, DatasetDescription
 
 
 def class_of(readings: Iterable[ClassReading], class_names: Sequence[str]) -> int | None:
-    """Class index that most confidence of the exact readings lies on; None when there is none or a tie."""
-    votes = np.zeros(len(class_names))
-    for reading in readings:
-        if len(reading.classes) == 1:
-            votes[class_names.index(reading.classes[0])] += reading.confidence
-    best = votes.max(initial=0.0)
-    winners = np.flatnonzero(votes == best)
-    return int(winners[0]) if best > 0 and len(winners) == 1 else None
+    """Index of the class that the readings agree on (`beliefs.agreed_class`); None when they do not."""
+    name = agreed_class((reading.classes, reading.confidence) for reading in readings)
+    return None if name is None else class_names.index(name)
 
 
 def class_prior(classes: Iterable[int | None], num_classes: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from spinecls import files
+from spinecls.beliefs import agreed_class
 from spinecls.errors import SpineclsError
 from spinecls.evaluation import matching, summary, trivial_counter
 from spinecls.inference.predictor import Predictor, case_prediction
@@ -104,9 +105,8 @@ def plan_description(plan: Plan) -> DatasetDescription:
 def _truth(case: PreprocessedCase, level_map, description: DatasetDescription) -> matching.CaseTruth:
     classes = {}
     for vertebra in case.vertebrae:
-        certain = {reading["classes"][0] for reading in vertebra.get("readings", []) if len(reading["classes"]) == 1}
-        only = certain.pop() if len(certain) == 1 else None
-        classes[vertebra["level"]] = None if only is None else description.class_names.index(only)
+        agreed = agreed_class((r["classes"], r["confidence"]) for r in vertebra.get("readings", []))
+        classes[vertebra["level"]] = None if agreed is None else description.class_names.index(agreed)
     dice = {} if case.native_map is None else summary.dice_by_level(case.native_map, level_map, description)
     return matching.CaseTruth(
         identifier=case.identifier,
