@@ -9,7 +9,9 @@ A column is a chain of detections from head to feet. Each names one level; a cha
   missed by the detector. T13 to L1 and L6 to S1 are free, as the variant was paid for. A way also costs its spacing,
   (ln(distance / expected))^2 / (2 sigma^2), the expected distance being the sum of the pitches passed,
 * for each step to the same level, a doubled detection: its price, and where the distance exceeds half the pitch,
-  (ln(distance / (pitch / 2)))^2 / (2 sigma^2). At most two detections in a row are one vertebra.
+  (ln(distance / (pitch / 2)))^2 / (2 sigma^2). At most two detections in a row are one vertebra. A second detection
+  named S1 is the next segment of the sacrum, which looks like the first: it has its own price and may lie a whole pitch
+  below.
 
 Nothing else is possible; nothing comes after S1. Exact dynamic programming over (level, first or second detection)
 gives the cheapest chain; the probabilities sum exp(-cost) over all chains (forward-backward, Rabiner, Proc. IEEE 1989).
@@ -50,6 +52,7 @@ class TransitionCosts:
     absent_l5: float = 3.5
     missed: float = 4.0
     doubled: float = 5.0
+    sacral: float = 3.5
     spacing_sigma: float = 0.15
 
 
@@ -171,8 +174,15 @@ def decode_levels(
         anchors=anchors,
         relative_names=_relative_names(labels, steps_mm, ways, costs),
         doubled=doubled,
-        merged_away=tuple(a if emission[a, chosen[a]] > emission[b, chosen[b]] else b for a, b in doubled),
+        merged_away=tuple(_worse(emission, chosen, a, b) for a, b in doubled),
     )
+
+
+def _worse(emission: np.ndarray, chosen: np.ndarray, upper: int, lower: int) -> int:
+    """Of two detections of one vertebra the row that fits its name less; of two named S1 the lower one."""
+    if chosen[upper] == RANK["S1"]:
+        return lower
+    return upper if emission[upper, chosen[upper]] > emission[lower, chosen[lower]] else lower
 
 
 def see_anchors(
@@ -264,13 +274,15 @@ def _step_costs(
     for way, nats in zip(ways, _way_costs(steps_mm, ways, costs).T, strict=True):
         cell = between[:, RANK[way.upper], RANK[way.lower]]
         np.minimum(cell, nats, out=cell)
-    half_pitch = np.array([pitch[level] / 2 for level in LEVELS])
-    excess = np.maximum(np.log(steps_mm[:, None] / half_pitch), 0)
+    reach = np.array([pitch[level] / (1 if level == "S1" else 2) for level in LEVELS])
+    excess = np.maximum(np.log(steps_mm[:, None] / reach), 0)
     cost = np.full((len(steps_mm), 2 * _COUNT, 2 * _COUNT), np.inf)
     cost[:, :_COUNT, :_COUNT] = between
     cost[:, _COUNT:, :_COUNT] = between
     ranks = np.arange(_COUNT)
-    cost[:, ranks, ranks + _COUNT] = costs.doubled + excess**2 / (2 * costs.spacing_sigma**2)
+    price = np.full(_COUNT, costs.doubled)
+    price[RANK["S1"]] = costs.sacral
+    cost[:, ranks, ranks + _COUNT] = price + excess**2 / (2 * costs.spacing_sigma**2)
     return cost
 
 

@@ -28,6 +28,8 @@ for _upper, _lower in itertools.pairwise(COMMON):
 def pair_cost(upper, lower, distance_mm, pitch):
     """Nats of two successive detections."""
     distance_mm = max(distance_mm, 1.0)
+    if upper == lower == "S1":
+        return 3.5 + max(0.0, math.log(distance_mm / pitch["S1"])) ** 2 / (2 * 0.15**2)
     if upper == lower:
         return 5.0 + max(0.0, math.log(distance_mm / (0.5 * pitch[upper]))) ** 2 / (2 * 0.15**2)
     options = []
@@ -207,10 +209,19 @@ def test_two_near_detections_are_one_vertebra():
 
 
 def test_doubled_detection_costs_five_nats_up_to_half_a_pitch():
-    logs = sure_of("S1", "S1", probability=0.99)
+    logs = sure_of("L3", "L3", probability=0.99)
     own = -2 * math.log(0.99)
     assert decode_levels(column(14.9), logs, FLAT_PITCH).cost == pytest.approx(own + 5)
     assert decode_levels(column(18), logs, FLAT_PITCH).cost == pytest.approx(own + 5 + math.log(1.2) ** 2 / 0.045)
+
+
+def test_next_segment_of_the_sacrum_is_no_vertebra_of_its_own():
+    # Both look like S1; the lower one, a whole pitch below, is S2 and goes.
+    logs = sure_of("L4", "L5", "S1", "S1", probability=0.99)
+    decoding = decode_levels(column(30, 30, 30), logs, FLAT_PITCH)
+    assert decoding.labels == ("L4", "L5", "S1", "S1")
+    assert decoding.cost == pytest.approx(-4 * math.log(0.99) + 3.5)
+    assert decoding.merged_away == (3,)
 
 
 def test_three_detections_in_a_row_are_never_one_vertebra():
