@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -64,6 +65,17 @@ def link_dataset(source: Path, folder: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         target.symlink_to(source.resolve())
+    return target
+
+
+def link_held_out(preprocessed: Path, raw: Path, fold: str, target: Path) -> Path:
+    """Folder with links to the images, in the raw dataset `raw`, of a fold's validation cases."""
+    splits = json.loads((preprocessed / "splits_final.json").read_text())
+    target.mkdir(exist_ok=True)
+    for case in splits[int(fold)]["val"]:
+        link = target / f"{case}_0000.nii.gz"
+        if not link.exists():
+            link.symlink_to((raw / "imagesTr" / link.name).resolve())
     return target
 
 

@@ -12,7 +12,16 @@ import argparse
 import json
 from pathlib import Path
 
-from common import DATA, link_dataset, peak_memory_gb_of_children, provenance, roots, score_text, spinecls
+from common import (
+    DATA,
+    link_dataset,
+    link_held_out,
+    peak_memory_gb_of_children,
+    provenance,
+    roots,
+    score_text,
+    spinecls,
+)
 
 LOCATION = {
     "identification_rate": "identification rate, 20 mm",
@@ -34,7 +43,8 @@ def main() -> None:
     fold = ["train", dataset.name, options.configuration, options.fold, "-tr", options.trainer]
     times["train"] = spinecls(*fold, *(["--c"] if options.resume else []), *options.extra, environment=environment)
     model = options.folder / f"results/{dataset.name}/{options.trainer}__spineclsPlans__{options.configuration}"
-    images = link_validation_images(options, dataset)
+    preprocessed = options.folder / "preprocessed" / dataset.name
+    images = link_held_out(preprocessed, dataset, options.fold, options.folder / f"in_{options.fold}")
     output = options.folder / f"out_{options.trainer}_{options.fold}"
     tta = [] if options.tta else ["--disable_tta"]
     times["predict"] = spinecls(
@@ -55,17 +65,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tta", action="store_true", help="predict with mirrored views")
     parser.add_argument("extra", nargs="*", help="further words for spinecls_train, after --")
     return parser.parse_args()
-
-
-def link_validation_images(options: argparse.Namespace, dataset: Path) -> Path:
-    splits = json.loads((options.folder / "preprocessed" / dataset.name / "splits_final.json").read_text())
-    folder = options.folder / f"in_{options.fold}"
-    folder.mkdir(exist_ok=True)
-    for case in splits[int(options.fold)]["val"]:
-        link = folder / f"{case}_0000.nii.gz"
-        if not link.exists():
-            link.symlink_to((dataset / "imagesTr" / link.name).resolve())
-    return folder
 
 
 def report(options: argparse.Namespace, output: Path, times: dict[str, float], num_images: int) -> None:

@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from common import DATA, link_dataset, provenance, roots, score_text, spinecls
+from common import DATA, link_dataset, link_held_out, provenance, roots, score_text, spinecls
 
 from spinecls.evaluation import intervals, metrics
 
@@ -35,6 +35,7 @@ def main() -> None:
     plan = ["--time_budget", str(options.minutes), *options.plan]
     spinecls("plan_and_preprocess", "-d", trained, "-c", "3d_fullres", *plan, environment=environment)
     tables = {}
+    preprocessed = options.folder / "preprocessed" / trained
     for trainer in options.trainers:
         model = options.folder / f"results/{trained}/{trainer}__spineclsPlans__3d_fullres"
         if not (model / f"fold_{options.fold}/checkpoint_final.pt").exists():
@@ -42,7 +43,8 @@ def main() -> None:
             spinecls("train", trained, "3d_fullres", options.fold, "-tr", trainer, *steps, environment=environment)
         for name, dataset in shown.items():
             output = options.folder / f"out_{trainer}_{name}"
-            images = held_out(options, trained, dataset)
+            target = options.folder / f"in_{dataset}_{options.fold}"
+            images = link_held_out(preprocessed, options.folder / "raw" / dataset, options.fold, target)
             words = ["-i", images, "-o", output, "-m", model, "-f", options.fold, "--disable_tta"]
             spinecls("predict", *words, environment=environment)
             spinecls("evaluate", "-i", output, "-gt", dataset, environment=environment)
@@ -72,17 +74,6 @@ def simulate(options: argparse.Namespace, environment: dict[str, str]) -> None:
     for name, correlation in {} if options.clean else marked.items():
         marker = ["--shortcut", options.marker, "--shortcut_correlation", str(correlation)]
         spinecls(*words, "-o", name, *marker, environment=environment)
-
-
-def held_out(options: argparse.Namespace, trained: str, dataset: str) -> Path:
-    splits = json.loads((options.folder / "preprocessed" / trained / "splits_final.json").read_text())
-    folder = options.folder / f"in_{dataset}_{options.fold}"
-    folder.mkdir(exist_ok=True)
-    for case in splits[int(options.fold)]["val"]:
-        link = folder / f"{case}_0000.nii.gz"
-        if not link.exists():
-            link.symlink_to((options.folder / "raw" / dataset / "imagesTr" / link.name).resolve())
-    return folder
 
 
 def read(output: Path) -> dict:

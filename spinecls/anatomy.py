@@ -6,6 +6,7 @@ The codes are those of VerSe and TPTBox: C1-C7 = 1-7, T1-T12 = 8-19, L1-L5 = 20-
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _CERVICAL = [f"C{i}" for i in range(1, 8)]
 _THORACIC = [f"T{i}" for i in range(1, 13)]
@@ -19,11 +20,20 @@ LEVEL_CODES: dict[str, int] = {
 }
 
 LEVELS: tuple[str, ...] = (*_CERVICAL, *_THORACIC, "T13", *_LUMBAR, "L6", "S1")
-"""All levels from head to feet; T13 and L6 are numerical variants."""
+"""All levels from head to feet."""
+
+VARIANTS = ("T13", "L6")
+"""Levels that most people do not have."""
 
 RANK: dict[str, int] = {name: rank for rank, name in enumerate(LEVELS)}
 
 _REGION_SPELLINGS = {"C": "C", "HWK": "C", "T": "T", "TH": "T", "D": "T", "BWK": "T", "L": "L", "LWK": "L", "S": "S"}
+
+
+def chain(present: Iterable[str] = ()) -> list[str]:
+    """All levels of a spine from head to feet; numerical variants only where they are `present`."""
+    found = set(present)
+    return [level for level in LEVELS if level not in VARIANTS or level in found]
 
 
 def region(level: str) -> str:

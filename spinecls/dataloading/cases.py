@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spinecls.anatomy import LEVELS, RANK
+from spinecls.anatomy import LEVELS, RANK, VARIANTS, chain
 from spinecls.beliefs import Belief, belief, partly_visible
 from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
@@ -142,7 +142,7 @@ def implied_neighbours(
     -------
     (M, 3) continuous index and (M,) level ranks, M at most 2
     """
-    common = [level for level in LEVELS if level not in ("T13", "L6")]
+    common = chain()
     order = np.argsort(centres[:, 1])
     places, ranks = [], []
     for ends, step in ((order[:3], -1), (order[::-1][:3], 1)):
@@ -206,7 +206,7 @@ def distance_to_sacrum_mm(plan: Plan, level: str) -> float:
     """
     if level == "S1":
         return 0.0
-    pitches = [_pitch_mm(plan, name) for name in LEVELS[RANK[level] : RANK["S1"]] if name not in ("T13", "L6")]
+    pitches = [_pitch_mm(plan, name) for name in LEVELS[RANK[level] : RANK["S1"]] if name not in VARIANTS]
     return sum(pitches) + pitches[-1] / 2
 
 

@@ -22,7 +22,7 @@ from spinecls.dataloading.spatial import PatchSampler, random_affine
 from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
 from spinecls.planning.plan import Configuration
 from spinecls.sealing.crop import VertebraCrop, snapped_centre, vertebra_crop
-from spinecls.sealing.region import ELLIPSOID_SHARE, Region, ellipsoid_distance, vertebra_axes
+from spinecls.sealing.region import Region, ellipsoid_mask, vertebra_axes
 
 CENTRED_ON_VERTEBRA = 0.8
 """Share of open patches centred near an annotated vertebra; the others teach what is none."""
@@ -254,13 +254,13 @@ def _jittered_region(source: SealedSource, configuration: Configuration, rng: np
     if source.distance is not None:
         margin = configuration.sealing_margin_mm + rng.uniform(-MARGIN_JITTER_MM, MARGIN_JITTER_MM)
         return Region(source.distance <= max(margin, 0.0), (0, 0, 0), source.box, "mask")
-    extent = ELLIPSOID_SHARE * source.extent_mm * rng.normal(1.0, 0.05, 3)
+    extent = source.extent_mm * rng.normal(1.0, 0.05, 3)
     centre = source.centre_lps + rng.normal(0, 1, 3) * CENTRE_JITTER_MM
     axes = vertebra_axes(source.box, source.tangent_lps)
-    mask = ellipsoid_distance(source.box, centre, axes, extent) <= 1
+    mask = ellipsoid_mask(source.box, centre, axes, extent)
     if not mask.any():
         # The jitter of a vertebra at the border led out of the image.
-        mask = ellipsoid_distance(source.box, source.centre_lps, axes, source.extent_mm) <= 1
+        mask = ellipsoid_mask(source.box, source.centre_lps, axes, source.extent_mm)
     return Region(mask, (0, 0, 0), source.box, "ellipsoid")
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from spinecls.anatomy import LEVELS, RANK, region
+from spinecls.anatomy import LEVELS, RANK, chain, region
 from spinecls.errors import DatasetError
-from spinecls.evaluation.trivial_counter import VARIANTS, count_upwards
+from spinecls.evaluation.trivial_counter import count_upwards
 from spinecls.records import NUMBERING_AMBIGUOUS, CasePrediction, DatasetDescription, VertebraPrediction
 
 Centres = Mapping[str, Sequence[float]]
@@ -107,12 +107,6 @@ class CaseOutcome:
     vertebrae: tuple[VertebraOutcome, ...]
     detection: DetectionCounts | None
     doubted: bool | None = None
-
-
-def chain(levels: Iterable[str]) -> list[str]:
-    """All levels from head to feet; numerical variants (T13, L6) only where `levels` has them."""
-    present = set(levels)
-    return [level for level in LEVELS if level not in VARIANTS or level in present]
 
 
 def local_pitch_mm(centres_lps: Centres) -> dict[str, float]:

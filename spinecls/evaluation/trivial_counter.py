@@ -7,10 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from spinecls.anatomy import LEVELS, RANK
-
-VARIANTS = ("T13", "L6")
-"""Levels that most people do not have."""
+from spinecls.anatomy import RANK, chain
 
 
 def commonest_lowest_level(levels_by_case: Iterable[Iterable[str]]) -> str | None:
@@ -38,7 +35,7 @@ def count_upwards(centres_lps: Sequence[Sequence[float]] | np.ndarray, lowest_le
         N names in the order of `centres_lps`; None for bodies above C1. Numerical variants (T13, L6) are not counted,
         unless one is the lowest level itself.
     """
-    upwards = [level for level in LEVELS if RANK[level] < RANK[lowest_level] and level not in VARIANTS][::-1]
+    upwards = [level for level in chain() if RANK[level] < RANK[lowest_level]][::-1]
     names = [lowest_level, *upwards]
     heights_mm = np.asarray(centres_lps, float).reshape(-1, 3)[:, 2]
     result: list[str | None] = [None] * len(heights_mm)

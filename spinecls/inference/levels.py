@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_softmax
 
-from spinecls.anatomy import LEVELS, RANK
+from spinecls.anatomy import LEVELS, RANK, chain
 from spinecls.curve import image_tangents_lps
 from spinecls.errors import DatasetError, ModelError
 from spinecls.geometry import Geometry
@@ -235,8 +235,7 @@ def _emission_cost(count: int, log_probabilities: np.ndarray, visibility: np.nda
 
 def _successors(costs: TransitionCosts) -> dict[str, dict[str, float]]:
     """Levels that may follow a level in a spine, and their prices."""
-    common = [level for level in LEVELS if level not in ("T13", "L6")]
-    table = {upper: {lower: 0.0} for upper, lower in itertools.pairwise(common)}
+    table = {upper: {lower: 0.0} for upper, lower in itertools.pairwise(chain())}
     table["T12"]["T13"] = costs.t13
     table["T13"] = {"L1": 0.0}
     table["T11"]["L1"] = costs.absent_t12

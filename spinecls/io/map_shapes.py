@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from spinecls.anatomy import LEVELS, RANK
+from spinecls.anatomy import LEVELS, RANK, VARIANTS
 from spinecls.geometry import Geometry
 from spinecls.io.findings import Finding, error, warning
 from spinecls.records import DatasetDescription
@@ -16,7 +16,6 @@ FEW_SLICES = 5
 _FAR_PART_MM = 10.0
 _TINY_MM3 = 200.0
 _LEVEL_STEP_MM = -1.0
-_OPTIONAL_LEVELS = ("T13", "L6")
 
 
 def shape_findings(
@@ -82,7 +81,7 @@ def _order_findings(case: str, geometry: Geometry, centres: Mapping[str, Sequenc
     for upper, lower, step in zip(levels, levels[1:], steps, strict=False):
         if step < _LEVEL_STEP_MM:
             found.append(error("606", f"{lower} lies {-step:.0f} mm above {upper}. Correct the levels.", case))
-        between = [n for n in LEVELS[RANK[upper] + 1 : RANK[lower]] if n not in _OPTIONAL_LEVELS]
+        between = [n for n in LEVELS[RANK[upper] + 1 : RANK[lower]] if n not in VARIANTS]
         if between:
             text = f"{', '.join(between)} missing between {upper} and {lower}"
             found.append(warning("607", text, case))

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import ndimage
 
-from spinecls.anatomy import LEVEL_CODES, LEVELS, RANK
+from spinecls.anatomy import LEVEL_CODES, RANK, chain
 from spinecls.beliefs import agreed_class
 from spinecls.geometry import Geometry
 from spinecls.planning.fingerprint_types import CaseFingerprint, ChannelIntensities, Extent, VertebraFingerprint
@@ -18,7 +18,6 @@ from spinecls.records import Case, DatasetDescription, VertebraAnnotation
 INTENSITY_SAMPLES = 200_000
 """Voxels that percentiles are taken from; more would not change them."""
 
-VARIANTS = ("T13", "L6")
 
 
 def fingerprint_case(
@@ -123,10 +122,9 @@ def pitches_mm(centres: Mapping[str, np.ndarray]) -> dict[str, float]:
 
     T13 and L6 count as levels only in a spine that has them.
     """
-    chain = [level for level in LEVELS if level not in VARIANTS or level in centres]
     return {
         upper: float(np.linalg.norm(np.subtract(centres[lower], centres[upper])))
-        for upper, lower in pairwise(chain)
+        for upper, lower in pairwise(chain(centres))
         if upper in centres and lower in centres
     }
 
