@@ -36,7 +36,7 @@ PLACES = {"head end": 0.0, "middle": 0.5, "feet end": 1.0}
 
 
 def main() -> None:
-    options = parse()
+    options = parse(__doc__)
     torch.set_num_threads(options.threads)
     outcomes = defaultdict(list)
     named, seconds = {}, []
@@ -45,8 +45,8 @@ def main() -> None:
     report(options, outcomes, named, seconds)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--preprocessed", type=Path, required=True)
     parser.add_argument("--dataset", default="Dataset002_LumbarMRI")

@@ -5,6 +5,7 @@ The codes are those of VerSe and TPTBox: C1-C7 = 1-7, T1-T12 = 8-19, L1-L5 = 20-
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 
@@ -28,6 +29,19 @@ VARIANTS = ("T13", "L6")
 RANK: dict[str, int] = {name: rank for rank, name in enumerate(LEVELS)}
 
 _REGION_SPELLINGS = {"C": "C", "HWK": "C", "T": "T", "TH": "T", "D": "T", "BWK": "T", "L": "L", "LWK": "L", "S": "S"}
+
+
+SUCCESSORS: dict[str, tuple[str, ...]] = {
+    **{upper: (lower,) for upper, lower in itertools.pairwise(level for level in LEVELS if level not in VARIANTS)},
+    "T11": ("T12", "L1"),
+    "T12": ("L1", "T13"),
+    "T13": ("L1",),
+    "L4": ("L5", "S1"),
+    "L5": ("S1", "L6"),
+    "L6": ("S1",),
+    "S1": (),
+}
+"""Levels that may come next below a level in a spine, numerical variants included."""
 
 
 def chain(present: Iterable[str] = ()) -> list[str]:

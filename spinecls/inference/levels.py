@@ -9,11 +9,12 @@ A column is a chain of detections from head to feet. Each names one level; a cha
   missed by the detector. T13 to L1 and L6 to S1 are free, as the variant was paid for. A way also costs its spacing,
   (ln(distance / expected))^2 / (2 sigma^2), the expected distance being the sum of the pitches passed,
 * for each step to the same level, a doubled detection: its price, and where the distance exceeds half the pitch,
-  (ln(distance / (pitch / 2)))^2 / (2 sigma^2). At most two detections in a row are one vertebra. A second detection
-  named S1 is the next segment of the sacrum, which looks like the first: it has its own price and may lie a whole pitch
-  below.
+  (ln(distance / (pitch / 2)))^2 / (2 sigma^2). At most two detections in a row are one vertebra,
+* for each detection below S1, also named S1: the next segment of the sacrum, which looks like the first, has its own
+  price and may lie a whole pitch below; anything else there is no vertebra, at a price of its own whatever the
+  distance, and with a name as good as drawn by lot. There may be several.
 
-Nothing else is possible; nothing comes after S1. Exact dynamic programming over (level, first or second detection)
+Nothing else is possible; no other name comes after S1. Exact dynamic programming over (level, first or second detection)
 gives the cheapest chain; the probabilities sum exp(-cost) over all chains (forward-backward, Rabiner, Proc. IEEE 1989).
 """
 
@@ -26,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import log_softmax
 
-from spinecls.anatomy import LEVELS, RANK, chain
+from spinecls.anatomy import LEVELS, RANK, SUCCESSORS
 from spinecls.curve import image_tangents_lps
 from spinecls.errors import DatasetError, ModelError
 from spinecls.geometry import Geometry
@@ -53,6 +54,7 @@ class TransitionCosts:
     missed: float = 4.0
     doubled: float = 5.0
     sacral: float = 3.5
+    below_sacrum: float = 5.0
     spacing_sigma: float = 0.15
 
 
@@ -66,8 +68,8 @@ class LevelDecoding:
     cost : nats of that chain
     posterior : (N, 27) probability of each level of `anatomy.LEVELS`
     runner_up : most probable other level of each detection
-    shift_margin_nats : cost of the cheapest chain that names every detection differently, less `cost`; infinite when
-        there is none
+    shift_margin_nats : cost of the cheapest chain that names every vertebra differently, second detections aside, less
+        `cost`; infinite when there is none
     anchors : levels countable from that are probably in the image: detected, or, by `see_anchors`, next to a detection
     relative_names : "lowest", "lowest-1", ... counted upwards, vertebrae judged missed included
     doubled : pairs of rows that are one vertebra
@@ -143,22 +145,26 @@ def decode_levels(
     costs = costs or TransitionCosts()
     pitch = complete_pitch_mm(pitch_mm or {})
     centres = np.asarray(centres_lps, float).reshape(-1, 3)
-    emission = _emission_cost(len(centres), log_probabilities, visibility)
+    weight = _weights(len(centres), visibility)
+    emission = _emission_cost(log_probabilities, weight)
     if len(centres) == 0:
         return _nothing()
-    ways = _ways(costs, pitch)
-    steps_mm = np.maximum(np.linalg.norm(np.diff(centres, axis=0), axis=1), _LEAST_DISTANCE_MM)
-    step_cost = _step_costs(steps_mm, ways, costs, pitch)
-    states, cost = _cheapest(emission, step_cost)
-    if not np.isfinite(cost):
+    if len(centres) > 2 * _COUNT:
         raise DatasetError(
             f"{len(centres)} detections in one column: expected at most {2 * _COUNT}, each level twice. "
             "Raise the detection threshold, or check that the image shows one spine."
         )
+    own = _by_state(emission, weight)
+    ways = _ways(costs, pitch)
+    steps_mm = np.maximum(np.linalg.norm(np.diff(centres, axis=0), axis=1), _LEAST_DISTANCE_MM)
+    step_cost = _step_costs(steps_mm, ways, costs, pitch)
+    states, cost = _cheapest(own, step_cost)
     chosen = states % _COUNT
-    forbidden = emission.copy()
-    forbidden[np.arange(len(chosen)), chosen] = np.inf
-    posterior = _posterior(emission, step_cost)
+    vertebrae = np.flatnonzero(states < _COUNT)
+    forbidden = own.copy()
+    forbidden[vertebrae, chosen[vertebrae]] = np.inf
+    forbidden[vertebrae, chosen[vertebrae] + _COUNT] = np.inf
+    posterior = _posterior(own, step_cost)
     others = posterior.copy()
     others[np.arange(len(chosen)), chosen] = -1
     anchors = tuple(level for level in ANCHORS if posterior[:, RANK[level]].max() > 0.5)
@@ -219,30 +225,33 @@ def complete_pitch_mm(pitch_mm: Mapping[str, float]) -> dict[str, float]:
     return {level: given.get(level, float(rough[RANK[level]])) for level in LEVELS}
 
 
-def _emission_cost(count: int, log_probabilities: np.ndarray, visibility: np.ndarray | None) -> np.ndarray:
+def _weights(count: int, visibility: np.ndarray | None) -> np.ndarray:
+    """(N,) how much each detection's own probabilities count."""
+    weight = np.ones(count) if visibility is None else np.asarray(visibility, float)
+    if weight.shape != (count,) or np.any((weight < 0) | (weight > 1)):
+        raise ValueError(f"visibility: expected {count} numbers in 0..1, got {weight}")
+    return weight
+
+
+def _emission_cost(log_probabilities: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(N, 27) nats of each name for each detection."""
+    count = len(weight)
     logs = np.asarray(log_probabilities, float)
     if logs.shape != (count, _COUNT):
         raise ValueError(f"log_probabilities: expected shape ({count}, {_COUNT}), got {logs.shape}")
     if np.isnan(logs).any() or np.isposinf(logs).any():
         row = int(np.flatnonzero((np.isnan(logs) | np.isposinf(logs)).any(axis=1))[0])
         raise ModelError(f"Level probabilities of detection {row} are not numbers: the network gave {logs[row].max()}.")
-    weight = np.ones(count) if visibility is None else np.asarray(visibility, float)
-    if weight.shape != (count,) or np.any((weight < 0) | (weight > 1)):
-        raise ValueError(f"visibility: expected {count} numbers in 0..1, got {weight}")
     return -weight[:, None] * np.maximum(logs, np.log(LEAST_PROBABILITY))
 
 
 def _successors(costs: TransitionCosts) -> dict[str, dict[str, float]]:
     """Levels that may follow a level in a spine, and their prices."""
-    table = {upper: {lower: 0.0} for upper, lower in itertools.pairwise(chain())}
+    table = {upper: dict.fromkeys(lowers, 0.0) for upper, lowers in SUCCESSORS.items()}
     table["T12"]["T13"] = costs.t13
-    table["T13"] = {"L1": 0.0}
     table["T11"]["L1"] = costs.absent_t12
     table["L5"]["L6"] = costs.l6
-    table["L6"] = {"S1": 0.0}
     table["L4"]["S1"] = costs.absent_l5
-    table["S1"] = {}
     return table
 
 
@@ -281,20 +290,25 @@ def _step_costs(
     ranks = np.arange(_COUNT)
     price = np.full(_COUNT, costs.doubled)
     price[RANK["S1"]] = costs.sacral
-    cost[:, ranks, ranks + _COUNT] = price + excess**2 / (2 * costs.spacing_sigma**2)
+    again = price + excess**2 / (2 * costs.spacing_sigma**2)
+    sacrum = RANK["S1"]
+    again[:, sacrum] = np.minimum(again[:, sacrum], costs.below_sacrum)
+    cost[:, ranks, ranks + _COUNT] = again
+    cost[:, sacrum + _COUNT, sacrum + _COUNT] = again[:, sacrum]
     return cost
 
 
-def _by_state(emission: np.ndarray) -> np.ndarray:
+def _by_state(emission: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(N, 54) emission costs; the first detection of the column is the first of its vertebra."""
     doubled = np.concatenate([emission, emission], axis=1)
+    below_s1 = _COUNT + RANK["S1"]
+    doubled[:, below_s1] = np.minimum(doubled[:, below_s1], weight * np.log(_COUNT))
     doubled[0, _COUNT:] = np.inf
     return doubled
 
 
-def _cheapest(emission: np.ndarray, step_cost: np.ndarray) -> tuple[np.ndarray, float]:
-    """States (N,) of the cheapest chain and its cost (Viterbi); infinite when there is none."""
-    own = _by_state(emission)
+def _cheapest(own: np.ndarray, step_cost: np.ndarray) -> tuple[np.ndarray, float]:
+    """States (N,) of the cheapest chain and its cost (Viterbi), of (N, 54) emission costs; infinite without any."""
     total = own[0]
     origins = []
     for step, here in zip(step_cost, own[1:], strict=True):
@@ -307,9 +321,9 @@ def _cheapest(emission: np.ndarray, step_cost: np.ndarray) -> tuple[np.ndarray, 
     return np.array(states[::-1]), float(total.min())
 
 
-def _posterior(emission: np.ndarray, step_cost: np.ndarray) -> np.ndarray:
-    """(N, 27) probability of each level over all chains."""
-    own = -_by_state(emission)
+def _posterior(own: np.ndarray, step_cost: np.ndarray) -> np.ndarray:
+    """(N, 27) probability of each level over all chains, of (N, 54) emission costs."""
+    own = -own
     down, up = [own[0]], [np.zeros(2 * _COUNT)]
     for step, here in zip(step_cost, own[1:], strict=True):
         down.append(np.logaddexp.reduce(down[-1][:, None] - step, axis=0) + here)
