@@ -103,13 +103,14 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         for row, level in enumerate(levels):
             vertebra_map[case.vertebra_map == plan.levels[level]] = row + 1
         vertebra_map[case.vertebra_map == plan.ignore_label] = UNKNOWN
-    unknown = _unknown_voxels(case, plan, levels, centres, spacing, extents)
+    implied, implied_ranks = np.zeros((0, 3)), np.zeros(0, int)
+    if not plan.vertebrae_complete:
+        implied, implied_ranks = implied_neighbours(plan, levels, centres, spacing)
+    unknown = _unknown_voxels(case, plan, levels, centres, spacing, extents, implied[implied_ranks == RANK["S1"]])
     if vertebra_map is not None:
         vertebra_map[(vertebra_map == 0) & (unknown | (form in PARTLY_DRAWN))] = UNKNOWN
         _leave_open_where_not_drawn(vertebra_map, centres, spacing, extents)
-    implied, implied_ranks = np.zeros((0, 3)), np.zeros(0, int)
-    if not plan.vertebrae_complete:
-        implied, implied_ranks = implied_neighbours(plan, levels, centres, spacing, case.image.shape[1:])
+    in_image = np.all((implied >= 0) & (implied <= np.asarray(case.image.shape[1:]) - 1), axis=1)
     return TrainingCase(
         identifier=case.identifier,
         image=np.asarray(case.image, np.float32),
@@ -119,13 +120,13 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         centres=centres,
         ranks=np.array([RANK[level] for level in levels], int),
         spacing_mm=spacing,
-        implied=implied,
-        implied_ranks=implied_ranks,
+        implied=implied[in_image],
+        implied_ranks=implied_ranks[in_image],
     )
 
 
 def implied_neighbours(
-    plan: Plan, levels: Sequence[str], centres: np.ndarray, spacing_mm: np.ndarray, shape: Sequence[int]
+    plan: Plan, levels: Sequence[str], centres: np.ndarray, spacing_mm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the vertebrae next to the annotated span lie that nobody annotated, and what they must be called.
 
@@ -136,11 +137,10 @@ def implied_neighbours(
     Parameters
     ----------
     centres : (N, 3) continuous index of the annotated vertebrae, one a level of `levels`
-    shape : of the image; places outside it are left out
 
     Returns
     -------
-    (M, 3) continuous index and (M,) level ranks, M at most 2
+    (M, 3) continuous index, possibly outside the image, and (M,) level ranks, M at most 2
     """
     common = chain()
     order = np.argsort(centres[:, 1])
@@ -157,14 +157,12 @@ def implied_neighbours(
             bend = LUMBOSACRAL_BEND if common[number] == "S1" else 1.0
             onward = onward + bend * (onward - (points[1] - points[2]))
         pitch_mm = _pitch_mm(plan, common[number] if step < 0 else levels[ends[0]])
-        place = (points[0] + pitch_mm * onward / np.linalg.norm(onward)) / spacing_mm
-        if np.all(place >= 0) and np.all(place <= np.asarray(shape) - 1):
-            places.append(place)
-            ranks.append(RANK[common[number]])
+        places.append((points[0] + pitch_mm * onward / np.linalg.norm(onward)) / spacing_mm)
+        ranks.append(RANK[common[number]])
     return np.array(places).reshape(-1, 3), np.array(ranks, int)
 
 
-def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing_mm, extents_mm) -> np.ndarray:
+def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing_mm, extents_mm, sacrum) -> np.ndarray:
     """Where a vertebra may be visible without a centre: nowhere there is the heat map taught to be cold."""
     shape = case.image.shape[1:]
     if any(v.get("centre_lps") is None for v in case.vertebrae):
@@ -174,7 +172,7 @@ def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing
     if not plan.vertebrae_complete:
         lowest = max(levels, key=RANK.__getitem__) if levels else None
         reach_mm = np.inf if lowest is None else distance_to_sacrum_mm(plan, lowest)
-        unknown = unknown_zone(shape, centres, spacing_mm, extents_mm, reach_mm)
+        unknown = unknown_zone(shape, centres, spacing_mm, extents_mm, reach_mm, sacrum[0] if len(sacrum) else None)
     if case.vertebra_map is not None:
         unknown |= case.vertebra_map == plan.ignore_label
     return unknown
@@ -222,17 +220,21 @@ def unknown_zone(
     spacing_mm: np.ndarray,
     extents_mm: np.ndarray,
     reach_below_mm: float = np.inf,
+    next_below: np.ndarray | None = None,
 ) -> np.ndarray:
     """Voxels above and below the annotated span where further vertebrae may lie.
 
     A widening beam from the half height of the first and of the last annotated vertebra along the column's end
-    direction, as wide as that vertebra at its start; it widens by 0.35 mm a millimetre, since the column bends.
+    direction, as wide as that vertebra at its start; it widens by 0.35 mm a millimetre, since the column bends. Where
+    the next vertebra's place is known, the beam below goes there: the sacrum turns away from the line of the lumbar
+    spine, and what that line meets, the pelvis, is no vertebra.
 
     Parameters
     ----------
     centres : (N, 3) continuous index of the annotated vertebrae, any order
     extents_mm : (N, 3) their sizes
     reach_below_mm : how far below the centre of the last vertebra further ones may lie
+    next_below : (3,) continuous index, about where the next vertebra below the last one is
 
     Returns
     -------
@@ -248,6 +250,8 @@ def unknown_zone(
         # A single annotated vertebra has no direction of its own; head and feet serve.
         alone = np.array([0.0, -1.0 if end == 0 else 1.0, 0.0])
         outward = points[end] - points[neighbour] if len(points) > 1 else alone
+        if end == -1 and next_below is not None:
+            outward = next_below * spacing_mm - points[end]
         outward = outward / np.linalg.norm(outward)
         size = extents_mm[order[end]]
         offset = [g - p for g, p in zip(grid, points[end], strict=True)]

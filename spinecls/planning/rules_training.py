@@ -79,6 +79,14 @@ def contrast_inversion_share(description: DatasetDescription) -> tuple[float, st
     return 0.2, "one channel: scans of another sequence show fluid and fat the other way round."
 
 
+def contrast_curve_share(description: DatasetDescription) -> tuple[float, str]:
+    """How often the open pass sees a scan through a random contrast curve."""
+    channels = len(description.channel_names)
+    if channels > 1:
+        return 0.0, f"{channels} channels: each has its own contrast, which the other scans share."
+    return 0.2, "one channel: in another sequence other tissues are the bright ones."
+
+
 def thick_slice_share(fingerprint: Fingerprint) -> tuple[float, str]:
     """How often slices are made thicker: where the scans of the dataset differ in it, so will those to come."""
     distances = [case.spacing_mm[0] for case in fingerprint.cases.values()]

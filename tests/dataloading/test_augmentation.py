@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spinecls.dataloading.augmentation import BiasField, InvertContrast, open_augmentation
+from spinecls.dataloading.augmentation import BiasField, ContrastCurve, InvertContrast, open_augmentation
 from spinecls.planning.plan import Configuration, NetworkPlan
 
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
@@ -28,6 +28,29 @@ def test_contrast_is_not_inverted_at_share_zero():
     assert np.array_equal(InvertContrast(0.0)(data=data.copy())["data"], data)
 
 
+def test_equal_intensities_stay_equal_through_a_contrast_curve():
+    data = np.random.default_rng(0).integers(0, 12, (1, 1, 8, 24, 20)).astype(np.float32)
+    np.random.seed(0)
+    curved = ContrastCurve(1.0)(data=data.copy())["data"]
+    assert not np.array_equal(curved, data)
+    for value in np.unique(data):
+        assert np.ptp(curved[data == value]) == 0
+
+
+def test_a_contrast_curve_stays_in_the_range_of_the_patch():
+    data = patches()
+    curved = ContrastCurve(1.0)(data=data.copy())["data"]
+    assert data.min() <= curved.min()
+    assert curved.max() <= data.max()
+
+
+def test_half_of_the_contrast_curves_change_which_tissue_is_brighter():
+    np.random.seed(0)
+    ramp = np.linspace(0, 1, 8 * 24 * 20, dtype=np.float32).reshape(1, 1, 8, 24, 20)
+    rising = [np.all(np.diff(ContrastCurve(1.0)(data=ramp.copy())["data"].ravel()) >= 0) for _ in range(200)]
+    assert np.mean(rising) == pytest.approx(0.5, abs=0.1)
+
+
 def test_a_bias_field_leaves_the_darkest_voxel_and_scales_the_others_smoothly():
     data = np.ones((1, 1, 6, 20, 20), np.float32)
     data[0, 0, 0, 0, 0] = 0.0
@@ -46,7 +69,7 @@ def test_a_bias_field_leaves_the_darkest_voxel_and_scales_the_others_smoothly():
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_thick_slices_repeat_within_the_slice_axis_only(share):
     configuration = dataclasses.replace(CONFIGURATION, thick_slice_share=share)
-    thicken = open_augmentation(configuration).transforms[2]
+    thicken = open_augmentation(configuration).transforms[3]
     data = np.zeros((1, 1, 8, 24, 20), np.float32)
     data[0, 0, ::2] = 1.0
     np.random.seed(1)
@@ -57,7 +80,7 @@ def test_thick_slices_repeat_within_the_slice_axis_only(share):
 
 
 def test_an_augmented_patch_keeps_shape_and_type():
-    shares = dict.fromkeys(("contrast_inversion_share", "bias_field_share", "thick_slice_share"), 1.0)
+    shares = dict.fromkeys(("contrast_inversion_share", "contrast_curve_share", "bias_field_share", "thick_slice_share"), 1.0)
     out = open_augmentation(dataclasses.replace(CONFIGURATION, **shares))(data=patches())["data"]
     assert out.shape == (2, 1, 8, 24, 20)
     assert np.isfinite(out).all()

@@ -139,7 +139,7 @@ def test_what_lies_below_s1_is_background():
 def test_the_neighbours_of_an_annotated_span_have_names_though_nobody_drew_them():
     # L4 and L5 in line, 20 mm apart along the rows: S1 comes 16.8 mm below L5 and L3 as far above L4.
     centres = np.array([[3.0, 30.0, 20.0], [3.0, 50.0, 20.0]])
-    places, ranks = implied_neighbours(PLAN, ["L4", "L5"], centres, np.array([4.0, 1.0, 1.0]), SHAPE)
+    places, ranks = implied_neighbours(PLAN, ["L4", "L5"], centres, np.array([4.0, 1.0, 1.0]))
     assert [LEVELS[rank] for rank in ranks] == ["L3", "S1"]
     np.testing.assert_allclose(places, [[3, 13.2, 20], [3, 66.8, 20]])
 
@@ -149,16 +149,16 @@ def test_the_bend_of_the_column_goes_on_to_the_implied_neighbour():
     # pitch of 16.8 mm.
     centres = np.array([[3.0, 5.0, 20.0], [3.0, 25.0, 20.0], [3.0, 45.0, 25.0]])
     for levels, below, step in ((["L1", "L2", "L3"], "L4", 10), (["L3", "L4", "L5"], "S1", 15)):
-        places, ranks = implied_neighbours(PLAN, levels, centres, np.array([4.0, 1.0, 1.0]), SHAPE)
-        assert [LEVELS[rank] for rank in ranks] == [below]
+        places, ranks = implied_neighbours(PLAN, levels, centres, np.array([4.0, 1.0, 1.0]))
+        assert LEVELS[ranks[-1]] == below
         along = 16.8 / np.hypot(20, step)
-        np.testing.assert_allclose(places[0], [3, 45 + 20 * along, 25 + step * along])
+        np.testing.assert_allclose(places[-1], [3, 45 + 20 * along, 25 + step * along])
 
 
 def test_nothing_is_implied_below_s1_or_outside_the_image_or_in_complete_annotation():
-    centres = np.array([[3.0, 10.0, 20.0], [3.0, 30.0, 20.0]])
-    places, ranks = implied_neighbours(PLAN, ["L5", "S1"], centres, np.array([4.0, 1.0, 1.0]), SHAPE)
-    assert len(places) == len(ranks) == 0
     assert len(training_case(a_case(TWO), PLAN).implied) == 0
     open_ended = dataclasses.replace(PLAN, vertebrae_complete=False)
+    # L4 would lie above the first row.
+    sacrum = [vertebra("L5", (3, 10.0, 20.0)), vertebra("S1", (3, 30.0, 20.0))]
+    assert len(training_case(a_case(sacrum, vertebra_map=None), open_ended).implied) == 0
     assert [LEVELS[rank] for rank in training_case(a_case(TWO), open_ended).implied_ranks] == ["T12", "L3"]

@@ -68,5 +68,15 @@ def test_the_unknown_zone_follows_the_direction_of_the_column():
     assert not zone[5, 160, 20]
 
 
+def test_the_zone_below_goes_to_where_the_next_vertebra_is():
+    centres = np.array([[5.0, 60.0, 50.0], [5.0, 90.0, 50.0], [5.0, 120.0, 50.0]])
+    extents = np.array([[40.0, 26.0, 30.0]] * 3)
+    bent = unknown_zone((11, 200, 110), centres, np.array(SPACING), extents, 50.0, np.array([5.0, 145.0, 70.0]))
+    assert bent[5, 150, 75]
+    # 35 rows below and 20 columns in front: within the straight beam, not within the bent one.
+    assert unknown_zone((11, 200, 110), centres, np.array(SPACING), extents, 50.0)[5, 155, 30]
+    assert not bent[5, 155, 30]
+
+
 def test_everything_is_unknown_where_nothing_is_annotated():
     assert unknown_zone((2, 3, 4), np.zeros((0, 3)), np.array(SPACING), np.zeros((0, 3))).all()

@@ -157,6 +157,8 @@ def test_one_channel_is_also_shown_inverted_and_several_are_not():
     one, two = make_dataset(), make_dataset(channels=2)
     assert rules_training.contrast_inversion_share(describe(one))[0] == 0.2
     assert rules_training.contrast_inversion_share(describe(two, ("T1", "STIR")))[0] == 0.0
+    assert rules_training.contrast_curve_share(describe(one))[0] == 0.2
+    assert rules_training.contrast_curve_share(describe(two, ("T1", "STIR")))[0] == 0.0
 
 
 def test_slices_are_thickened_where_the_scans_differ_in_them():
