@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,6 +95,11 @@ class RawDataset:
     unlabelled: tuple[Case, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def all_cases(self) -> tuple[Case, ...]:
+        """Annotated cases, then those without any annotation."""
+        return (*self.cases, *self.unlabelled)
+
 
 NUMBERING_AMBIGUOUS = "numbering_ambiguous"
 """Flag of every vertebra of a case whose names could all be shifted."""
@@ -105,7 +110,8 @@ class VertebraPrediction:
     """One located, named and classified vertebra.
 
     `level_probabilities` holds every level of at least a thousandth; `class_probabilities` in class index order;
-    `region` describes the voxels that the class may depend on;
+    `region` describes the voxels that the class may depend on; `evidence` holds for each evidence map (a class but the
+    first, or of grades `severity`) its pooled value and the sum of the vertebra's contributions to it;
     `entropy` in nats.
     """
 
@@ -121,6 +127,7 @@ class VertebraPrediction:
     entropy: float
     visible_fraction: float
     region: Mapping
+    evidence: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     level_probabilities: Mapping[str, float] = field(default_factory=dict)
     relative_name: str = ""
     flags: tuple[str, ...] = ()
@@ -135,3 +142,14 @@ class CasePrediction:
     vertebrae: tuple[VertebraPrediction, ...]
     model: Mapping
     geometry: Geometry | None = None
+
+
+SEVERITY = "severity"
+"""Name of the one evidence map of classes that are grades."""
+
+
+def evidence_names(class_names: Sequence[str], ordinal: bool) -> tuple[str, ...]:
+    """Names of the evidence maps of a model; none without classification."""
+    if len(class_names) < 2:
+        return ()
+    return (SEVERITY,) if ordinal else tuple(class_names[1:])

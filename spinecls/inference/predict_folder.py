@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, find_inputs
 from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_table
 from spinecls.planning.plan import Plan
-from spinecls.records import CasePrediction
+from spinecls.records import SEVERITY, CasePrediction
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def predict_folder(
     description = model_description(model, predictor)
     done: list[CasePrediction] = []
     for case in tqdm(cases, desc="predict", unit="case", disable=None):
-        finished = _finished(target, case, description, options) if options.continue_prediction else None
+        finished = _finished(predictor, target, case, description, options) if options.continue_prediction else None
         if finished is not None:
             done.append(finished)
             continue
@@ -88,21 +89,31 @@ def predict_folder(
 
 def _refuse_clashing_names(names: set[str]) -> None:
     """The evidence map of case `a` would be the level map of case `a_evidence`."""
-    clashing = sorted(name for name in names if name + "_evidence" in names)
-    if clashing:
-        raise UsageError(f"Cases {clashing[0]} and {clashing[0]}_evidence: their results would overwrite each other.")
+    for name in sorted(names):
+        stem, marker, _ = name.rpartition("_evidence")
+        if marker and stem in names:
+            raise UsageError(f"Cases {stem} and {name}: their results would overwrite each other.")
 
 
-def _outputs(target: Path, case: str, options: FolderOptions) -> list[Path]:
+def contribution_file(case: str, name: str, names: Sequence[str]) -> str:
+    """Name of the file with the contributions of an evidence map; classes by index, for any name is a class name."""
+    return f"{case}_evidence_{name if name == SEVERITY else f'class{names.index(name) + 1}'}.nii.gz"
+
+
+def _outputs(predictor: Predictor, target: Path, case: str, options: FolderOptions) -> list[Path]:
     """Files of a case; the first, the JSON, is deleted first and written last, so it vouches for the others."""
+    maps = predictor.evidence_names
     names = [f"{case}.json", f"{case}.nii.gz", f"{case}_evidence.nii.gz"]
+    names += [contribution_file(case, name, maps) for name in maps]
     names += [f"{case}_probabilities.npz"] if options.save_probabilities else []
     return [target / name for name in names]
 
 
-def _finished(target: Path, case: InputCase, model: dict, options: FolderOptions) -> CasePrediction | None:
+def _finished(
+    predictor: Predictor, target: Path, case: InputCase, model: dict, options: FolderOptions
+) -> CasePrediction | None:
     """An earlier result of the same checkpoints that is whole."""
-    outputs = _outputs(target, case.identifier, options)
+    outputs = _outputs(predictor, target, case.identifier, options)
     if not all(path.exists() for path in outputs):
         return None
     try:
@@ -115,7 +126,7 @@ def _finished(target: Path, case: InputCase, model: dict, options: FolderOptions
 def _predict_case(
     predictor: Predictor, case: InputCase, target: Path, model: dict, options: FolderOptions
 ) -> CasePrediction:
-    for path in _outputs(target, case.identifier, FolderOptions(save_probabilities=True)):
+    for path in _outputs(predictor, target, case.identifier, FolderOptions(save_probabilities=True)):
         path.unlink(missing_ok=True)
     # As in preprocessing, or the network would see channels that lie otherwise than those it learned from.
     volume = read_image(case.images, register=predictor.plan.register_channels)
@@ -125,6 +136,9 @@ def _predict_case(
     prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry)
     write_map(target / f"{case.identifier}.nii.gz", result.level_map, volume.source, volume.geometry)
     write_map(target / f"{case.identifier}_evidence.nii.gz", result.evidence, volume.source, volume.geometry)
+    for name, values in result.contributions.items():
+        path = target / contribution_file(case.identifier, name, predictor.evidence_names)
+        write_map(path, values, volume.source, volume.geometry)
     if options.save_probabilities:
         _save_probabilities(target / f"{case.identifier}_probabilities.npz", result, predictor.plan)
     write_case_json(target, prediction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from spinecls.geometry import Geometry
+from spinecls.networks.model import SealedOutputs
 from spinecls.planning.plan import Configuration
 from spinecls.sealing.crop import vertebra_crop
 from spinecls.sealing.region import Region
@@ -38,11 +40,15 @@ class SealedResult:
     members : (M, N, K) probabilities of every fold and view
     evidence : (N, K, s, r, a) mean evidence on the sealed grid. Of class 0, the absence of evidence, it is minus the
         greatest of any other class; of grades it is the severity, the same for each
+    pooled : (N, E) mean pooled evidence, one number a map: a class but the first, or of grades the severity
+    contributions : (N, E, s, r, a) mean of what each voxel adds to it
     """
 
     probabilities: np.ndarray
     members: np.ndarray
     evidence: np.ndarray
+    pooled: np.ndarray
+    contributions: np.ndarray
 
 
 def make_crops(
@@ -78,30 +84,32 @@ def classify(
         in the one that is reported
     """
     members = []
-    evidence_sum = None
+    evidence, contributions, numbers = 0.0, 0.0, 0.0
     for axes in views:
         for model in models:
             # The crop's second spatial axis is its fourth, the map of pooled voxels has no channels.
             counted = pooled.flip([axis - 1 for axis in axes])
-            logits, evidence = _in_chunks(model, crops.flip(axes) if axes else crops, counted, device)
-            members.append(torch.softmax(logits.double() + torch.from_numpy(balanced_shift), dim=1).numpy())
-            evidence = evidence.flip(axes) if axes else evidence
-            evidence_sum = evidence if evidence_sum is None else evidence_sum + evidence
+            outputs = _in_chunks(model, crops.flip(axes) if axes else crops, counted, device)
+            members.append(torch.softmax(outputs.logits.double() + torch.from_numpy(balanced_shift), dim=1).numpy())
+            evidence = evidence + (outputs.evidence.flip(axes) if axes else outputs.evidence)
+            contributions = contributions + (outputs.contributions.flip(axes) if axes else outputs.contributions)
+            numbers = numbers + outputs.pooled
     stacked = np.stack(members)
-    evidence = _by_class((evidence_sum / len(members)).numpy(), stacked.shape[2], models[0].ordinal)
-    return SealedResult(stacked.mean(axis=0), stacked, evidence)
+    evidence, contributions, numbers = ((x / len(members)).numpy() for x in (evidence, contributions, numbers))
+    by_class = _by_class(evidence, stacked.shape[2], models[0].ordinal)
+    return SealedResult(stacked.mean(axis=0), stacked, by_class, numbers, contributions)
 
 
 def _in_chunks(
     model: torch.nn.Module, crops: torch.Tensor, pooled: torch.Tensor, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    logits, evidence = [], []
+) -> SealedOutputs:
+    parts = []
     for start in range(0, len(crops), CHUNK):
-        part = crops[start : start + CHUNK]
-        z, e = model.sealed_pass(_filled(part).to(device), _filled(pooled[start : start + CHUNK]).to(device))
-        logits.append(z[: len(part)].float().cpu())
-        evidence.append(e[: len(part)].float().cpu())
-    return torch.cat(logits), torch.cat(evidence)
+        rows = slice(start, start + CHUNK)
+        outputs = model.explained_pass(_filled(crops[rows]).to(device), _filled(pooled[rows]).to(device))
+        kept = len(crops[rows])
+        parts.append([getattr(outputs, field.name)[:kept].float().cpu() for field in dataclasses.fields(outputs)])
+    return SealedOutputs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _filled(part: torch.Tensor) -> torch.Tensor:

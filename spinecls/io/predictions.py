@@ -15,7 +15,7 @@ from spinecls.geometry import Geometry
 from spinecls.records import CasePrediction, VertebraPrediction
 
 FORMAT = "spinecls case prediction"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TABLE_NAME = "predictions.csv"
 FAILURES_NAME = "failed.csv"
 
@@ -166,6 +166,7 @@ def _vertebra(content: Mapping[str, Any], class_names: tuple[str, ...], where: s
         class_probabilities=tuple(_number(content["class_probabilities"][name]) for name in class_names),
         prediction_set=tuple(content["prediction_set"]),
         region=content["region"],
+        evidence={str(name): dict(values) for name, values in content["evidence"].items()},
         level_probabilities=dict(content["level_probabilities"]),
         flags=tuple(content["flags"]),
     )

@@ -8,12 +8,14 @@ case, at S3 of the region. An open crop (S0, S1) is the same view without anythi
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.spatial import cKDTree
 
 from spinecls.geometry import Geometry
 from spinecls.sealing.levels import is_guaranteed
@@ -287,11 +289,60 @@ def evidence_to_native(
     -------
     float32 array of the region's box
     """
-    centre = snapped_centre(region, evidence.shape, spacing_mm) if centre_lps is None else centre_lps
-    offsets = region.geometry.to_world(np.argwhere(region.mask)) - centre
-    local = offsets @ np.asarray(region.geometry.direction, float)
-    voxels = local / np.asarray(spacing_mm) + (np.asarray(evidence.shape) - 1) / 2
+    voxels = _sealed_index(region, evidence.shape, spacing_mm, centre_lps)
     values = ndimage.map_coordinates(evidence.astype(np.float32), voxels.T, order=1, mode="nearest")
     native = np.zeros(region.mask.shape, np.float32)
     native[region.mask] = values
     return native
+
+
+def shares_to_native(
+    shares: np.ndarray,
+    region: Region,
+    spacing_mm: tuple[float, float, float],
+    centre_lps: np.ndarray | None = None,
+) -> np.ndarray:
+    """Hand what each voxel of the sealed grid contributes on to the voxels of a region; every sum stays what it was.
+
+    A voxel of the sealed grid divides its share among the native voxels that it interpolates to, by their weights; one
+    that reaches no voxel of the region gives it to the nearest. (Interpolating instead, as `evidence_to_native` does,
+    keeps values, and would count a share once for every finer voxel.)
+
+    Parameters
+    ----------
+    shares : (E, s, r, a) array on the sealed grid
+    region, spacing_mm, centre_lps : as for `evidence_to_native`
+
+    Returns
+    -------
+    (E, ...) float64 array of the region's box, zero outside the region
+    """
+    size = np.asarray(shares.shape[1:])
+    voxels = np.clip(_sealed_index(region, size, spacing_mm, centre_lps), 0, size - 1)
+    low = np.minimum(np.floor(voxels).astype(int), np.maximum(size - 2, 0))
+    columns, weights = [], []
+    for corner in itertools.product((0, 1), repeat=3):
+        index = np.minimum(low + corner, size - 1)
+        columns.append(np.ravel_multi_index(index.T, size))
+        weights.append(np.prod(np.where(corner, voxels - low, 1 - (voxels - low)), axis=1))
+    rows = np.tile(np.arange(len(voxels)), len(columns))
+    cells = (np.concatenate(weights), (rows, np.concatenate(columns)))
+    spread = sparse.csr_array(cells, shape=(len(voxels), int(size.prod())))
+    flat = shares.reshape(len(shares), -1).astype(float)
+    reached = spread.sum(axis=0)
+    values = spread @ (flat / np.where(reached > 0, reached, 1)).T
+    stray = np.flatnonzero((reached <= 0) & np.any(flat != 0, axis=0))
+    if len(stray):
+        _, nearest = cKDTree(voxels).query(np.stack(np.unravel_index(stray, size), axis=1))
+        np.add.at(values, nearest, flat[:, stray].T)
+    native = np.zeros((len(shares), *region.mask.shape))
+    native[:, region.mask] = values.T
+    return native
+
+
+def _sealed_index(region: Region, size, spacing_mm, centre_lps: np.ndarray | None) -> np.ndarray:
+    """(V, 3) continuous index on the sealed grid of the voxels of a region."""
+    centre = snapped_centre(region, size, spacing_mm) if centre_lps is None else centre_lps
+    offsets = region.geometry.to_world(np.argwhere(region.mask)) - centre
+    local = offsets @ np.asarray(region.geometry.direction, float)
+    return local / np.asarray(spacing_mm) + (np.asarray(size) - 1) / 2

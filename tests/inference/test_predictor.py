@@ -76,6 +76,32 @@ def test_the_evidence_map_is_zero_outside_every_region(predictor, volumes):
     assert (result.evidence[inside] != 0).any()
 
 
+def test_contributions_of_every_class_add_up_to_the_pooled_evidence_less_what_pooling_documents(predictor, volumes):
+    result = predictor.predict_volume(volumes[0].array, volumes[0].geometry)
+    pooling = predictor.models[0].pooling
+    bias, sharpness = pooling.bias.detach().numpy(), pooling.sharpness.detach().numpy()
+    assert tuple(result.contributions) == predictor.plan.class_names[1:]
+    for k, (name, contributions) in enumerate(result.contributions.items()):
+        told = [vertebra.evidence[name] for vertebra in result.vertebrae]
+        # Regions of neighbours overlap by their margins, where the map holds the sum of both.
+        total = sum(t["contributions"] for t in told)
+        assert contributions.astype(float).sum() == pytest.approx(total, abs=1e-3)
+        for vertebra, region in zip(told, result.located.regions, strict=True):
+            # One view, one fold: z - b + D / r with 0 <= D <= log of the number of voxels.
+            rest = vertebra["contributions"] - (vertebra["pooled"] - bias[k])
+            assert -1e-4 <= rest <= np.log(region.mask.sum()) / sharpness[k]
+
+
+def test_contributions_are_zero_outside_every_region(predictor, volumes):
+    result = predictor.predict_volume(volumes[0].array, volumes[0].geometry)
+    inside = np.zeros(volumes[0].geometry.shape, bool)
+    for region in result.located.regions:
+        inside[region.slices] |= region.mask
+    for contributions in result.contributions.values():
+        assert (contributions[~inside] == 0).all()
+        assert (contributions[inside] != 0).any()
+
+
 def test_an_image_without_a_spine_gives_a_prediction_without_vertebrae(predictor, volumes):
     empty = np.zeros_like(volumes[0].array)
     result = predictor.predict_volume(empty, volumes[0].geometry)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spinecls.geometry import Geometry
-from spinecls.sealing.crop import evidence_to_native, sealed_crop, smoothing_sigma
+from spinecls.sealing.crop import evidence_to_native, sealed_crop, shares_to_native, smoothing_sigma
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import region_from_ellipsoid, region_from_mask
 
@@ -86,6 +86,34 @@ def test_evidence_returns_to_the_voxels_it_came_from(region):
     assert 23 <= peak[1] <= 28
     assert 37 <= peak[2] <= 42
     assert (native[~region.mask] == 0).all()
+
+
+def test_shares_on_the_native_grid_add_up_to_those_on_the_sealed_grid(region):
+    shares = np.random.default_rng(0).normal(size=(2, *SIZE))
+    native = shares_to_native(shares, region, SPACING)
+    assert native.sum(axis=(1, 2, 3)) == pytest.approx(shares.sum(axis=(1, 2, 3)))
+    assert (native[:, ~region.mask] == 0).all()
+
+
+def test_a_share_goes_to_the_native_voxels_around_its_place(region):
+    shares = np.zeros((1, *SIZE))
+    middle = tuple(n // 2 for n in SIZE)
+    shares[0][middle] = 1.0
+    native = shares_to_native(shares, region, SPACING)[0]
+    world = region.geometry.to_world(np.argwhere(native > 0))
+    offset = (world - region.centre_lps) @ np.asarray(FLIPPED.direction)
+    expected = (np.array(middle) - (np.asarray(SIZE) - 1) / 2) * SPACING
+    # Half a slice of tolerance: the sealed grid starts on a slice of the image.
+    assert np.abs(offset - expected).max(axis=0) == pytest.approx((0, 0, 0), abs=max(SPACING) + 1e-6)
+    assert native.sum() == pytest.approx(1.0)
+
+
+def test_a_share_that_reaches_no_voxel_of_the_region_goes_to_the_nearest(region):
+    shares = np.zeros((1, *SIZE))
+    shares[0, 0, 0, 0] = 2.0
+    native = shares_to_native(shares, region, SPACING)[0]
+    assert native.sum() == pytest.approx(2.0)
+    assert np.count_nonzero(native) == 1
 
 
 def test_no_smoothing_where_the_grid_is_not_made_coarser():
