@@ -14,6 +14,7 @@ COMMANDS = (
     "evaluate",
     "check",
     "demo",
+    "compare",
     "verify_evidence",
     "simulate",
 )

@@ -2,10 +2,10 @@
 
     python benchmarks/found_lesions.py --model FOLDER --fold 0 --dataset RAW/Dataset011_Clean
 
-The validation cases of one fold, by the model that did not see them, without mirrored views. A vertebra counts where one
-was found within 10 mm of the annotated centre. AUC: the vertebrae of the stratum against all vertebrae of other
-classes, by the probability of their class. Hit: the voxel of greatest evidence for their class lies within 3 mm of the
-lesion's outline.
+The validation cases of one fold, by the model that did not see them, without mirrored views. A vertebra counts where
+one was found within 10 mm of the annotated centre. AUC: the vertebrae of the stratum against all vertebrae of other
+classes, by the probability of their class. Hit: the voxel of greatest evidence for their class lies within 3 mm of
+the lesion's outline.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def main() -> None:
     study = build_study(instrument, cohort, vertebrae=10_000, donors=1, seed=0)
     with (options.dataset / "lesions.csv").open() as file:
         listed = [row for row in csv.DictReader(file) if row["role"] == "lesion"]
-    vertebrae = [judged(instrument, study, place, listed) for place in study.places if truth_of(study, place) is not None]
+    vertebrae = [
+        judged(instrument, study, place, listed) for place in study.places if truth_of(study, place) is not None
+    ]
     names = instrument.predictor.plan.class_names
     print(f"\n{model.name}, fold {options.fold}; {provenance()}\n")
     print("| lesions | vertebrae | AUC | evidence hit | hit by chance |\n|---|---|---|---|---|")

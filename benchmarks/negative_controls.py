@@ -2,10 +2,10 @@
 
     python benchmarks/negative_controls.py --folder /tmp/controls --dataset RAW/Dataset011_Clean --folds 0 --steps 700
 
-From a dataset of simulated lesions three are made that differ in the class table alone: as it is; classes permuted among
-all vertebrae; each vertebra with the class of the one below it. On each the sealed pass is trained, with equal steps, in
-regions cut by the drawn maps, and the held-out patients are scored in such regions against the same kind of labels. The
-first must be well above 0.5, the others at 0.5: there is nothing in a vertebra that tells them.
+From a dataset of simulated lesions three are made that differ in the class table alone: as it is; classes permuted
+among all vertebrae; each vertebra with the class of the one below it. On each the sealed pass is trained, with equal
+steps, in regions cut by the drawn maps, and the held-out patients are scored in such regions against the same kind of
+labels. The first must be well above 0.5, the others at 0.5: there is nothing in a vertebra that tells them.
 
 Sham: the first model scores the normal vertebrae of the simulated scans, each of which went through the simulation with
 amplitude 0, and the same vertebrae of the source scans (--source), which did not. It must not tell them apart.

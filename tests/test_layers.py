@@ -94,7 +94,7 @@ def test_training_does_not_import_simpleitk():
     import sys
 
     code = (
-        "import sys, spinecls.trainers.run, spinecls.trainers.aux_seg;"
+        "import sys, spinecls.trainers.run, spinecls.trainers.auxiliary;"
         "sys.exit(int('SimpleITK' in sys.modules or 'torchvision' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

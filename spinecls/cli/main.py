@@ -28,6 +28,7 @@ COMMANDS = {
     "check": ("spinecls.cli.check", "check", ()),
     "demo": ("spinecls.cli.demo", "demo", ()),
     "verify_evidence": ("spinecls.cli.verify_evidence", "verify_evidence", ("-f",)),
+    "compare": ("spinecls.cli.compare", "compare", ("-tr", "--patients", "--set")),
     "simulate": ("spinecls.cli.simulate", "simulate", ("--cases", "--exclude_cases", "--kinds", "--shortcut")),
 }
 """Word -> module, function, options that take several values."""
@@ -104,6 +105,11 @@ def demo() -> None:
 def simulate() -> None:
     """Console script."""
     run("simulate")
+
+
+def compare() -> None:
+    """Console script."""
+    run("compare")
 
 
 def verify_evidence() -> None:

@@ -27,6 +27,10 @@ def train(
     workers: Annotated[
         int | None, typer.Option("-np", min=0, help="Processes that make batches [default: 0, beside a GPU 4].")
     ] = None,
+    pretrained: Annotated[
+        Path | None,
+        typer.Option("-pretrained_weights", help="Start with the weights of this checkpoint, ours or nnU-Net's."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, batches and augmentation.")] = 0,
     settings: Overrides = None,
 ) -> None:
@@ -52,6 +56,7 @@ def train(
                 seed=seed,
                 workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
                 overrides=parse_settings(settings),
+                pretrained=pretrained,
             )
         )
         _report(folder)
@@ -62,6 +67,9 @@ def _report(folder: Path) -> None:
     from spinecls import files
     from spinecls.evaluation.intervals import format_score
 
+    if not (folder / "checkpoint_final.pt").exists():
+        print(f"Weights to start from: {folder / 'checkpoint_pretrained.pt'}")
+        return
     print(f"Model: {folder / 'checkpoint_final.pt'}")
     summary = folder / "validation" / "summary.json"
     if not summary.exists():

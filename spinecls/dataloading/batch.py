@@ -56,7 +56,12 @@ class SealedBatch:
 
 @dataclass
 class Batch:
-    """One training step."""
+    """One training step.
+
+    `images` (B, C, S, R, A) are patches of any scans, annotated or not, of which nothing but the image is known; None
+    when no task asks for them.
+    """
 
     open: OpenBatch
     sealed: SealedBatch | None
+    images: torch.Tensor | None = None

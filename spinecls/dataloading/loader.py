@@ -39,10 +39,14 @@ OTHER_VERTEBRA = 254
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Cases of one fold's training part."""
+    """Cases of one fold's training part.
+
+    `images` are all scans to learn from as images, annotated or not; empty when no task does.
+    """
 
     cases: Sequence[TrainingCase]
     sealed: Sequence[SealedSource]
+    images: Sequence[TrainingCase] = ()
 
 
 class StepLoader(SlimDataLoaderBase):
@@ -72,6 +76,8 @@ class StepLoader(SlimDataLoaderBase):
         batch = self._open_patches(rng)
         if self._data.sealed:
             batch.update(self._sealed_crops(rng))
+        if self._data.images:
+            batch["images"] = self._images(rng)
         return batch
 
     def _start_worker(self) -> None:
@@ -88,6 +94,19 @@ class StepLoader(SlimDataLoaderBase):
         return {key: [row[key] for row in rows] for key in rows[0] if key != "data"} | {
             "data": np.stack([row["data"] for row in rows])
         }
+
+    def _images(self, rng: np.random.Generator) -> np.ndarray:
+        """Patches of any scans, turned and scaled as others, their intensities left as they are."""
+        configuration = self.configuration
+        patches = []
+        for i in rng.integers(len(self._data.images), size=configuration.batch_size):
+            case, size = self._data.images[i], configuration.patch_size
+            matrix = random_affine(
+                rng, configuration.rotation_degrees, configuration.scale_range, configuration.mirror_axes
+            )
+            sampler = PatchSampler(size, case.spacing_mm, patch_middle(case, size, rng), matrix)
+            patches.append(sampler.image(case.image))
+        return np.stack(patches)
 
     def _draw_cases(self, rng: np.random.Generator) -> np.ndarray:
         return rng.integers(len(self._data.cases), size=self.configuration.batch_size)
@@ -300,6 +319,7 @@ def to_batch(arrays: dict) -> Batch:
             cases=tuple(arrays["cases"]),
         ),
         sealed=sealed,
+        images=torch.from_numpy(np.asarray(arrays["images"], np.float32)) if "images" in arrays else None,
     )
 
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from spinecls import files, paths
 from spinecls.errors import DatasetError, UsageError
 from spinecls.evaluation import matching, summary
 from spinecls.evaluation.figures import write_figures
-from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
+from spinecls.evaluation.matching import CaseOutcome
 from spinecls.evaluation.trivial_counter import commonest_lowest_level
 from spinecls.evaluation.truth import class_of, class_prior, truth_of
+from spinecls.evaluation.vertebra_table import VERTEBRAE, write_vertebrae
 from spinecls.io import predictions as prediction_files
 from spinecls.io.dataset import load_dataset
-from spinecls.records import Case, CasePrediction, DatasetDescription, RawDataset
+from spinecls.records import Case, CasePrediction, RawDataset
 
 SUMMARY = "summary.json"
 TRAINING = "Tr"
@@ -76,7 +75,7 @@ def evaluate_folder(
         **scores,
     }
     files.write_json(target / SUMMARY, content)
-    _write_vertebrae(target / "vertebrae.csv", outcomes, raw.description)
+    write_vertebrae(target / VERTEBRAE, outcomes, raw.description)
     if scores["classification"] is not None:
         write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws)
     return content
@@ -121,32 +120,3 @@ def _score(
     lowest = commonest_lowest_level([vertebra.level for vertebra in case.vertebrae] for case in reference.cases)
     outcomes = matching.judge(predicted, truth, description, lowest)
     return outcomes, summary.summarise(outcomes, description, prior, lowest, draws)
-
-
-def _write_vertebrae(path: Path, outcomes: Sequence[CaseOutcome], description: DatasetDescription) -> None:
-    names = description.class_names
-    header = ["case", "patient", "site", "level", "class", "found", "named", "error_mm", "predicted_class"]
-    header += [*(f"p_{name}" for name in names), "prediction_set", "dice"]
-    rows = [_vertebra_row(vertebra, names) for case in outcomes for vertebra in case.vertebrae]
-    files.write_csv(path, header, rows)
-
-
-def _vertebra_row(vertebra: VertebraOutcome, names: Sequence[str]) -> dict[str, Any]:
-    row = {
-        "case": vertebra.case,
-        "patient": vertebra.patient,
-        "site": vertebra.site,
-        "level": vertebra.level,
-        "class": None if vertebra.true_class is None else names[vertebra.true_class],
-        "found": "no_position" if vertebra.match is None else vertebra.match.status,
-        "named": vertebra.match.named if vertebra.match else None,
-        "dice": None if vertebra.dice is None else round(vertebra.dice, 4),
-    }
-    if vertebra.match is not None and vertebra.match.error_mm is not None:
-        row["error_mm"] = round(vertebra.match.error_mm, 3)
-    if vertebra.prediction is not None and names:
-        probabilities = vertebra.prediction.class_probabilities
-        row["predicted_class"] = names[int(np.argmax(probabilities))]
-        row |= {f"p_{name}": round(p, 6) for name, p in zip(names, probabilities, strict=True)}
-        row["prediction_set"] = "|".join(vertebra.prediction.prediction_set)
-    return row

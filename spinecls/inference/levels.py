@@ -14,13 +14,13 @@ A column is a chain of detections from head to feet. Each names one level; a cha
   price and may lie a whole pitch below; anything else there is no vertebra, at a price of its own whatever the
   distance, and with a name as good as drawn by lot. There may be several.
 
-Nothing else is possible; no other name comes after S1. Exact dynamic programming over (level, first or second detection)
-gives the cheapest chain; the probabilities sum exp(-cost) over all chains (forward-backward, Rabiner, Proc. IEEE 1989).
+Nothing else is possible; no other name comes after S1. Exact dynamic programming over (level, first or second
+detection) gives the cheapest chain; the probabilities sum exp(-cost) over all chains (forward-backward, Rabiner, Proc.
+IEEE 1989).
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -41,7 +41,8 @@ EVIDENCE_SHARE = 0.5
 """How much the network's opinions on the names of a column count, against 1 for independent witnesses.
 
 They come from one image and err together. On held-out lumbar scans, whole and cut short, the annotated names got their
-best log-probability at a share of 0.35, nearly the same at 0.5, and clearly less at 1; the names themselves hardly change.
+best log-probability at a share of 0.35, nearly the same at 0.5, and clearly less at 1; the names themselves hardly
+change.
 """
 
 LEAST_REPORTED = 1e-3

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
@@ -67,6 +68,8 @@ class SpineModel(nn.Module):
             self.pooling = POOLINGS[pooling](num_maps, width)
         if self.ordinal:
             self.link = CumulativeLink(num_classes)
+        # Parts that only training needs, by task; filled by the trainer, absent from a final checkpoint.
+        self.auxiliary = nn.ModuleDict()
 
     def open_pass(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs of all open heads.
@@ -101,12 +104,42 @@ class SpineModel(nn.Module):
         evidence : (N, K - 1, s, r, a), of grades (N, 1, s, r, a); zero where nothing is pooled
         """
         counted = crops[:, -1] > 0.5 if pooled is None else pooled
+        features, evidence = self._evidence_of(crops, counted)
+        return self._logits(self.pooling(evidence, counted, features)), evidence
+
+    def explained_pass(self, crops: torch.Tensor, pooled: torch.Tensor) -> SealedOutputs:
+        """The sealed pass with what each voxel adds to each pooled number; parameters as for `sealed_pass`."""
+        features, evidence = self._evidence_of(crops, pooled)
+        numbers = self.pooling(evidence, pooled, features)
+        contributions = self.pooling.contributions(evidence, pooled, features)
+        return SealedOutputs(self._logits(numbers), evidence, numbers, contributions)
+
+    def _evidence_of(self, crops: torch.Tensor, counted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.backbone(crops)[0]
-        evidence = self.evidence(features).float() * counted[:, None]
-        numbers = self.pooling(evidence, counted, features)
+        return features, self.evidence(features).float() * counted[:, None]
+
+    def _logits(self, numbers: torch.Tensor) -> torch.Tensor:
         if self.ordinal:
-            return self.link(numbers[:, 0]), evidence
-        return torch.cat([torch.zeros_like(numbers[:, :1]), numbers], dim=1), evidence
+            return self.link(numbers[:, 0])
+        return torch.cat([torch.zeros_like(numbers[:, :1]), numbers], dim=1)
+
+
+@dataclass(frozen=True)
+class SealedOutputs:
+    """What the sealed pass says of N crops, E = K - 1 evidence maps, or one of grades.
+
+    Attributes
+    ----------
+    logits : (N, K)
+    evidence : (N, E, s, r, a)
+    pooled : (N, E) pooled evidence: the logits of the classes but the first, or the severity
+    contributions : (N, E, s, r, a) what each voxel adds to `pooled`; what is left over `networks.pooling` documents
+    """
+
+    logits: torch.Tensor
+    evidence: torch.Tensor
+    pooled: torch.Tensor
+    contributions: torch.Tensor
 
 
 class CumulativeLink(nn.Module):

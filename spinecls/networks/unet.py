@@ -42,6 +42,10 @@ class Backbone(nn.Module):
         self.unet.decoder.seg_layers = nn.ModuleList()
         self.features = tuple(plan.features)
 
+    def bottleneck(self, image: torch.Tensor) -> torch.Tensor:
+        """Features of the deepest stage alone, without the decoder; the input is that of `forward`."""
+        return self.unet.encoder(image)[-1]
+
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Features by stage, [0] at full resolution, [-1] the bottleneck.
 

@@ -13,9 +13,9 @@ INDEX_NAME = "input_hashes.json"
 
 
 def case_inputs(raw: RawDataset, hashes: FileHashes, register_channels: bool = False) -> dict[str, str]:
-    """Identifier to hash of each annotated case: the contents of its files, its rows, and how its channels are read."""
-    hashes.read(source for case in raw.cases for source in _sources(case))
-    return {case.identifier: _case_hash(case, raw.description, hashes, register_channels) for case in raw.cases}
+    """Identifier to hash of each case: the contents of its files, its rows, and how its channels are read."""
+    hashes.read(source for case in raw.all_cases for source in _sources(case))
+    return {case.identifier: _case_hash(case, raw.description, hashes, register_channels) for case in raw.all_cases}
 
 
 def _sources(case: Case) -> list:

@@ -92,7 +92,7 @@ def update_preprocessed(
 
     Every image is read once for all configurations. Cases that are stored undamaged, made from the same files and rows
     with the same settings, are left alone; those of cases that the dataset no longer has are deleted. Scans without
-    any annotation are not preprocessed.
+    any annotation are preprocessed too: an autoencoder learns from them.
 
     Parameters
     ----------
@@ -110,11 +110,11 @@ def update_preprocessed(
     DatasetError, PlanError
         When nothing can be preprocessed at all.
     """
-    _refuse_clashing_names(raw.cases)
+    _refuse_clashing_names(raw.all_cases)
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / LOCK_NAME)
     with _locked(lock, folder, lock_timeout_s):
-        identifiers = {case.identifier for case in raw.cases}
+        identifiers = {case.identifier for case in raw.all_cases}
         _clean(folder, plan, identifiers)
         jobs = outdated_jobs(raw, plan, configurations, folder, hashes)
         for job in jobs:
@@ -125,7 +125,7 @@ def update_preprocessed(
         # Again: a worker of a run that was killed just before may have lived for a moment longer.
         _clean(folder, plan, identifiers)
     redone = {job.case.identifier for job in jobs}
-    names = [case.identifier for case in raw.cases]
+    names = [case.identifier for case in raw.all_cases]
     return PreprocessReport(
         done=tuple(name for name in names if name in redone and name not in failed),
         reused=tuple(name for name in names if name not in redone),
@@ -162,7 +162,7 @@ def outdated_jobs(
         )
 
     with ThreadPoolExecutor(2) as pool:
-        return [found for found in pool.map(job, raw.cases) if found is not None]
+        return [found for found in pool.map(job, raw.all_cases) if found is not None]
 
 
 def _locked(lock: filelock.FileLock, folder: Path, timeout_s: float) -> filelock.AcquireReturnProxy:

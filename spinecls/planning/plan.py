@@ -58,7 +58,14 @@ BACKBONES = ("PlainConvUNet", "ResidualEncoderUNet")
 POOLINGS = ("lse", "mean", "max", "attention", "extent")
 """How the evidence of the voxels becomes the number of a vertebra."""
 
-CHOICES: Mapping[str, tuple[str, ...]] = {"seal": SEALS, "pooling": POOLINGS}
+RECONSTRUCTIONS = ("denoise", "masked", "plain")
+WEIGHTINGS = ("gradient_norm", "uncertainty", "fixed")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "seal": SEALS,
+    "pooling": POOLINGS,
+    "reconstruction": RECONSTRUCTIONS,
+    "task_weighting": WEIGHTINGS,
+}
 """Fields of a configuration that take one of a few words."""
 
 
@@ -76,10 +83,15 @@ class Configuration:
     sealing_margin_mm : in-plane growth of a vertebra's region beyond its mask
     seal : what the class of a vertebra may depend on, see `sealing.levels.SEALS`
     pooling : how evidence is pooled, see `networks.pooling`
+    reconstruction : what an autoencoder is given, see `tasks.reconstruction`
+    task_weighting : how auxiliary tasks are weighted, see `tasks.balancing`
+    task_weights : what the user set by `--set task_weights.<task>`: the share of an auxiliary task's gradient, the
+        weight of a main task; 0 leaves the task out
     mirror_axes, sealed_mirror_axes : axes mirrored in training; head-feet (1) only where levels do not matter
     rotation_degrees, scale_range : largest in-plane rotation and the range of zoom in training
-    contrast_inversion_share, bias_field_share, thick_slice_share : share of open patches whose contrast is inverted,
-        which get a smooth change of brightness, and whose slices are made thicker, in training
+    contrast_inversion_share, contrast_curve_share, bias_field_share, thick_slice_share : share of open patches whose
+        contrast is inverted, whose intensities go through a random curve, which get a smooth change of brightness, and
+        whose slices are made thicker, in training
     short_view_share : share of open patches taken from a scan that was cut short head to feet first
     """
 
@@ -100,6 +112,7 @@ class Configuration:
     sealed_rotation_degrees: float = 20.0
     scale_range: tuple[float, float] = (0.85, 1.18)
     contrast_inversion_share: float = 0.0
+    contrast_curve_share: float = 0.0
     bias_field_share: float = 0.0
     thick_slice_share: float = 0.0
     short_view_share: float = 0.0
@@ -111,6 +124,9 @@ class Configuration:
     estimated_step_seconds: float = 0.0
     seal: str = "S2"
     pooling: str = "lse"
+    reconstruction: str = "denoise"
+    task_weighting: str = "gradient_norm"
+    task_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, known in CHOICES.items():

@@ -259,6 +259,7 @@ def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
     choices.decide("sealed_rotation_degrees", 20.0, "in plane; also covers the tilt of the vertebrae along the spine.")
     choices.decide("scale_range", (0.85, 1.18), "about the spread of body sizes among adults.")
     choices.decide("contrast_inversion_share", *rules_training.contrast_inversion_share(inputs.description))
+    choices.decide("contrast_curve_share", *rules_training.contrast_curve_share(inputs.description))
     choices.decide("bias_field_share", 0.3, "surface coils shine on what lies near them, the skin of the back first.")
     choices.decide("thick_slice_share", *rules_training.thick_slice_share(fingerprint))
     choices.decide("short_view_share", *rules_training.short_view_share(fingerprint))
@@ -267,4 +268,8 @@ def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
     choices.decide("balanced_crop_share", share, reason)
     choices.decide("seal", "S2", "everything outside a vertebra is overwritten; two marrow numbers of the case enter.")
     choices.decide("pooling", "lse", "a soft maximum: a lesion of half a percent of the vertebra still decides.")
+    choices.decide("reconstruction", "denoise", "of trainers with an autoencoder: noise and cut-outs are undone.")
+    reason = "auxiliary tasks get the share of the gradient that their definition says, measured once."
+    choices.decide("task_weighting", "gradient_norm", reason)
+    choices.decide("task_weights", {}, "as the trainer and its tasks say.")
     choices.decide("learning_rate", 1e-3, "AdamW with decay to zero; suits instance norm and small batches.")

@@ -15,7 +15,7 @@ from spinecls.planning.plan import CHOICES, Configuration, NetworkPlan, from_pla
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres")
 
 _NETWORK_FIELDS = ("backbone", "features", "convs_per_stage")
-_DERIVED = ("name", "network", "estimated_memory_gb", "estimated_step_seconds")
+_DERIVED = ("name", "network", "task_weights", "estimated_memory_gb", "estimated_step_seconds")
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "spacing_mm": (0.05, 20),
@@ -32,6 +32,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "sealed_rotation_degrees": (0, 180),
     "scale_range": (0.2, 5),
     "contrast_inversion_share": (0, 1),
+    "contrast_curve_share": (0, 1),
     "bias_field_share": (0, 1),
     "thick_slice_share": (0, 1),
     "short_view_share": (0, 1),
@@ -43,6 +44,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "network.convs_per_stage": (1, 10),
 }
 
+TASK_WEIGHT = "task_weights."
+TASK_WEIGHT_BOUNDS = (0.0, 100.0)
+
 Settings = dict[str, dict[str, Any]]
 """Values by configuration and field."""
 
@@ -50,7 +54,7 @@ Settings = dict[str, dict[str, Any]]
 def parse_overrides(overrides: Mapping[str, str]) -> Settings:
     """Typed and checked values of `configurations.<name>.<field>` or, for all configurations, `<field>`.
 
-    Lists are written `4,2,2`, `4x2x2` or `[4, 2, 2]`.
+    Lists are written `4,2,2`, `4x2x2` or `[4, 2, 2]`. `task_weights.<task>` collects under `task_weights`.
 
     Raises
     ------
@@ -62,6 +66,11 @@ def parse_overrides(overrides: Mapping[str, str]) -> Settings:
     # The short form first, so that the long form, which says more, wins whatever their order.
     for key in sorted(overrides, key=lambda k: k.startswith("configurations.")):
         names, field_name = _target(key, hints)
+        field_name, _, task = field_name.partition(TASK_WEIGHT)
+        if task:
+            for name in names:
+                settings[name].setdefault("task_weights", {})[task] = _task_weight(key, overrides[key])
+            continue
         value = _typed(key, overrides[key], hints[field_name])
         _check_bounds(key, field_name, value)
         if field_name == "patch_size":
@@ -84,9 +93,19 @@ def _target(key: str, hints: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
         if name not in CONFIGURATIONS:
             raise UsageError(f"--set {key}: no configuration {name!r}. {_nearest(name, CONFIGURATIONS)}")
         names = (name,)
+    if field_name.startswith(TASK_WEIGHT) and field_name != TASK_WEIGHT:
+        return names, field_name
     if field_name not in hints:
         raise UsageError(f"--set {key}: no key {field_name!r} can be set. {_nearest(field_name, tuple(hints))}")
     return names, field_name
+
+
+def _task_weight(key: str, text: str) -> float:
+    value = _number(text)
+    low, high = TASK_WEIGHT_BOUNDS
+    if isinstance(value, str) or not low <= value <= high:
+        raise UsageError(f"--set {key}={text}: expected a number from {low:g} to {high:g}; 0 leaves the task out.")
+    return float(value)
 
 
 def _of_patch(key: str, names: tuple[str, ...], patch: tuple[int, int, int]) -> tuple[str, ...]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from spinecls.dataloading.batch import Batch
+from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import Configuration, Plan
 
 
@@ -20,11 +22,13 @@ class Outputs:
     ----------
     open : outputs of `SpineModel.open_pass`, None while the sealed part of a step is computed
     logits, evidence : outputs of `SpineModel.sealed_pass`, None while the open part is computed
+    own : what `Task.run` returned, for a task with a pass of its own
     """
 
     open: Mapping[str, torch.Tensor] | None = None
     logits: torch.Tensor | None = None
     evidence: torch.Tensor | None = None
+    own: object = None
 
 
 class Task(ABC):
@@ -34,12 +38,21 @@ class Task(ABC):
     ----------
     name : column of the loss in progress.csv
     sealed : whether the loss reads the sealed pass; else the open pass
+    own_pass : whether the task runs the network itself, by `run`, and reads neither
     predicts : whether the head is kept for prediction; heads of other tasks are dropped from the final checkpoint
+    share : None for a main task, whose weight is what the trainer says. For an auxiliary task the size of its gradient
+        against that of the main tasks, which its weight is set to bring about (`tasks.balancing`)
+    needs_images : whether the task learns from images as such, those that nobody annotated included
+    every : a task with a pass of its own runs on every so many steps
     """
 
     name: str
     sealed: bool = False
+    own_pass: bool = False
     predicts: bool = True
+    share: float | None = None
+    needs_images: bool = False
+    every: int = 1
 
     def __init__(self, plan: Plan, configuration: Configuration) -> None:
         self.plan = plan
@@ -48,6 +61,17 @@ class Task(ABC):
     def dense_heads(self) -> dict[str, int]:
         """Further heads at full resolution that the task needs: name -> output channels."""
         return {}
+
+    def module(self) -> nn.Module | None:
+        """Part of the network that only this task trains, besides its heads; it never reaches the final checkpoint.
+
+        The trainer keeps it as `model.auxiliary[name]`.
+        """
+        return None
+
+    def run(self, model: SpineModel, batch: Batch, generator: torch.Generator) -> object:
+        """The pass of a task with `own_pass`; random numbers come from `generator` (CPU) alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no pass of its own.")
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:

@@ -66,7 +66,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
 
 def model_content(model: SpineModel, spec: ModelSpec, kept_heads: set[str], **details: str | float | int) -> dict:
     """What a final checkpoint holds: the network without the heads that only training needed."""
-    dropped = tuple(f"heads.{name}." for name in spec.dense_heads if name not in kept_heads)
+    dropped = ("auxiliary.", *(f"heads.{name}." for name in spec.dense_heads if name not in kept_heads))
     weights = {key: value.cpu() for key, value in model.state_dict().items() if not key.startswith(dropped)}
     plain = {
         "network": spec.network.__dict__,

@@ -6,9 +6,10 @@ import logging
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,9 +22,10 @@ from spinecls.errors import Interrupted, ModelError, UsageError
 from spinecls.networks.device import half_precision
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
-from spinecls.tasks.base import Outputs, WeightedTask
+from spinecls.tasks.balancing import TaskWeighting
+from spinecls.tasks.base import Outputs, Task, WeightedTask
 from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, model_content, save_checkpoint
-from spinecls.trainers.progress import Progress
+from spinecls.trainers.progress import GradientLog, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,9 @@ BAD_STEPS_IN_A_ROW = 10
 EPOCHS = 20
 """Rows of progress.csv and checkpoints of a run; more when an epoch would be longer than `LONGEST_EPOCH` steps."""
 LONGEST_EPOCH = 50
+PREDICTING = "checkpoint_final.pt"
+GRADIENTS_EVERY = 100
+"""Steps between two looks at whether auxiliary tasks pull with or against the main ones."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,12 @@ class Trainer(ABC):
     ----------
     regions_from_masks : whether sealed crops are cut around masks (the network segments) or around ellipsoids
     seal : sealing level (`sealing.levels.SEALS`) of every model of this trainer; None = what the plan says
+    final_name : file of the finished weights; only a `checkpoint_final.pt` is ever predicted with
     """
 
     regions_from_masks: bool = False
     seal: str | None = None
+    final_name: str = PREDICTING
 
     def __init__(self, plan: Plan, configuration: Configuration, settings: RunSettings) -> None:
         if self.seal not in (None, configuration.seal):
@@ -71,7 +78,7 @@ class Trainer(ABC):
         self.plan = plan
         self.configuration = configuration
         self.settings = settings
-        self.tasks = self.build_tasks()
+        self.tasks = chosen_tasks(self.build_tasks(), configuration.task_weights)
         heads: dict[str, int] = {}
         for weighted in self.tasks:
             heads |= weighted.task.dense_heads()
@@ -84,17 +91,29 @@ class Trainer(ABC):
             plan.class_order,
         )
         torch.manual_seed(settings.seed)
-        self.model = self.spec.build().to(settings.device)
+        self.model = self.spec.build()
+        for weighted in self.tasks:
+            if (module := weighted.task.module()) is not None:
+                self.model.auxiliary[weighted.task.name] = module
+        self.weighting = TaskWeighting(self.tasks, configuration.task_weighting, configuration.task_weights)
+        self.model.auxiliary["task_weighting"] = self.weighting
+        self.model.to(settings.device)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=configuration.learning_rate, weight_decay=1e-2, foreach=True
         )
         self.step = 0
         self.seconds_before = 0.0
+        self.gradient_log = GradientLog(settings.folder / "task_weights.csv")
         self._stop_signal: int | None = None
 
     @abstractmethod
     def build_tasks(self) -> list[WeightedTask]:
         """Tasks with their weights."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether any task learns from images as such."""
+        return any(t.task.needs_images for t in self.tasks)
 
     # -- files -------------------------------------------------------------------------------------------------
 
@@ -108,7 +127,7 @@ class Trainer(ABC):
 
     @property
     def final_path(self) -> Path:
-        return self.settings.folder / "checkpoint_final.pt"
+        return self.settings.folder / self.final_name
 
     # -- the loop ----------------------------------------------------------------------------------------------
 
@@ -124,13 +143,12 @@ class Trainer(ABC):
         """
         total = self.configuration.steps
         progress = Progress(self.settings.folder / "progress.csv", self.step)
+        self.gradient_log = GradientLog(self.settings.folder / "task_weights.csv", self.step)
         epoch_steps = max(1, min(LONGEST_EPOCH, total // EPOCHS))
         started, bad_steps = time.monotonic(), 0
         batches = training_batches(data, self.configuration, self.settings.seed, self.step, self.settings.workers)
         self.model.train()
-        bar = tqdm(
-            total=total, initial=self.step, unit="step", disable=None if self.settings.show_progress else True
-        )
+        bar = tqdm(total=total, initial=self.step, unit="step", disable=None if self.settings.show_progress else True)
         with bar, self._signals():
             while self.step < total:
                 rate = self.set_learning_rate()
@@ -148,6 +166,7 @@ class Trainer(ABC):
                 if self.step % epoch_steps == 0 or self.step == total or self._stop_signal is not None:
                     row = progress.close_epoch(self.step, seconds, rate)
                     bar.set_postfix({k: v for k, v in row.items() if k not in ("step", "seconds", "learning_rate")})
+                    self.gradient_log.write()
                     self.save_state(seconds)
                 if self._stop_signal is not None:
                     self._leave()
@@ -161,37 +180,71 @@ class Trainer(ABC):
         """
         self.optimiser.zero_grad(set_to_none=True)
         losses: dict[str, float] = {}
-        for part in (self._open_losses, self._sealed_losses):
-            weighted = part(batch)
-            if not weighted:
+        gradients: dict[str, torch.Tensor] | None = {} if self._looks_at_gradients() else None
+        moved = _to_device(batch, self.settings.device)
+        own = [partial(self._own_loss, t.task) for t in self.tasks if t.task.own_pass]
+        for part in (self._open_losses, self._sealed_losses, *own):
+            found = part(moved)
+            if not found:
                 continue
-            sum(weight * loss for _, weight, loss in weighted).backward()
-            losses |= {name: float(loss.detach()) for name, _, loss in weighted}
+            if gradients is not None:
+                gradients |= {name: self._shared_gradient(loss) for name, loss in found.items()}
+            self.weighting.total(found, self.step).backward()
+            losses |= {name: float(loss.detach()) for name, loss in found.items()}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_LIMIT)
         if not bool(torch.isfinite(norm)):
             logger.warning("step %d left out: gradient not finite (cases %s)", self.step, ", ".join(batch.open.cases))
             return None
+        if gradients is not None:
+            self._note_gradients(self.weighting.record(gradients, self.step))
         self.optimiser.step()
         return losses
 
-    def _open_losses(self, batch: Batch) -> list[tuple[str, float, torch.Tensor]]:
-        tasks = [t for t in self.tasks if not t.task.sealed]
+    def _open_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        tasks = [t.task for t in self.tasks if not t.task.sealed and not t.task.own_pass]
         if not tasks:
-            return []
-        moved = _to_device(batch, self.settings.device)
+            return {}
         with self._autocast():
-            outputs = Outputs(open=self.model.open_pass(moved.open.image))
-        return [(t.task.name, t.weight, t.task.loss(outputs, moved)) for t in tasks]
+            outputs = Outputs(open=self.model.open_pass(batch.open.image))
+        return {task.name: task.loss(outputs, batch) for task in tasks}
 
-    def _sealed_losses(self, batch: Batch) -> list[tuple[str, float, torch.Tensor]]:
-        tasks = [t for t in self.tasks if t.task.sealed]
+    def _sealed_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        tasks = [t.task for t in self.tasks if t.task.sealed]
         if not tasks or batch.sealed is None:
-            return []
-        moved = _to_device(batch, self.settings.device)
+            return {}
         with self._autocast():
-            logits, evidence = self.model.sealed_pass(moved.sealed.crops, moved.sealed.pooled)
+            logits, evidence = self.model.sealed_pass(batch.sealed.crops, batch.sealed.pooled)
         outputs = Outputs(logits=logits, evidence=evidence)
-        return [(t.task.name, t.weight, t.task.loss(outputs, moved)) for t in tasks]
+        return {task.name: task.loss(outputs, batch) for task in tasks}
+
+    def _own_loss(self, task: Task, batch: Batch) -> dict[str, torch.Tensor]:
+        if self.step % task.every:
+            return {}
+        # Of the seed and the step alone, as the batch is, so that a resumed run goes on as an undisturbed one.
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+        with self._autocast():
+            outputs = Outputs(own=task.run(self.model, batch, generator))
+        return {task.name: task.loss(outputs, batch)}
+
+    # -- gradients of the tasks ----------------------------------------------------------------------------------
+
+    def _looks_at_gradients(self) -> bool:
+        """In the steps that set the weights, and once in so many after, to see whether the tasks still agree."""
+        return bool(self.weighting.names) and (
+            self.weighting.measures(self.step) or self.step % GRADIENTS_EVERY == GRADIENTS_EVERY - 1
+        )
+
+    def _shared_gradient(self, loss: torch.Tensor) -> torch.Tensor:
+        """Flat gradient of a loss on the encoder, the part that every pass goes through."""
+        shared = list(self.model.backbone.unet.encoder.parameters())
+        found = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
+        return torch.cat(
+            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(shared, found, strict=True)]
+        )
+
+    def _note_gradients(self, found: dict[str, dict[str, float]]) -> None:
+        for name, measured in found.items():
+            self.gradient_log.add(self.step + 1, name, weight=self.weighting.weight(name, self.step + 1), **measured)
 
     def _autocast(self):
         return torch.autocast(self.settings.device.type, torch.bfloat16, enabled=half_precision(self.settings.device))
@@ -299,10 +352,25 @@ class Trainer(ABC):
         )
 
 
+def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> list[WeightedTask]:
+    """Tasks without those that the user gave no weight.
+
+    Raises
+    ------
+    UsageError
+        When the user weights a task that the trainer does not have.
+    """
+    names = [t.task.name for t in tasks]
+    unknown = [name for name in weights if name not in names]
+    if unknown:
+        raise UsageError(f"--set task_weights.{unknown[0]}: the trainer's tasks are {', '.join(names)}.")
+    return [t for t in tasks if weights.get(t.task.name, 1.0) > 0]
+
+
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    for part in (batch.open, batch.sealed):
+    for part in (batch, batch.open, batch.sealed):
         if part is not None:
             for name, value in vars(part).items():
                 if isinstance(value, torch.Tensor):

@@ -20,8 +20,9 @@ from spinecls.errors import DatasetError, ResourceError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
-from spinecls.trainers import aux_seg, baseline, open_baseline  # noqa: F401 - they register themselves
-from spinecls.trainers.base import TRAINERS, RunSettings, Trainer
+from spinecls.tasks.pretrained import take_pretrained
+from spinecls.trainers import auxiliary, baseline, open_baseline  # noqa: F401 - they register themselves
+from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
 from spinecls.trainers.validation import TrainingReference, validate
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,11 @@ TRUSTED_FORMS = ("mask", "point", "box", "slices", "scribble", "none")
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What the user asked for."""
+    """What the user asked for.
+
+    `pretrained` is a checkpoint to start with; `cases` train instead of all of the fold's training cases, and `folder`
+    takes the place of the fold's own, both for comparisons.
+    """
 
     dataset: str
     configuration: str
@@ -47,6 +52,9 @@ class TrainingRequest:
     seed: int = 0
     workers: int = 0
     overrides: Mapping[str, str] = field(default_factory=dict)
+    pretrained: Path | None = None
+    cases: tuple[str, ...] | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,11 @@ def train_fold(request: TrainingRequest) -> Path:
     preprocessed = paths.preprocessed_folder(name)
     trainer_class = find_trainer(request.trainer)
     model_folder = paths.model_folder(name, trainer_class.__name__, request.plans, request.configuration)
-    folder = model_folder / f"fold_{request.fold}"
+    folder = request.folder or model_folder / f"fold_{request.fold}"
     dataset_plan = load_plan(preprocessed / f"{request.plans}.json")
     dataset_plan.configuration(request.configuration)
     train, validation = fold_cases(preprocessed, request.fold)
+    train = train if request.cases is None else list(request.cases)
     plan = _plan_of_fold(request, trainer_class, dataset_plan, folder, preprocessed, train)
     configuration = plan.configuration(request.configuration)
     fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration)
@@ -86,7 +95,7 @@ def train_fold(request: TrainingRequest) -> Path:
     try:
         with FileLock(folder / ".lock", timeout=0):
             _train(fold)
-            if validation:
+            if validation and trainer_class.final_name == PREDICTING:
                 _validate(fold)
     except Timeout:
         raise ResourceError(
@@ -139,7 +148,7 @@ def _plan_of_fold(
         configuration = dataclasses.replace(configuration, seal=trainer_class.seal)
     configuration = with_overrides(configuration, request.overrides)
     check_used({request.configuration: configuration}, request.overrides)
-    counts = Counter(c for classes in _annotations(preprocessed, train).values() for c in classes.values() if c)
+    counts = Counter(c for classes in annotated_classes(preprocessed, train).values() for c in classes.values() if c)
     return dataclasses.replace(
         plan,
         configurations={request.configuration: configuration},
@@ -158,10 +167,12 @@ def with_overrides(configuration: Configuration, overrides: Mapping[str, str]) -
     fixed = [key for key in settings if key in FIXED_BY_PREPROCESSING or key.startswith("network.")]
     if fixed:
         raise UsageError(f"--set {fixed[0]}: decided in preprocessing. Give it to spinecls_plan_and_preprocess.")
+    if "task_weights" in settings:
+        settings["task_weights"] = {**configuration.task_weights, **settings["task_weights"]}
     return dataclasses.replace(configuration, **settings)
 
 
-def _annotations(preprocessed: Path, cases: Sequence[str]) -> dict[str, dict[str, str | None]]:
+def annotated_classes(preprocessed: Path, cases: Sequence[str]) -> dict[str, dict[str, str | None]]:
     """Class by level of each case, None where it was not read exactly."""
     found = {}
     for case in cases:
@@ -175,10 +186,32 @@ def _annotations(preprocessed: Path, cases: Sequence[str]) -> dict[str, dict[str
     return found
 
 
+def unlabelled_cases(preprocessed: Path, validation: Sequence[str]) -> list[str]:
+    """Preprocessed scans without any annotation, those of patients whose cases are validated left out."""
+    native = preprocessed / "native"
+    splits = files.read_json(preprocessed / "splits_final.json")
+    annotated = {case for split in splits for case in [*split["train"], *split["val"]]}
+    others = sorted(path.stem for path in native.glob("*.json") if path.stem not in annotated)
+    held_out = {files.read_json(native / f"{case}.json")["patient"] for case in validation}
+    return [case for case in others if files.read_json(native / f"{case}.json")["patient"] not in held_out]
+
+
 def load_training_data(
-    preprocessed: Path, plan: Plan, configuration: Configuration, plans_config: str, cases: Sequence[str], masks: bool
+    preprocessed: Path,
+    plan: Plan,
+    configuration: Configuration,
+    plans_config: str,
+    cases: Sequence[str],
+    masks: bool,
+    unlabelled: Sequence[str] | None = None,
 ) -> TrainingData:
-    """Cases in memory; spine MRI is small enough that a whole fold fits."""
+    """Cases in memory; spine MRI is small enough that a whole fold fits.
+
+    Parameters
+    ----------
+    masks : whether sealed crops are cut around masks
+    unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
+    """
     open_cases, sealed, without_position, other_forms = [], [], 0, set()
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
@@ -205,7 +238,10 @@ def load_training_data(
         )
     if other_forms:
         logger.warning("Annotation of the form %s is trained as if drawn exactly.", ", ".join(sorted(other_forms)))
-    return TrainingData(open_cases, sealed)
+    images = []
+    if unlabelled is not None:
+        images = open_cases + [training_case(load_case(preprocessed, plans_config, name), plan) for name in unlabelled]
+    return TrainingData(open_cases, sealed, images)
 
 
 def _train(fold: _Fold) -> None:
@@ -221,13 +257,27 @@ def _train(fold: _Fold) -> None:
         return
     if request.resume:
         trainer.resume()
+    unlabelled = unlabelled_cases(fold.preprocessed, fold.validation) if trainer.needs_images else None
     data = load_training_data(
-        fold.preprocessed, fold.plan, fold.configuration, fold.plans_config, fold.train, trainer.regions_from_masks
+        fold.preprocessed,
+        fold.plan,
+        fold.configuration,
+        fold.plans_config,
+        fold.train,
+        trainer.regions_from_masks,
+        unlabelled,
     )
+    taken = None
+    if request.pretrained is not None:
+        # After the resumed weights were asked for: those of a run that goes on are further than any start.
+        if request.resume and trainer.step:
+            raise UsageError("-pretrained_weights is for a new run; this one goes on with its own weights (--c).")
+        taken = take_pretrained(trainer.model, request.pretrained)
     if not request.resume:
         _set_aside(trainer)
         save_plan(fold.folder / "plan.json", fold.plan)
-        save_plan(fold.folder.parent / "plan.json", fold.plan)
+        if request.folder is None:
+            save_plan(fold.folder.parent / "plan.json", fold.plan)
     files.write_json(
         fold.folder / "run.json",
         {
@@ -239,7 +289,12 @@ def _train(fold: _Fold) -> None:
             "cases": list(fold.train),
             "vertebrae": len(data.sealed),
             "seal": fold.configuration.seal,
-            "task_weights": {t.task.name: t.weight for t in trainer.tasks},
+            "tasks": [t.task.name for t in trainer.tasks],
+            "task_weighting": fold.configuration.task_weighting,
+            "main_weights": trainer.weighting.main,
+            "auxiliary_shares": trainer.weighting.shares,
+            "unlabelled": list(unlabelled or ()),
+            "pretrained": None if taken is None else {"file": str(request.pretrained), "taken": taken.sentence},
             "overrides": dict(fold.plan.overrides),
         },
     )
@@ -266,7 +321,7 @@ def _set_aside(trainer: Trainer) -> None:
 
 def _validate(fold: _Fold) -> None:
     """Predict and score the validation cases; what scoring needs to know of training comes from the training cases."""
-    annotations = _annotations(fold.preprocessed, fold.train)
+    annotations = annotated_classes(fold.preprocessed, fold.train)
     reference = TrainingReference(
         levels=[list(classes) for classes in annotations.values()],
         class_counts=[fold.plan.class_counts.get(name, 0) for name in fold.plan.class_names],

@@ -15,6 +15,7 @@ from spinecls import files
 from spinecls.beliefs import agreed_class
 from spinecls.errors import SpineclsError
 from spinecls.evaluation import matching, summary, trivial_counter
+from spinecls.evaluation.vertebra_table import VERTEBRAE, write_vertebrae
 from spinecls.inference.predictor import Predictor, case_prediction
 from spinecls.io.predictions import write_case_json, write_failures, write_table
 from spinecls.io.preprocessed import PreprocessedCase
@@ -50,8 +51,8 @@ def validate(
 ) -> dict:
     """Predict and score cases that the fold did not train on.
 
-    Writes `validation/` below the fold: one JSON a case, predictions.csv and summary.json. Maps are not written here;
-    `spinecls_predict` writes them.
+    Writes `validation/` below the fold: one JSON a case, predictions.csv, summary.json and vertebrae.csv. Maps are not
+    written here; `spinecls_predict` writes them.
 
     Returns
     -------
@@ -80,7 +81,9 @@ def validate(
     write_table(target, predictions)
     write_failures(target, failed)
     lowest = trivial_counter.commonest_lowest_level(reference.levels)
-    scores = summary.evaluate(predictions, truth, description, reference.prior, lowest)
+    outcomes = matching.judge(predictions, truth, description, lowest)
+    scores = summary.summarise(outcomes, description, reference.prior, lowest)
+    write_vertebrae(target / VERTEBRAE, outcomes, description)
     content = {"fold": folder.name, "predicted": [p.identifier for p in predictions], **scores}
     files.write_json(target / "summary.json", content)
     return scores

@@ -80,7 +80,8 @@ def test_thick_slices_repeat_within_the_slice_axis_only(share):
 
 
 def test_an_augmented_patch_keeps_shape_and_type():
-    shares = dict.fromkeys(("contrast_inversion_share", "contrast_curve_share", "bias_field_share", "thick_slice_share"), 1.0)
+    names = ("contrast_inversion_share", "contrast_curve_share", "bias_field_share", "thick_slice_share")
+    shares = dict.fromkeys(names, 1.0)
     out = open_augmentation(dataclasses.replace(CONFIGURATION, **shares))(data=patches())["data"]
     assert out.shape == (2, 1, 8, 24, 20)
     assert np.isfinite(out).all()

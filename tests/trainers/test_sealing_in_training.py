@@ -29,7 +29,7 @@ def material(phantom):
 
 def data_of(material, configuration, masks=True):
     folder, plan, _ = material
-    return load_training_data(folder, plan, configuration, PLANS_CONFIG, fold_cases(folder, "0")[0][:3], masks)
+    return load_training_data(folder, plan, configuration, PLANS_CONFIG, fold_cases(folder, "0")[0][:3], masks, ())
 
 
 def trained(material, folder, name="BaselineTrainer", class_order=False, steps=2, **settings):

@@ -19,7 +19,7 @@ from spinecls.tasks.checkpoint import build_model, load_checkpoint
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
 
-TRAINERS = ("BaselineTrainer", "AuxSegTrainer")
+TRAINERS = ("BaselineTrainer", "AuxSegTrainer", "AuxAETrainer", "AuxSegAETrainer")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,7 @@ def make(name, material, folder, steps, seed=0):
     data = load_training_data(
         preprocessed, plan, configuration, "spineclsPlans_3d_fullres", fold_cases(preprocessed, "0")[0],
         trainer_class.regions_from_masks,
+        (),
     )
     return trainer_class(plan, configuration, settings), data
 
@@ -50,7 +51,8 @@ def test_losses_fall(name, material, tmp_path):
         rows = list(csv.DictReader(stream))
     for task in [weighted.task.name for weighted in trainer.tasks]:
         values = [float(row[task]) for row in rows]
-        if task != "class":  # so few steps teach no class
+        # So few steps teach no class; and names can touch only once there is some heat.
+        if task not in ("class", "adjacency"):
             assert np.mean(values[-5:]) < np.mean(values[:5]), task
 
 
@@ -64,10 +66,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(material, tmp
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_an_interrupted_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(material, tmp_path):
-    whole, data = make("AuxSegTrainer", material, tmp_path / "whole", steps=8)
+@pytest.mark.parametrize("name", ["AuxSegTrainer", "AuxSegAETrainer"])
+def test_an_interrupted_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(name, material, tmp_path):
+    whole, data = make(name, material, tmp_path / "whole", steps=8)
     whole.fit(data)
-    broken, data = make("AuxSegTrainer", material, tmp_path / "broken", steps=8)
+    broken, data = make(name, material, tmp_path / "broken", steps=8)
     step = broken.train_step
 
     def stop_after_five(batch):
@@ -78,7 +81,7 @@ def test_an_interrupted_and_resumed_run_ends_with_the_weights_of_an_undisturbed_
     broken.train_step = stop_after_five
     with pytest.raises(Interrupted, match="step 5 of 8"):
         broken.fit(data)
-    resumed, data = make("AuxSegTrainer", material, tmp_path / "broken", steps=8)
+    resumed, data = make(name, material, tmp_path / "broken", steps=8)
     resumed.resume()
     assert resumed.step == 5
     resumed.fit(data)

@@ -1,0 +1,88 @@
+"""vertebrae.csv: every annotated vertebra with what was predicted of it; written by evaluation, read by comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinecls import files
+from spinecls.errors import DatasetError
+from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
+from spinecls.records import DatasetDescription
+
+VERTEBRAE = "vertebrae.csv"
+
+
+def write_vertebrae(path: Path, outcomes: Sequence[CaseOutcome], description: DatasetDescription) -> None:
+    """One row an annotated vertebra: what it is, whether it was found and named, and its class probabilities."""
+    names = description.class_names
+    header = ["case", "patient", "site", "level", "class", "found", "named", "error_mm", "predicted_class"]
+    header += [*(f"p_{name}" for name in names), "prediction_set", "dice"]
+    rows = [_vertebra_row(vertebra, names) for case in outcomes for vertebra in case.vertebrae]
+    files.write_csv(path, header, rows)
+
+
+def _vertebra_row(vertebra: VertebraOutcome, names: Sequence[str]) -> dict[str, Any]:
+    row = {
+        "case": vertebra.case,
+        "patient": vertebra.patient,
+        "site": vertebra.site,
+        "level": vertebra.level,
+        "class": None if vertebra.true_class is None else names[vertebra.true_class],
+        "found": "no_position" if vertebra.match is None else vertebra.match.status,
+        "named": vertebra.match.named if vertebra.match else None,
+        "dice": None if vertebra.dice is None else round(vertebra.dice, 4),
+    }
+    if vertebra.match is not None and vertebra.match.error_mm is not None:
+        row["error_mm"] = round(vertebra.match.error_mm, 3)
+    if vertebra.prediction is not None and names:
+        probabilities = vertebra.prediction.class_probabilities
+        row["predicted_class"] = names[int(np.argmax(probabilities))]
+        row |= {f"p_{name}": round(p, 6) for name, p in zip(names, probabilities, strict=True)}
+        row["prediction_set"] = "|".join(vertebra.prediction.prediction_set)
+    return row
+
+
+@dataclass(frozen=True)
+class ReadVertebrae:
+    """Vertebrae whose class was read.
+
+    Attributes
+    ----------
+    names : (N,) case and level
+    patients : (N,)
+    truth : (N,) class index
+    probabilities : (N, K); of a vertebra that was missed or misnamed the prior
+    """
+
+    names: tuple[tuple[str, str], ...]
+    patients: tuple[str, ...]
+    truth: np.ndarray
+    probabilities: np.ndarray
+
+
+def read_vertebrae(path: Path, class_names: Sequence[str], prior: Sequence[float]) -> ReadVertebrae:
+    """Truth and probabilities, end to end, of a vertebrae.csv.
+
+    Raises
+    ------
+    DatasetError
+        When the file is missing or of other classes.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path}: the file does not exist.")
+    rows = [row for row in files.read_csv(path) if row.get("class")]
+    columns = [f"p_{name}" for name in class_names]
+    if rows and any(column not in rows[0] for column in columns):
+        raise DatasetError(f"{path}: has the columns {', '.join(rows[0])}, expected {', '.join(columns)} among them.")
+    table = [[float(row[c]) for c in columns] if row[columns[0]] else list(prior) for row in rows]
+    return ReadVertebrae(
+        names=tuple((row["case"], row["level"]) for row in rows),
+        patients=tuple(row["patient"] for row in rows),
+        truth=np.array([class_names.index(row["class"]) for row in rows], int),
+        probabilities=np.array(table, float).reshape(-1, len(class_names)),
+    )

@@ -1,0 +1,110 @@
+"""Weights of auxiliary tasks: measured once from gradients, learnt, or fixed.
+
+Main tasks (finding, naming, classifying) keep the weights that the trainer gives them. What an auxiliary task may pull
+at the shared weights is told as a share of what the main tasks pull.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from spinecls.tasks.base import WeightedTask
+
+MEASURED_FROM = 30
+MEASURED_STEPS = 20
+"""The first steps, whose gradients say little of what follows, are left out."""
+
+WEIGHT_LIMITS = (0.05, 20.0)
+
+LOG_VARIANCE_LIMIT = 3.0
+
+
+class TaskWeighting(nn.Module):
+    """Weight of every task at any step of a run; its state is saved and resumed with the network's.
+
+    `gradient_norm`, the default: over `MEASURED_STEPS` steps the norm of each auxiliary loss's gradient on the weights
+    that all tasks share is compared with that of the weighted sum of the main losses; from then on an auxiliary weight
+    is share x |main| / |auxiliary|, within `WEIGHT_LIMITS`, and constant. (Two comparisons found that multi-task
+    optimisers do not beat constant weights: Kurin et al. and Xin et al., NeurIPS 2022.) The shares of the tasks are
+    small, for the main gradient of the first steps is mostly noise: with a share of 1 for each, phantoms' centres were
+    not learnt.
+    `uncertainty`: auxiliary losses count exp(-s) L + s / 2 with learnt s (Kendall, Gal and Cipolla, CVPR 2018); main
+    tasks are kept out of it, or a noisy class loss would be turned down.
+    `fixed`: the trainer's weights.
+
+    Parameters
+    ----------
+    tasks : of the trainer
+    how : one of `planning.plan.WEIGHTINGS`
+    chosen : what the user set, by task: the share of an auxiliary task, the weight of a main one
+    """
+
+    def __init__(self, tasks: Sequence[WeightedTask], how: str, chosen: Mapping[str, float]) -> None:
+        super().__init__()
+        self.how = how
+        self.main = {t.task.name: chosen.get(t.task.name, t.weight) for t in tasks if t.task.share is None}
+        auxiliary = [t for t in tasks if t.task.share is not None]
+        self.names = [t.task.name for t in auxiliary]
+        shares = [chosen.get(t.task.name, t.task.share * t.weight) for t in auxiliary]
+        self.shares = dict(zip(self.names, shares, strict=True))
+        self.fixed = {t.task.name: chosen.get(t.task.name, t.weight) for t in auxiliary}
+        self.register_buffer("main_norm", torch.zeros(len(self.names), dtype=torch.float64))
+        self.register_buffer("norm", torch.zeros(len(self.names), dtype=torch.float64))
+        self.register_buffer("count", torch.zeros(len(self.names), dtype=torch.int64))
+        if how == "uncertainty":
+            self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
+
+    def measures(self, step: int) -> bool:
+        """Whether the gradients of this step are measured for the weights."""
+        within = MEASURED_FROM <= step < MEASURED_FROM + MEASURED_STEPS
+        return bool(self.names) and self.how == "gradient_norm" and within
+
+    def weight(self, name: str, step: int) -> float:
+        """What a loss counts at a step; 1 for a loss that `total` weighs by its uncertainty."""
+        if name in self.main:
+            return self.main[name]
+        row = self.names.index(name)
+        if self.how == "gradient_norm" and step >= MEASURED_FROM + MEASURED_STEPS and self.count[row] > 0:
+            own, main = float(self.norm[row]), float(self.main_norm[row])
+            low, high = WEIGHT_LIMITS
+            return min(max(self.shares[name] * main / own, low), high) if own > 0 else high
+        return 1.0 if self.how == "uncertainty" else self.fixed[name]
+
+    def total(self, losses: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:
+        """Weighted sum of some tasks' losses."""
+        parts = []
+        for name, loss in losses.items():
+            weighted = self.weight(name, step) * loss
+            if self.how == "uncertainty" and name in self.names:
+                doubt = self.log_variance[self.names.index(name)].clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+                weighted = self.shares[name] * (weighted * torch.exp(-doubt) + doubt / 2)
+            parts.append(weighted)
+        return sum(parts)
+
+    def record(self, gradients: Mapping[str, torch.Tensor], step: int) -> dict[str, dict[str, float]]:
+        """Take note of one step's gradients; returns norm, weight and cosine with the main tasks of each auxiliary one.
+
+        Parameters
+        ----------
+        gradients : by task, on the shared weights, flat, unweighted
+        """
+        main = sum(self.main[name] * gradient for name, gradient in gradients.items() if name in self.main)
+        found = {}
+        for row, name in enumerate(self.names):
+            if name not in gradients or not isinstance(main, torch.Tensor):
+                continue
+            own, pull = gradients[name].double(), main.double()
+            norm, main_norm = float(own.norm()), float(pull.norm())
+            if not (math.isfinite(norm) and math.isfinite(main_norm)):
+                continue
+            if self.measures(step):
+                self.norm[row] += norm
+                self.main_norm[row] += main_norm
+                self.count[row] += 1
+            cosine = float(own @ pull) / (norm * main_norm) if norm > 0 and main_norm > 0 else math.nan
+            found[name] = {"gradient_norm": norm, "main_norm": main_norm, "cosine": cosine}
+        return found

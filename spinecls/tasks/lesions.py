@@ -1,0 +1,73 @@
+"""The task that ties drawn lesions to the evidence of the class."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+
+from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.cases import UNKNOWN
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.tasks.base import Outputs, Task
+
+LARGEST_WEIGHT = 30.0
+"""Greatest weight of a lesion voxel against another one; of a vertebra a lesion is a few hundredths."""
+
+
+class LesionEvidenceTask(Task):
+    """Evidence of a class is positive on the drawn lesions that show it and negative elsewhere in the region.
+
+    A voxel label so supervises the very map that the class is pooled from. Of grades there is one map, the severity;
+    every drawn lesion raises it.
+    """
+
+    name = "lesion"
+    sealed = True
+    share = 0.3
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        super().__init__(plan, configuration)
+        self.codes = lesion_codes(plan)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        return lesion_loss(outputs.evidence, batch.sealed.lesions, batch.sealed.pooled, self.codes)
+
+
+def lesion_codes(plan: Plan) -> tuple[tuple[int, ...], ...]:
+    """For each evidence map the codes of the structures that show its class; empty for a class that none shows."""
+    shown = {name: [] for name in plan.class_names[1:]}
+    for structure, class_name in plan.lesion_structures.items():
+        if class_name in shown:
+            shown[class_name].append(plan.structures[structure])
+    codes = tuple(tuple(found) for found in shown.values())
+    return (sum(codes, ()),) if plan.class_order else codes
+
+
+def lesion_loss(
+    evidence: torch.Tensor, lesions: torch.Tensor, counted: torch.Tensor, codes: tuple[tuple[int, ...], ...]
+) -> torch.Tensor:
+    """Binary cross entropy of the evidence, the lesion voxels of a batch weighing as much as the others.
+
+    Parameters
+    ----------
+    evidence : (N, E, s, r, a) logits
+    lesions : (N, s, r, a) long, codes of structures, `UNKNOWN` where none were drawn
+    counted : (N, s, r, a) bool, voxels whose evidence counts
+    codes : one tuple an evidence map
+
+    Returns
+    -------
+    Scalar: mean over the maps of which something is drawn; 0 (with a gradient of 0) when nothing is
+    """
+    known = counted & (lesions != UNKNOWN)
+    losses = []
+    for channel, shown in enumerate(codes):
+        if not shown or not bool(known.any()):
+            continue
+        target = torch.isin(lesions, torch.tensor(shown, device=lesions.device))[known].float()
+        positives = target.sum()
+        weight = torch.clamp((len(target) - positives) / positives.clamp_min(1), 1.0, LARGEST_WEIGHT)
+        cost = functional.binary_cross_entropy_with_logits(evidence[:, channel][known], target, reduction="none")
+        weights = 1 + (weight - 1) * target
+        losses.append((cost * weights).sum() / weights.sum())
+    return torch.stack(losses).mean() if losses else 0 * evidence.sum()

@@ -1,0 +1,64 @@
+"""The baseline with auxiliary tasks, which regularise what few annotated vertebrae leave open."""
+
+from __future__ import annotations
+
+from spinecls.tasks.adjacency import NonAdjacencyTask
+from spinecls.tasks.base import WeightedTask
+from spinecls.tasks.lesions import LesionEvidenceTask, lesion_codes
+from spinecls.tasks.open_tasks import StructuresTask, VertebraMapTask
+from spinecls.tasks.reconstruction import ReconstructionTask
+from spinecls.trainers.base import TRAINERS, Trainer
+from spinecls.trainers.baseline import BaselineTrainer
+
+
+@TRAINERS.register
+class AuxSegTrainer(BaselineTrainer):
+    """Baseline and voxel labels: the vertebrae, and where they are drawn other structures and lesions.
+
+    The vertebra map is kept at prediction, where it gives regions and instances. Lesions of a class supervise the
+    evidence of that class.
+    """
+
+    regions_from_masks = True
+
+    def build_tasks(self) -> list[WeightedTask]:
+        tasks = [*super().build_tasks(), WeightedTask(VertebraMapTask(self.plan, self.configuration))]
+        if self.plan.structures:
+            tasks.append(WeightedTask(StructuresTask(self.plan, self.configuration)))
+        if len(self.plan.class_names) > 1 and any(lesion_codes(self.plan)):
+            tasks.append(WeightedTask(LesionEvidenceTask(self.plan, self.configuration)))
+        return tasks
+
+
+class Autoencoding(Trainer):
+    """Adds what is learnt from images as such, annotated or not; to be mixed into a trainer."""
+
+    def build_tasks(self) -> list[WeightedTask]:
+        return [
+            *super().build_tasks(),
+            WeightedTask(ReconstructionTask(self.plan, self.configuration)),
+            WeightedTask(NonAdjacencyTask(self.plan, self.configuration)),
+        ]
+
+
+@TRAINERS.register
+class AuxAETrainer(Autoencoding, BaselineTrainer):
+    """Baseline and autoencoder."""
+
+
+@TRAINERS.register
+class AuxSegAETrainer(Autoencoding, AuxSegTrainer):
+    """Baseline, segmentation and autoencoder."""
+
+
+@TRAINERS.register
+class PretrainAETrainer(Trainer):
+    """The autoencoder alone, on all scans of the fold and those without annotation.
+
+    Its weights are a start for another trainer, by `-pretrained_weights`; they predict nothing.
+    """
+
+    final_name = "checkpoint_pretrained.pt"
+
+    def build_tasks(self) -> list[WeightedTask]:
+        return [WeightedTask(ReconstructionTask(self.plan, self.configuration))]

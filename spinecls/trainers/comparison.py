@@ -1,0 +1,257 @@
+"""Trainings of a comparison: the same patients, folds, seeds and numbers of steps for every trainer; resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spinecls import files, paths
+from spinecls.errors import ModelError, UsageError
+from spinecls.evaluation.comparison import Comparison, compare
+from spinecls.evaluation.learning_curve import write_learning_curve
+from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, read_vertebrae
+from spinecls.planning.plan import load_plan
+from spinecls.trainers.base import PREDICTING
+from spinecls.trainers.run import TrainingRequest, annotated_classes, find_trainer, fold_cases, train_fold
+
+logger = logging.getLogger(__name__)
+
+ALL_PATIENTS = "all"
+CANDIDATES = 5
+"""Patients of whom the next of a draw is the one that brings the classes nearest to those of the whole fold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRequest:
+    """What the user asked for; `trainers[0]` is what the others are compared with."""
+
+    dataset: str
+    configuration: str
+    trainers: Sequence[str]
+    sizes: Sequence[str] = (ALL_PATIENTS,)
+    draws: int = 5
+    fold: str = "0"
+    plans: str = paths.DEFAULT_PLANS
+    name: str = "comparison"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    workers: int = 0
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of a comparison."""
+
+    trainer: str
+    size: str
+    draw: int
+    cases: tuple[str, ...]
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained and validated to the end."""
+        return (self.folder / "validation" / VERTEBRAE).exists()
+
+
+def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
+    """Train what is missing, compare, and write comparison.csv, runs.csv and learning_curve.png.
+
+    Started again with the same request it goes on where it stopped; with more draws, sizes or trainers it adds them.
+    After every run the tables hold what there is.
+
+    Returns
+    -------
+    comparisons, folder
+
+    Raises
+    ------
+    UsageError
+        When a size exceeds the patients of the fold, or the folder holds runs of other settings.
+    """
+    runs = planned_runs(request)
+    folder = runs[0].folder.parents[2]
+    _remember(request, folder)
+    for run in runs:
+        if not run.finished:
+            _train(request, run)
+            _report(request, runs, folder)
+    return _report(request, runs, folder), folder
+
+
+def planned_runs(request: ComparisonRequest) -> list[Run]:
+    """All runs, draw by draw, so that a comparison that is cut short has whole draws."""
+    dataset = paths.dataset_name(request.dataset)
+    preprocessed = paths.preprocessed_folder(dataset)
+    trainers = [find_trainer(name) for name in request.trainers]
+    unable = [t.__name__ for t in trainers if t.final_name != PREDICTING]
+    if unable:
+        raise UsageError(f"-tr {unable[0]}: it only makes weights to start from; there is nothing to compare.")
+    if len(trainers) < 2:
+        raise UsageError(
+            "-tr: a comparison needs two trainers or more; the first is what the others are compared with."
+        )
+    train, validation = fold_cases(preprocessed, request.fold)
+    if not validation:
+        raise UsageError(f"--fold {request.fold}: it has no validation cases to compare on.")
+    patients = _patients(preprocessed, train)
+    classes = {
+        case: Counter(c for c in found.values() if c) for case, found in annotated_classes(preprocessed, train).items()
+    }
+    counts = {patient: sum((classes[case] for case in cases), Counter()) for patient, cases in patients.items()}
+    sizes = {size: _size(size, len(patients)) for size in request.sizes}
+    root = (
+        paths.results_root()
+        / dataset
+        / f"{request.name}__{request.plans}__{request.configuration}__fold_{request.fold}"
+    )
+    runs = []
+    for draw in range(request.draws):
+        order = patient_order(counts, draw)
+        for size, number in sizes.items():
+            cases = tuple(sorted(case for patient in order[:number] for case in patients[patient]))
+            for trainer in trainers:
+                folder = root / f"draw_{draw}" / f"patients_{size}" / trainer.__name__
+                runs.append(Run(trainer=trainer.__name__, size=size, draw=draw, cases=cases, folder=folder))
+    return runs
+
+
+def _patients(preprocessed: Path, cases: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        found.setdefault(files.read_json(preprocessed / "native" / f"{case}.json")["patient"], []).append(case)
+    return found
+
+
+def _size(text: str, available: int) -> int:
+    if text == ALL_PATIENTS:
+        return available
+    if not text.isdecimal() or not 1 <= int(text) <= available:
+        raise UsageError(f"--patients {text}: expected a number from 1 to {available}, the fold's, or {ALL_PATIENTS}.")
+    return int(text)
+
+
+def patient_order(counts: Mapping[str, Counter], draw: int) -> list[str]:
+    """Patients of a draw in the order in which they join, so that a smaller training set is part of every larger one.
+
+    Of `CANDIDATES` patients drawn at random the one joins that brings the shares of the classes nearest (sum of
+    absolute differences) to those of all patients; so small sets, too, hold every class where they can.
+
+    Parameters
+    ----------
+    counts : vertebrae of each class of each patient
+    """
+    rng = np.random.default_rng([0, draw])
+    names = sorted({name for found in counts.values() for name in found})
+    table = {patient: np.array([counts[patient][name] for name in names], float) for patient in sorted(counts)}
+    whole = sum(table.values()) if names else np.zeros(0)
+    wanted = whole / max(whole.sum(), 1.0)
+    left, order, together = list(table), [], np.zeros(len(names))
+
+    def distance(patient: str) -> float:
+        joined = together + table[patient]
+        return float(np.abs(joined / max(joined.sum(), 1.0) - wanted).sum())
+
+    while left:
+        offered = [left[i] for i in rng.permutation(len(left))[:CANDIDATES]]
+        chosen = min(offered, key=distance)
+        order.append(chosen)
+        left.remove(chosen)
+        together = together + table[chosen]
+    return order
+
+
+def _train(request: ComparisonRequest, run: Run) -> None:
+    logger.info("Draw %d, %s patients, %s: %s", run.draw, run.size, run.trainer, run.folder)
+    training = TrainingRequest(
+        dataset=request.dataset,
+        configuration=request.configuration,
+        fold=request.fold,
+        trainer=next(name for name in request.trainers if find_trainer(name).__name__ == run.trainer),
+        plans=request.plans,
+        device=request.device,
+        seed=run.draw,
+        workers=request.workers,
+        overrides=request.overrides,
+        cases=run.cases,
+        folder=run.folder,
+    )
+    try:
+        train_fold(dataclasses.replace(training, resume=(run.folder / "checkpoint_latest.pt").exists()))
+    except ModelError as error:
+        # Both states of a killed run may be damaged; the run is then made anew.
+        logger.warning("%s Trained anew.", error)
+        train_fold(training)
+
+
+def _remember(request: ComparisonRequest, folder: Path) -> None:
+    """Refuse to mix runs of different settings in one table."""
+    path = folder / "comparison.json"
+    asked = {"overrides": dict(request.overrides), "reference": request.trainers[0]}
+    if path.exists() and (known := files.read_json(path)) != asked:
+        raise UsageError(
+            f"{folder} holds runs with {known['overrides'] or 'no settings'} compared with {known['reference']}; asked "
+            f"are {asked['overrides'] or 'no settings'} and {asked['reference']}. Give another --name."
+        )
+    files.write_json(path, asked)
+
+
+def _report(request: ComparisonRequest, runs: Sequence[Run], folder: Path) -> list[Comparison]:
+    finished = [run for run in runs if run.finished]
+    tables = {(run.trainer, run.size, run.draw): _read(run) for run in finished}
+    arms = list(dict.fromkeys(run.trainer for run in runs))
+    found = compare(tables, arms, list(request.sizes))
+    numbers = {
+        run.size: len(_patients(paths.preprocessed_folder(paths.dataset_name(request.dataset)), run.cases))
+        for run in runs
+    }
+    files.write_csv(folder / "comparison.csv", list(_row(found[0], numbers)), [_row(c, numbers) for c in found])
+    rows = [_run_row(run, tables) for run in finished]
+    files.write_csv(folder / "runs.csv", list(rows[0]), rows)
+    write_learning_curve(folder / "learning_curve.png", found, numbers)
+    return found
+
+
+def _read(run: Run) -> ReadVertebrae:
+    plan = load_plan(run.folder / "plan.json")
+    total = max(1, sum(plan.class_counts.values()))
+    prior = [plan.class_counts.get(name, 0) / total for name in plan.class_names]
+    return read_vertebrae(run.folder / "validation" / VERTEBRAE, plan.class_names, prior)
+
+
+def _row(comparison: Comparison, numbers: Mapping[str, int]) -> dict[str, object]:
+    row: dict[str, object] = {
+        "patients": numbers[comparison.size],
+        "trainer": comparison.arm,
+        "draws": comparison.draws,
+    }
+    for name, score in (("auc", comparison.area), ("gain", comparison.gain)):
+        for part in ("estimate", "low", "high"):
+            row[name if part == "estimate" else f"{name}_{part}"] = (
+                None if score is None else round(getattr(score, part), 4)
+            )
+    for name in ("p_value", "adjusted"):
+        value = getattr(comparison, name)
+        row[name] = None if np.isnan(value) else round(value, 4)
+    return row | {"verdict": comparison.verdict}
+
+
+def _run_row(run: Run, tables: Mapping) -> dict[str, object]:
+    content = files.read_json(run.folder / "validation" / "summary.json")
+    location, classes = content["location"], content["classification"]["end_to_end"]
+    return {
+        "draw": run.draw,
+        "patients": run.size,
+        "trainer": run.trainer,
+        "auc": classes["auc_macro"]["estimate"],
+        "identification_rate": location["identification_rate"]["estimate"],
+        "test_vertebrae": len(tables[run.trainer, run.size, run.draw].truth),
+        "training_cases": " ".join(run.cases),
+    }

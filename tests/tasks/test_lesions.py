@@ -1,0 +1,80 @@
+"""Lesion outlines on the evidence map, by numbers worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from spinecls.dataloading.cases import UNKNOWN
+from spinecls.planning.plan import Plan
+from spinecls.tasks.lesions import LARGEST_WEIGHT, lesion_codes, lesion_loss
+
+CODES = ((1,), (2,))
+
+
+def plan_of(lesion_structures, class_order=False):
+    return Plan(
+        plans_name="p", dataset_name="d", channel_names=("T2",), class_names=("normal", "oedema", "fat"),
+        class_order=class_order, class_counts={}, levels={"L1": 20}, structures={"disc": 1, "bright": 3, "dark": 4},
+        lesion_structures=lesion_structures, vertebrae_complete=True, ignore_label=255, level_statistics={},
+        configurations={},
+    )  # fmt: skip
+
+
+def line(values):
+    """One vertebra whose voxels lie in a row."""
+    return torch.tensor(values).reshape(1, 1, 1, -1)
+
+
+def evidence(first, second):
+    return torch.stack([line(first)[0], line(second)[0]])[None].float()
+
+
+def softplus(x):
+    return math.log1p(math.exp(x))
+
+
+def test_lesion_voxels_weigh_as_much_as_all_others():
+    # One lesion voxel of four: it counts three times. Evidence of the second class, of which nothing is drawn, is
+    # wanted low everywhere.
+    lesions, counted = line([1, 0, 0, 0]), line([True] * 4)
+    loss = lesion_loss(evidence([2.0, -1, -1, -1], [-3.0] * 4), lesions, counted, CODES)
+    first = (3 * softplus(-2) + 3 * softplus(-1)) / 6
+    assert float(loss) == pytest.approx((first + softplus(-3)) / 2)
+
+
+def test_voxels_outside_the_region_and_undrawn_cases_cost_nothing():
+    lesions, counted = line([1, 0, UNKNOWN, 0]), line([True, True, True, False])
+    loss = lesion_loss(evidence([1.0, 1, 99, 99], [-1.0, -1, 99, 99]), lesions, counted, CODES)
+    assert float(loss) == pytest.approx(((softplus(-1) + softplus(1)) / 2 + softplus(-1)) / 2)
+
+
+def test_a_batch_without_outlines_has_zero_loss_and_zero_gradient():
+    values = evidence([1.0, 2.0], [3.0, 4.0]).requires_grad_()
+    loss = lesion_loss(values, line([UNKNOWN] * 2), line([True] * 2), CODES)
+    loss.backward()
+    assert float(loss) == 0
+    assert not values.grad.any()
+
+
+def test_the_weight_of_a_lesion_voxel_is_bounded():
+    lesions = torch.zeros(1, 1, 1, 1000, dtype=torch.long)
+    lesions[..., 0] = 1
+    values = torch.full((1, 1, 1, 1, 1000), -20.0)
+    values[..., 0] = 0.0
+    loss = lesion_loss(values, lesions, torch.ones_like(lesions, dtype=torch.bool), ((1,),))
+    assert float(loss) == pytest.approx(LARGEST_WEIGHT * math.log(2) / (LARGEST_WEIGHT + 999), rel=1e-4)
+
+
+def test_structures_belong_to_the_evidence_of_the_class_they_show():
+    assert lesion_codes(plan_of({"bright": "oedema", "dark": "fat"})) == ((3,), (4,))
+    assert lesion_codes(plan_of({"dark": "fat"})) == ((), (4,))
+
+
+def test_every_lesion_raises_the_one_severity_of_grades():
+    assert lesion_codes(plan_of({"bright": "oedema", "dark": "fat"}, class_order=True)) == ((3, 4),)
+
+
+def test_a_class_that_no_structure_shows_is_left_out():
+    loss = lesion_loss(evidence([5.0, 5.0], [-1.0, -1.0]), line([0, 0]), line([True] * 2), ((), (2,)))
+    assert float(loss) == pytest.approx(softplus(-1))
