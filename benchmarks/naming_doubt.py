@@ -4,9 +4,9 @@
 
 The opinions on neighbours come from one image and are wrong together, so as independent witnesses they make a shifted
 column look certain. Every validation case of the folds is located once a view (whole, and cut to 60 % and 40 % of its
-rows at three places) and decoded with the opinions counted by different shares. Printed for each share: the mean negative
-log-probability of the annotated names (nats; the smaller the better), how often names are wrong, and how the errors
-part between columns that are doubted and the others.
+rows at three places) and decoded with the opinions counted by different shares. Printed for each share: the mean
+negative log-probability of the annotated names (nats; the smaller the better), how often names are wrong, and how the
+errors part between columns that are doubted and the others.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ def forbidden_pairs() -> torch.Tensor:
 def adjacency_loss(probabilities: torch.Tensor, forbidden: torch.Tensor) -> torch.Tensor:
     """Share of neighbouring voxels whose names never touch.
 
-    The sum over forbidden (k, l) of the mean over v of p_k(v) p_l(v + o). The mean runs over the six neighbours o of every voxel that has them; opposite ones give the same sum, so three are
-    computed. NonAdjLoss of Ganaye, Sdika and Benoit-Cattin, MICCAI 2018.
+    The sum over forbidden (k, l) of the mean over v of p_k(v) p_l(v + o). The mean runs over the six neighbours o of
+    every voxel that has them; opposite ones give the same sum, so three are computed. NonAdjLoss of Ganaye, Sdika and
+    Benoit-Cattin, MICCAI 2018.
 
     Parameters
     ----------
