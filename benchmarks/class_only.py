@@ -1,8 +1,12 @@
-"""A trainer that learns the class alone, in regions cut by the drawn maps: for experiments that need no localiser."""
+"""Trainers that learn the class alone, in regions cut by the drawn maps: for experiments that need no localiser."""
 
+import dataclasses
+
+from spinecls.planning.plan import Configuration
 from spinecls.tasks.base import WeightedTask
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.trainers.base import Trainer
+from spinecls.trainers.open_baseline import with_context
 
 
 class ClassOnlyTrainer(Trainer):
@@ -12,3 +16,13 @@ class ClassOnlyTrainer(Trainer):
 
     def build_tasks(self) -> list[WeightedTask]:
         return [WeightedTask(ClassificationTask(self.plan, self.configuration))]
+
+
+class OpenClassOnlyTrainer(ClassOnlyTrainer):
+    """The same with open crops that show the surroundings, as those of `OpenBaselineTrainer` do."""
+
+    seal = "S0"
+
+    @classmethod
+    def configured(cls, configuration: Configuration) -> Configuration:
+        return dataclasses.replace(with_context(configuration), seal="S0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import time
@@ -105,6 +106,11 @@ class Trainer(ABC):
         self.seconds_before = 0.0
         self.gradient_log = GradientLog(settings.folder / "task_weights.csv")
         self._stop_signal: int | None = None
+
+    @classmethod
+    def configured(cls, configuration: Configuration) -> Configuration:
+        """The configuration that runs of this trainer go by, made from the plan's; what the user sets comes after."""
+        return configuration if cls.seal is None else dataclasses.replace(configuration, seal=cls.seal)
 
     @abstractmethod
     def build_tasks(self) -> list[WeightedTask]:

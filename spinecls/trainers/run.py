@@ -143,9 +143,7 @@ def _plan_of_fold(
                 "train anew without --c."
             )
         return own
-    configuration = plan.configuration(request.configuration)
-    if trainer_class.seal is not None:
-        configuration = dataclasses.replace(configuration, seal=trainer_class.seal)
+    configuration = trainer_class.configured(plan.configuration(request.configuration))
     configuration = with_overrides(configuration, request.overrides)
     check_used({request.configuration: configuration}, request.overrides)
     counts = Counter(c for classes in annotated_classes(preprocessed, train).values() for c in classes.values() if c)

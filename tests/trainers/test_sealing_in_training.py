@@ -190,3 +190,13 @@ def test_the_open_trainer_trains_and_predicts_only_when_it_is_named(phantom_root
     assert run_cli("train", "1", "3d_fullres", "0", "-device", "cpu", "--set", "steps=2") == 0
     assert run_cli("predict", *options, "-o", tmp_path / "default") == 0
     assert json.loads((tmp_path / "default/model.json").read_text())["trainer"] == "BaselineTrainer"
+
+
+def test_open_crops_show_the_surroundings_of_a_vertebra(material):
+    configuration = dataclasses.replace(material[2], sealed_size=(8, 24, 24), sealed_batch_size=4)
+    opened = find_trainer("OpenBaselineTrainer").configured(configuration)
+    # 16 mm more on each side of two axes with voxels of 2 mm.
+    assert opened.sealed_size == (8, 40, 40)
+    assert opened.sealed_batch_size == 2
+    assert opened.seal == "S0"
+    assert find_trainer("BaselineTrainer").configured(configuration) == configuration
