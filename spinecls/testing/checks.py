@@ -1,0 +1,166 @@
+"""Does a trainer of yours keep the rules that training and prediction rely on? `check_trainer` runs it and says so.
+
+    python -c "from spinecls.testing.checks import check_trainer; from my_trainer import HeavySegTrainer; \
+check_trainer(HeavySegTrainer)"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.cases import UNKNOWN
+from spinecls.dataloading.loader import TrainingData, training_batches
+from spinecls.io.dataset import load_dataset
+from spinecls.planning.fingerprint import extract_fingerprint
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.planning.planner import plan as make_plan
+from spinecls.planning.preprocess import preprocess_dataset
+from spinecls.planning.rules_configuration import MachineProfile
+from spinecls.tasks.base import Outputs, Task
+from spinecls.testing.phantom import write_dataset
+from spinecls.trainers.base import PREDICTING, RunSettings, Trainer
+from spinecls.trainers.run import load_training_data
+
+SETTINGS = {
+    "steps": "2",
+    "network.features": "8,12,16",
+    "patch_size": "8,48,32",
+    "sealed_size": "8,24,24",
+    "sealed_batch_size": "4",
+}
+"""Small enough to run in seconds; nothing is learnt, everything is gone through."""
+
+PLANS_CONFIG = "spineclsPlans_3d_fullres"
+
+REBUILD = """
+import sys, torch
+from pathlib import Path
+from spinecls.tasks.checkpoint import build_model, load_checkpoint
+path = Path(sys.argv[1])
+model = build_model(load_checkpoint(path), path)
+with torch.inference_mode():
+    model.open_pass(torch.zeros(1, int(sys.argv[2]), 8, 48, 32))
+"""
+
+
+class BrokenRule(AssertionError):
+    """A rule that a trainer or one of its tasks does not keep; the message says which, what was found and expected."""
+
+
+def check_trainer(trainer_class: type[Trainer]) -> None:
+    """Train two steps on artificial spines and check every task, the final checkpoint, and that it needs no trainer.
+
+    Raises
+    ------
+    BrokenRule
+        At the first rule that is not kept.
+    """
+    with tempfile.TemporaryDirectory(prefix="spinecls_check_") as folder:
+        plan, configuration, data = material(Path(folder), trainer_class)
+        run = RunSettings(Path(folder) / "run", torch.device("cpu"), show_progress=False)
+        run.folder.mkdir()
+        trainer = trainer_class(plan, configuration, run)
+        names = [t.task.name for t in trainer.tasks]
+        if len(set(names)) < len(names):
+            raise BrokenRule(f"{trainer_class.__name__}: two tasks have the same name ({', '.join(names)}).")
+        batches = training_batches(data, configuration, seed=0, first_step=0, workers=0)
+        batch = next(batches)
+        batches.close()
+        for weighted in trainer.tasks:
+            check_task(trainer, weighted.task, batch)
+        trainer.fit(data)
+        if trainer.final_name == PREDICTING:
+            _check_checkpoint(trainer, len(plan.channel_names))
+    print(f"{trainer_class.__name__}: keeps the rules ({', '.join(names)}).")
+
+
+def material(folder: Path, trainer_class: type[Trainer]) -> tuple[Plan, Configuration, TrainingData]:
+    """Plan and training data of a few artificial spines, preprocessed below `folder`."""
+    raw = load_dataset(write_dataset(folder / "Dataset001_Phantom", 3, seed=1), verify_voxels=False)
+    machine = MachineProfile(device="cpu", memory_gb=8.0)
+    plan = make_plan(extract_fingerprint(raw), raw.description, machine, overrides=SETTINGS)
+    preprocess_dataset(raw, plan, ["3d_fullres"], folder / "preprocessed", num_processes=1)
+    configuration = trainer_class.configured(plan.configuration("3d_fullres"))
+    cases = [case.identifier for case in raw.cases]
+    data = load_training_data(
+        folder / "preprocessed", plan, configuration, PLANS_CONFIG, cases, trainer_class.regions_from_masks, ()
+    )
+    return plan, configuration, data
+
+
+def check_task(trainer: Trainer, task: Task, batch: Batch) -> None:
+    """Loss of one task on an annotated batch and on one of which nothing is known."""
+    loss = _loss(trainer, task, batch)
+    if loss.ndim != 0 or not bool(torch.isfinite(loss)):
+        raise BrokenRule(f"{task.name}: the loss is {loss}, expected one finite number.")
+    gradients = _gradients(trainer, loss, task)
+    if not any(bool(g.any()) for g in gradients):
+        raise BrokenRule(f"{task.name}: its loss does not reach the shared network, so it teaches it nothing.")
+    if not all(bool(torch.isfinite(g).all()) for g in gradients):
+        raise BrokenRule(f"{task.name}: its gradient is not finite.")
+    if task.own_pass:
+        return
+    empty = _loss(trainer, task, without_annotation(batch))
+    if float(empty.detach()) != 0:
+        raise BrokenRule(
+            f"{task.name}: costs {float(empty.detach()):.4g} on a batch of which nothing is annotated, expected 0: "
+            "a case without a map, a class or outlines must cost nothing."
+        )
+    _gradients(trainer, empty, task)
+
+
+def _loss(trainer: Trainer, task: Task, batch: Batch) -> torch.Tensor:
+    model = trainer.model
+    if task.own_pass:
+        return task.loss(Outputs(own=task.run(model, batch, torch.Generator().manual_seed(0))), batch)
+    if task.sealed:
+        logits, evidence = model.sealed_pass(batch.sealed.crops, batch.sealed.pooled)
+        return task.loss(Outputs(logits=logits, evidence=evidence), batch)
+    return task.loss(Outputs(open=model.open_pass(batch.open.image)), batch)
+
+
+def _gradients(trainer: Trainer, loss: torch.Tensor, task: Task) -> list[torch.Tensor]:
+    if not loss.requires_grad:
+        raise BrokenRule(f"{task.name}: the loss has no gradient. Where nothing is annotated return 0 * output.sum().")
+    shared = list(trainer.model.backbone.parameters())
+    found = torch.autograd.grad(loss, shared, allow_unused=True)
+    return [g for g in found if g is not None]
+
+
+def without_annotation(batch: Batch) -> Batch:
+    """The same images, of which nothing is known."""
+    opened = batch.open
+    nowhere = {
+        "heatmap_weight": torch.zeros_like(opened.heatmap_weight),
+        "offset_weight": torch.zeros_like(opened.offset_weight),
+        "vertebra_map": torch.full_like(opened.vertebra_map, UNKNOWN),
+        "structures": torch.full_like(opened.structures, UNKNOWN),
+        "centre_batch": opened.centre_batch[:0],
+        "centre_index": opened.centre_index[:0],
+        "centre_rank": opened.centre_rank[:0],
+    }
+    sealed = batch.sealed and dataclasses.replace(
+        batch.sealed,
+        masses=torch.zeros_like(batch.sealed.masses),
+        lesions=torch.full_like(batch.sealed.lesions, UNKNOWN),
+    )
+    return Batch(dataclasses.replace(opened, **nowhere), sealed, batch.images)
+
+
+def _check_checkpoint(trainer: Trainer, channels: int) -> None:
+    """The final model must be rebuilt, in a process that has never seen the trainer, from the file alone."""
+    words = [sys.executable, "-c", REBUILD, str(trainer.final_path), str(channels)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
+        raise BrokenRule(
+            f"{type(trainer).__name__}: the final model cannot be used without the trainer: {last}. Set predicts = "
+            "False on tasks whose heads are needed in training alone."
+        )

@@ -1,0 +1,91 @@
+"""The check that users run on their own trainers: it passes ours and finds what is broken."""
+
+import pytest
+import torch
+
+from spinecls.tasks.base import Task, WeightedTask
+from spinecls.testing.checks import BrokenRule, check_trainer
+from spinecls.trainers.base import TRAINERS
+from spinecls.trainers.baseline import BaselineTrainer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINERS.names())
+def test_our_trainers_keep_the_rules(name, capsys):
+    check_trainer(TRAINERS.find(name))
+    assert "keeps the rules" in capsys.readouterr().out
+
+
+class Aside(Task):
+    """A task whose head is broken in one way, set by a subclass."""
+
+    name = "aside"
+    predicts = False
+
+    def dense_heads(self):
+        return {"aside": 1}
+
+
+class NotFinite(Aside):
+    def loss(self, outputs, batch):
+        return outputs.open["aside"].sum() * float("nan")
+
+
+class Vector(Aside):
+    def loss(self, outputs, batch):
+        return outputs.open["aside"].flatten()[:3]
+
+
+class Detached(Aside):
+    def loss(self, outputs, batch):
+        return outputs.open["aside"].detach().sum()
+
+
+class Unreached(Aside):
+    def loss(self, outputs, batch):
+        return 0 * outputs.open["aside"].sum() + 1
+
+
+class Demanding(Aside):
+    def loss(self, outputs, batch):
+        return outputs.open["aside"].square().mean()
+
+
+class Namesake(Demanding):
+    name = "centre"
+
+
+BROKEN = {
+    NotFinite: "expected one finite number",
+    Vector: "expected one finite number",
+    Detached: "has no gradient",
+    Unreached: "does not reach the shared network",
+    Demanding: "nothing is annotated, expected 0",
+    Namesake: "two tasks have the same name",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task_class", BROKEN, ids=lambda t: t.__name__)
+def test_a_broken_task_is_told_by_what_is_wrong(task_class):
+    class Broken(BaselineTrainer):
+        def build_tasks(self):
+            return [*super().build_tasks(), WeightedTask(task_class(self.plan, self.configuration))]
+
+    with pytest.raises(BrokenRule, match=BROKEN[task_class]):
+        check_trainer(Broken)
+
+
+
+
+@pytest.mark.slow
+def test_a_model_that_needs_its_trainer_is_refused():
+    class Keeps(BaselineTrainer):
+        def save_final(self):
+            super().save_final()
+            content = torch.load(self.final_path, weights_only=True)
+            content["weights"]["unknown.weight"] = torch.zeros(1)
+            torch.save(content, self.final_path)
+
+    with pytest.raises(BrokenRule, match="cannot be used without the trainer"):
+        check_trainer(Keeps)
