@@ -15,7 +15,8 @@ LAYERS = [
     {"networks", "dataloading", "evaluation"},
     {"tasks"},
     {"inference"},
-    {"trainers", "testing", "simulation", "verification"},
+    {"trainers", "simulation", "verification"},
+    {"testing"},
     {"cli"},
     {"__main__"},
 ]
