@@ -17,6 +17,7 @@ COMMANDS = (
     "compare",
     "verify_evidence",
     "simulate",
+    "loosen",
 )
 
 setup(

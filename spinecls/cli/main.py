@@ -29,6 +29,7 @@ COMMANDS = {
     "demo": ("spinecls.cli.demo", "demo", ()),
     "verify_evidence": ("spinecls.cli.verify_evidence", "verify_evidence", ("-f",)),
     "compare": ("spinecls.cli.compare", "compare", ("-tr", "--patients", "--set")),
+    "loosen": ("spinecls.cli.loosen", "loosen", ("--slack_mm", "--readers")),
     "simulate": ("spinecls.cli.simulate", "simulate", ("--cases", "--exclude_cases", "--kinds", "--shortcut")),
 }
 """Word -> module, function, options that take several values."""
@@ -100,6 +101,11 @@ def check() -> None:
 def demo() -> None:
     """Console script."""
     run("demo")
+
+
+def loosen() -> None:
+    """Console script."""
+    run("loosen")
 
 
 def simulate() -> None:

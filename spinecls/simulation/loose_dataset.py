@@ -1,0 +1,262 @@
+"""A raw dataset as physicians with less time would have annotated it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinecls import __version__, files
+from spinecls.errors import DatasetError, UsageError
+from spinecls.io.dataset import load_dataset
+from spinecls.io.images import Volume, read_image, read_label_map, write_map
+from spinecls.records import Case, ClassReading, RawDataset, VertebraAnnotation
+from spinecls.simulation import loosening
+from spinecls.simulation.streams import case_stream
+
+logger = logging.getLogger(__name__)
+
+SETTINGS, TABLE, TIMES = "loosening.json", "vertebraeTr.csv", "loosening.csv"
+KINDS = ("vertebrae", "structures")
+_POINT = ("x_mm", "y_mm", "z_mm")
+_BOX = ("x_min_mm", "y_min_mm", "z_min_mm", "x_max_mm", "y_max_mm", "z_max_mm")
+_HEADER = ("case", "patient", "site", "vertebra", "class", "reader", "confidence", *_POINT, *_BOX)
+_TIME_HEADER = ("case", "kind", "name", "form", "seconds")
+IN_A_MAP = ("coarse", "scribble", "slices")
+"""Forms that are drawn as a map; the others stand in the table, or nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoosenOptions:
+    """How to loosen.
+
+    Attributes
+    ----------
+    form : one of `loosening.FORMS`; "" = the maps stay as they are, for label noise alone
+    kind : `vertebrae` or `structures`: which maps
+    slack_mm : how far each face of a box lies outside, least and greatest
+    tolerance_mm : of a coarse map; jitter_mm : of a point
+    scribble_share : length of a stroke against the voxels of the label on the slice
+    every : slices, one in so many is drawn
+    exact_cases : how many cases, drawn at random, stay exact
+    class_noise : share of the classes that are replaced by another (of grades by a neighbouring one)
+    class_sets : share of the classes that become "one of these two"
+    reader_accuracy : one number a reader, the chance that a reading is the true class; empty = the readings as they are
+    """
+
+    form: str = ""
+    kind: str = "vertebrae"
+    seed: int = 0
+    slack_mm: tuple[float, float] = (0.0, 0.0)
+    tolerance_mm: float = 3.0
+    jitter_mm: float = 3.0
+    scribble_share: float = 0.15
+    every: int = 4
+    exact_cases: int = 0
+    class_noise: float = 0.0
+    class_sets: float = 0.0
+    reader_accuracy: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.form not in ("", *loosening.FORMS):
+            raise UsageError(f"--form {self.form}: expected one of {', '.join(loosening.FORMS)}.")
+        if self.kind not in KINDS:
+            raise UsageError(f"--kind {self.kind}: expected {' or '.join(KINDS)}.")
+        if self.kind == "structures" and self.form in ("box", "point"):
+            raise UsageError(
+                f"--form {self.form}: the table has boxes and points of vertebrae only. Structures can be made "
+                f"{', '.join(IN_A_MAP)} or none."
+            )
+        low, high = self.slack_mm
+        if not 0 <= low <= high:
+            raise UsageError(f"--slack_mm {low:g} {high:g}: expected two millimetres of 0 or more, the smaller first.")
+        for name in ("scribble_share", "class_noise", "class_sets"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"--{name} {getattr(self, name):g}: expected a share from 0 to 1.")
+        if any(not 0 <= value <= 1 for value in self.reader_accuracy):
+            raise UsageError(f"--readers {self.reader_accuracy}: expected chances from 0 to 1.")
+        for name in ("tolerance_mm", "jitter_mm"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name} {getattr(self, name):g}: expected 0 mm or more.")
+        if self.every < 1 or self.exact_cases < 0:
+            raise UsageError(f"--every {self.every}, --exact_cases {self.exact_cases}: expected 1, and 0, or more.")
+        if not self.form and not (self.class_noise or self.class_sets or self.reader_accuracy):
+            raise UsageError("Nothing to loosen: give --form, --class_noise, --class_sets or --readers.")
+
+
+def loosen_dataset(source: Path, target: Path, options: LoosenOptions) -> dict[str, float]:
+    """Write a raw dataset whose annotation is looser than that of `source`; images are the same.
+
+    A class without noise stays. Every draw depends on the seed, the case and the vertebra alone.
+
+    Returns
+    -------
+    dict
+        Seconds to draw what was loosened, and what it would have taken exactly: `loose`, `exact`.
+
+    Raises
+    ------
+    UsageError
+        When the target exists.
+    DatasetError
+        When the source is faulty or has no map of the kind that is to be loosened.
+    """
+    source, target = Path(source), Path(target)
+    if target.exists() and any(target.iterdir()):
+        raise UsageError(f"{target} exists. Give the name of a new dataset.")
+    raw = load_dataset(source)
+    drawn = [case for case in raw.cases if _map_of(case, options.kind) is not None]
+    if options.form and not drawn:
+        raise DatasetError(f"{source}: no case has a map of its {options.kind}; there is nothing to loosen.")
+    order = np.random.default_rng([options.seed, 1]).permutation(len(drawn))
+    exact = {drawn[i].identifier for i in order[: options.exact_cases]}
+    target.mkdir(parents=True, exist_ok=True)
+    files.write_json(target / SETTINGS, {"version": __version__, "options": dataclasses.asdict(options)})
+    rows, times, forms = [], [], {}
+    for case in raw.cases:
+        loose = options.form if _map_of(case, options.kind) is not None and case.identifier not in exact else ""
+        case_rows, case_times, form = _write_case(raw, case, target, options, loose)
+        rows += case_rows
+        times += case_times
+        forms[case.identifier] = {**case.annotation_form, **form}
+    for case in raw.unlabelled:
+        _copy(case.images, target / "imagesUn")
+    used = [name for name in _HEADER if name in _HEADER[:5] or any(row.get(name) not in (None, "") for row in rows)]
+    files.write_csv(target / TABLE, used, [{name: row.get(name) for name in used} for row in rows])
+    files.write_csv(target / TIMES, list(_TIME_HEADER), [{name: row[name] for name in _TIME_HEADER} for row in times])
+    files.write_json(target / "annotationsTr.json", {name: form for name, form in forms.items() if form})
+    content = files.read_json(source / "dataset.json")
+    files.write_json(target / "dataset.json", content | {"name": target.resolve().name})
+    return {"loose": sum(t["seconds"] for t in times), "exact": sum(t["exact"] for t in times)}
+
+
+def _map_of(case: Case, kind: str) -> Path | None:
+    """The map of a kind, of several readers the first."""
+    if kind == "structures":
+        return case.structure_map
+    return case.vertebra_maps[sorted(case.vertebra_maps)[0]] if case.vertebra_maps else None
+
+
+def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOptions, form: str):
+    """Images and maps of a case; its rows of the table, of the times, and how loose its maps are."""
+    description = raw.description
+    _copy(case.images, target / "imagesTr")
+    kept = [] if form and options.kind == "vertebrae" else list(case.vertebra_maps.values())
+    _copy(kept, target / "labelsTr")
+    if case.structure_map and not (form and options.kind == "structures"):
+        _copy([case.structure_map], target / "structuresTr")
+    places: dict[str, dict[str, float]] = {}
+    times, forms = [], {}
+    path = _map_of(case, options.kind)
+    if form and path is not None:
+        labels, geometry = read_label_map(path)
+        codes = description.levels if options.kind == "vertebrae" else description.structures
+        present = {name: code for name, code in codes.items() if np.any(labels == code)}
+        stream = case_stream(options.seed, case.identifier)
+        for name, code in present.items():
+            seconds = loosening.drawing_seconds(form, labels, code, options.every)
+            exact = loosening.drawing_seconds("mask", labels, code)
+            row = {"case": case.identifier, "kind": options.kind, "name": name, "form": form}
+            times.append(row | {"seconds": round(seconds, 1), "exact": exact})
+            if form in ("box", "point"):
+                places[name] = _place(labels == code, geometry, form, options, stream(name, form))
+        if form in IN_A_MAP:
+            forms[options.kind] = _write_loose_map(raw, case, target, labels, options, form)
+        elif form != "none":
+            option = {"slack_mm": options.slack_mm[1]} if form == "box" else {"jitter_mm": options.jitter_mm}
+            forms[options.kind] = {"form": form, **option}
+    rows = [
+        row | places.get(vertebra.level, _own_place(vertebra) if not form or options.kind != "vertebrae" else {})
+        for vertebra in case.vertebrae
+        for row in _reading_rows(case, vertebra, raw, options)
+    ]
+    return rows, times, forms
+
+
+def _copy(paths, folder: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            for part in sorted(path.iterdir()):
+                files.write_bytes(folder / path.name / part.name, part.read_bytes())
+        else:
+            files.write_bytes(folder / path.name, path.read_bytes())
+
+
+def _place(mask: np.ndarray, geometry, form: str, options: LoosenOptions, rng: np.random.Generator) -> dict[str, float]:
+    if form == "point":
+        point = loosening.loose_point_lps(mask, geometry, options.jitter_mm, rng)
+        return {name: round(float(v), 3) for name, v in zip(_POINT, point, strict=True)}
+    low, high = loosening.loose_box_lps(mask, geometry, options.slack_mm, rng)
+    return {name: round(float(v), 3) for name, v in zip(_BOX, (*low, *high), strict=True)}
+
+
+def _write_loose_map(
+    raw: RawDataset, case: Case, target: Path, labels: np.ndarray, options: LoosenOptions, form: str
+) -> Mapping[str, Any]:
+    """Write the loosened map of a case; returns how loose it is."""
+    rng = case_stream(options.seed, case.identifier)("", form)
+    ignored = raw.description.ignore_label
+    volume: Volume = read_image(case.images[:1])
+    told: dict[str, Any] = {"form": form}
+    if form == "coarse":
+        loose = loosening.coarse_map(labels, volume.geometry.spacing_mm, options.tolerance_mm, rng, ignored)
+        told["tolerance_mm"] = options.tolerance_mm
+    elif form == "scribble":
+        loose = loosening.scribble_map(labels, options.scribble_share, rng, ignored)
+    else:
+        loose, told["slices"] = loosening.sliced_map(labels, options.every, rng, ignored)
+    folder = "labelsTr" if options.kind == "vertebrae" else "structuresTr"
+    write_map(target / folder / f"{case.identifier}.nii.gz", loose, volume.source, volume.geometry)
+    return told
+
+
+def _own_place(vertebra: VertebraAnnotation) -> dict[str, float]:
+    """Point and box that the source's table has."""
+    place = dict(zip(_POINT, vertebra.centre_lps, strict=True)) if vertebra.centre_lps else {}
+    if vertebra.box_lps:
+        place |= dict(zip(_BOX, (*vertebra.box_lps[0], *vertebra.box_lps[1]), strict=True))
+    return place
+
+
+def _reading_rows(case: Case, vertebra: VertebraAnnotation, raw: RawDataset, options: LoosenOptions) -> list[dict]:
+    """One row a reading; a vertebra without any reading keeps one row with an empty class."""
+    names, ordered = raw.description.class_names, raw.description.class_order
+    rng = case_stream(options.seed, case.identifier)(vertebra.level, "class")
+    readings = list(vertebra.readings)
+    exact = [r for r in readings if len(r.classes) == 1]
+    if options.reader_accuracy and exact:
+        truth = names.index(exact[0].classes[0])
+        readings = [
+            ClassReading(classes=(names[_read(truth, len(names), accuracy, ordered, rng)],), reader=f"reader{i + 1}")
+            for i, accuracy in enumerate(options.reader_accuracy)
+        ]
+    rows = []
+    for reading in readings:
+        classes = reading.classes
+        if len(classes) == 1 and len(names) > 1:
+            index = _read(names.index(classes[0]), len(names), 1 - options.class_noise, ordered, rng)
+            classes = (names[index],)
+            if rng.random() < options.class_sets and len(names) > 2:
+                other = _read(index, len(names), 0.0, ordered, rng)
+                classes = tuple(names[i] for i in sorted((index, other)))
+        rows.append({"class": "|".join(classes), "reader": reading.reader, "confidence": _told(reading.confidence)})
+    common = {"case": case.identifier, "patient": case.patient, "site": case.site, "vertebra": vertebra.level}
+    return [common | row for row in rows or [{"class": ""}]]
+
+
+def _told(confidence: float) -> float | None:
+    return None if confidence == 1 else confidence
+
+
+def _read(truth: int, count: int, accuracy: float, ordered: bool, rng: np.random.Generator) -> int:
+    """Class index that a reader writes down: the truth, or else another (of grades a neighbour)."""
+    right, other = rng.random() < accuracy, rng.random()
+    if right or count < 2:
+        return truth
+    near = [k for k in range(count) if k != truth and (not ordered or abs(k - truth) == 1)]
+    return near[int(other * len(near))]
