@@ -20,6 +20,7 @@ from spinecls.dataloading.batch import Batch, OpenBatch, SealedBatch
 from spinecls.dataloading.cases import MARGIN_JITTER_MM, UNKNOWN, SealedSource, TrainingCase
 from spinecls.dataloading.spatial import PatchSampler, random_affine
 from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
+from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration
 from spinecls.sealing.crop import VertebraCrop, snapped_centre, vertebra_crop
 from spinecls.sealing.region import Region, ellipsoid_mask, vertebra_axes
@@ -41,12 +42,14 @@ OTHER_VERTEBRA = 254
 class TrainingData:
     """Cases of one fold's training part.
 
-    `images` are all scans to learn from as images, annotated or not; empty when no task does.
+    `images` are all scans to learn from as images, annotated or not; empty when no task does. `unplaced` are scans of
+    which some vertebrae have a class and no position.
     """
 
     cases: Sequence[TrainingCase]
     sealed: Sequence[SealedSource]
     images: Sequence[TrainingCase] = ()
+    unplaced: Sequence[PreprocessedCase] = ()
 
 
 class StepLoader(SlimDataLoaderBase):

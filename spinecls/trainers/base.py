@@ -26,6 +26,7 @@ from spinecls.registry import Registry
 from spinecls.tasks.balancing import TaskWeighting
 from spinecls.tasks.base import Outputs, Task, WeightedTask
 from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, model_content, save_checkpoint
+from spinecls.trainers.placement import load_places, moments, placed_sources, predict_places, save_places
 from spinecls.trainers.progress import GradientLog, Progress
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ EPOCHS = 20
 """Rows of progress.csv and checkpoints of a run; more when an epoch would be longer than `LONGEST_EPOCH` steps."""
 LONGEST_EPOCH = 50
 PREDICTING = "checkpoint_final.pt"
+PLACES = "places_{}.npz"
+"""Predicted places of vertebrae without a position, by the step that they were predicted before."""
 GRADIENTS_EVERY = 100
 """Steps between two looks at whether auxiliary tasks pull with or against the main ones."""
 
@@ -152,11 +155,15 @@ class Trainer(ABC):
         self.gradient_log = GradientLog(self.settings.folder / "task_weights.csv", self.step)
         epoch_steps = max(1, min(LONGEST_EPOCH, total // EPOCHS))
         started, bad_steps = time.monotonic(), 0
-        batches = training_batches(data, self.configuration, self.settings.seed, self.step, self.settings.workers)
+        places_at = moments(total) if data.unplaced else []
+        batches = self._batches(self._placed(data) if places_at and places_at[0] < self.step else data)
         self.model.train()
         bar = tqdm(total=total, initial=self.step, unit="step", disable=None if self.settings.show_progress else True)
         with bar, self._signals():
             while self.step < total:
+                if self.step in places_at:
+                    batches.close()
+                    batches = self._batches(self._placed(data))
                 rate = self.set_learning_rate()
                 losses = self.train_step(next(batches))
                 bad_steps = 0 if losses is not None else bad_steps + 1
@@ -178,6 +185,31 @@ class Trainer(ABC):
                     self._leave()
         batches.close()
         self.save_final()
+
+    def _batches(self, data: TrainingData) -> Iterator[Batch]:
+        return training_batches(data, self.configuration, self.settings.seed, self.step, self.settings.workers)
+
+    def _placed(self, data: TrainingData) -> TrainingData:
+        """Data with crops of the vertebrae that have no position, at places predicted at the last moment for it.
+
+        The places are kept beside the checkpoints, so that a resumed run learns from the same ones.
+        """
+        moment = max(m for m in moments(self.configuration.steps) if m <= self.step)
+        path = self.settings.folder / PLACES.format(moment)
+        if not path.exists():
+            found = predict_places(self.model, self.plan, self.configuration, data.unplaced, self.settings.device)
+            save_places(path, found)
+        found = load_places(path)
+        sources = [
+            source
+            for case in data.unplaced
+            if case.identifier in found
+            for source in placed_sources(
+                case, found[case.identifier], self.plan, self.configuration, self.regions_from_masks
+            )
+        ]
+        logger.info("%d vertebrae without a position are learnt from where they were found.", len(sources))
+        return dataclasses.replace(data, sealed=[*data.sealed, *sources])
 
     def train_step(self, batch: Batch) -> dict[str, float] | None:
         """One step of the optimiser; the losses, or None when one of them was not finite and the step was left out.

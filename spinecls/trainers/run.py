@@ -22,7 +22,8 @@ from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
 from spinecls.tasks.pretrained import take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline  # noqa: F401 - they register themselves
-from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
+from spinecls.trainers.base import PLACES, PREDICTING, TRAINERS, RunSettings, Trainer
+from spinecls.trainers.placement import lacks_places
 from spinecls.trainers.validation import TrainingReference, validate
 
 logger = logging.getLogger(__name__)
@@ -210,12 +211,12 @@ def load_training_data(
     masks : whether sealed crops are cut around masks
     unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
     """
-    open_cases, sealed, without_position, other_forms = [], [], 0, set()
+    open_cases, sealed, unplaced, other_forms = [], [], [], set()
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
         form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
         other_forms |= {form} - set(TRUSTED_FORMS)
-        without_position += sum(v.get("centre_lps") is None and bool(v.get("readings")) for v in case.vertebrae)
+        unplaced += [case] if lacks_places(case) else []
         trained = training_case(case, plan)
         if len(trained.centres):
             open_cases.append(trained)
@@ -225,21 +226,21 @@ def load_training_data(
             "No training case has the position of a vertebra. Give a vertebra map (labelsTr) or centres "
             "(x_mm, y_mm, z_mm in vertebraeTr.csv) for about ten cases."
         )
-    if len(plan.class_names) > 1 and not sealed:
+    if len(plan.class_names) > 1 and not sealed and not unplaced:
         raise DatasetError(
-            "No training vertebra has both a position and a class. Fill the column class of vertebraeTr.csv."
+            "No training vertebra has a class. Fill the column class of vertebraeTr.csv."
         )
-    if without_position:
-        logger.warning(
-            "%d vertebrae have a class and no position; training leaves them out. Point at them (x_mm, y_mm, z_mm).",
-            without_position,
+    if unplaced:
+        logger.info(
+            "%d cases have vertebrae with a class and no position; they are looked for when the localiser has learnt.",
+            len(unplaced),
         )
     if other_forms:
         logger.warning("Annotation of the form %s is trained as if drawn exactly.", ", ".join(sorted(other_forms)))
     images = []
     if unlabelled is not None:
         images = open_cases + [training_case(load_case(preprocessed, plans_config, name), plan) for name in unlabelled]
-    return TrainingData(open_cases, sealed, images)
+    return TrainingData(open_cases, sealed, images, unplaced)
 
 
 def _train(fold: _Fold) -> None:
@@ -315,6 +316,8 @@ def _set_aside(trainer: Trainer) -> None:
             kept = path.with_name(f"replaced_{path.name}")
             path.replace(kept)
             logger.warning("%s of an earlier run is kept as %s. To continue a run, use --c.", path.name, kept.name)
+    for path in trainer.settings.folder.glob(PLACES.format("*")):
+        path.unlink()
 
 
 def _validate(fold: _Fold) -> None:

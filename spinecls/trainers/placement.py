@@ -1,0 +1,138 @@
+"""Vertebrae with a class and no position: where they are is predicted by what has been learnt so far.
+
+The founding case of this kind of data: a class for each vertebra of each scan, and positions in a few scans only. The
+network learns to find and name vertebrae from these; in the others it then looks for each vertebra that has a class,
+and the sealed pass learns from what lies there. It never learnt to find vertebrae in those scans, so its predictions
+there are as good as on new patients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spinecls import files
+from spinecls.anatomy import LEVELS
+from spinecls.dataloading.cases import SealedSource, sealed_sources
+from spinecls.errors import SpineclsError
+from spinecls.inference.predictor import Predictor
+from spinecls.io.preprocessed import PreprocessedCase
+from spinecls.networks.model import SpineModel
+from spinecls.planning.plan import Configuration, Plan
+
+logger = logging.getLogger(__name__)
+
+MOMENTS = (0.4, 0.7)
+"""Shares of a training after which places are predicted, anew the second time, when the localiser is better."""
+
+LEAST_CERTAINTY = 0.5
+"""Probability of a name below which its place is not learnt from."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Predicted places of one scan.
+
+    Attributes
+    ----------
+    centres_lps : level -> world mm; certainties : level -> probability of the name
+    level_map : (S, R, A) uint8 codes of the levels on the native grid; None when the model does not segment
+    """
+
+    centres_lps: Mapping[str, tuple[float, float, float]]
+    certainties: Mapping[str, float]
+    level_map: np.ndarray | None
+
+
+def lacks_places(case: PreprocessedCase) -> bool:
+    """Whether a vertebra of the case has a class and no position."""
+    return any(v.get("centre_lps") is None and v.get("readings") for v in case.vertebrae)
+
+
+def moments(steps: int) -> list[int]:
+    """Steps before which places are predicted."""
+    return [max(1, round(share * steps)) for share in MOMENTS]
+
+
+def predict_places(
+    model: SpineModel, plan: Plan, configuration: Configuration, cases: Sequence[PreprocessedCase], device: torch.device
+) -> dict[str, Places]:
+    """Look for the vertebrae of scans; the network is left in the mode it was in."""
+    training = model.training
+    predictor = Predictor([model], plan, configuration, device, mirror=False)
+    found = {}
+    try:
+        for case in cases:
+            try:
+                volume = predictor.locate(case.native.astype(np.float32), case.native_geometry)
+            except (SpineclsError, ValueError) as error:
+                logger.warning("%s: no vertebra could be placed (%s)", case.identifier, error)
+                continue
+            decoding = volume.decoding
+            codes = np.zeros(len(decoding.labels) + 1, np.uint8)
+            codes[1:] = [plan.levels.get(level, 0) for level in decoding.labels]
+            found[case.identifier] = Places(
+                {n: tuple(map(float, c)) for n, c in zip(decoding.labels, volume.centres_lps, strict=True)},
+                {n: float(p[LEVELS.index(n)]) for n, p in zip(decoding.labels, decoding.posterior, strict=True)},
+                None if volume.masks is None else codes[volume.masks],
+            )
+    finally:
+        model.train(training)
+    return found
+
+
+def placed_sources(
+    case: PreprocessedCase, places: Places, plan: Plan, configuration: Configuration, use_masks: bool
+) -> list[SealedSource]:
+    """Crops of the vertebrae of a case that had no position; the less sure the name, the less is believed of the class.
+
+    Vertebrae that had a position serve for the bend of the column and the marrow, and give no crop a second time.
+    """
+    rows = []
+    for vertebra in case.vertebrae:
+        level = vertebra["level"]
+        if vertebra.get("centre_lps") is not None:
+            rows.append({**vertebra, "readings": []})
+        elif vertebra.get("readings") and places.certainties.get(level, 0.0) >= LEAST_CERTAINTY:
+            certainty = places.certainties[level]
+            readings = [{**r, "confidence": certainty * float(r["confidence"])} for r in vertebra["readings"]]
+            rows.append({**vertebra, "centre_lps": list(places.centres_lps[level]), "readings": readings})
+    if not any(row["readings"] for row in rows):
+        return []
+    native_map = case.native_map
+    if places.level_map is not None:
+        native_map = places.level_map if native_map is None else np.where(native_map > 0, native_map, places.level_map)
+    placed = dataclasses.replace(case, vertebrae=tuple(rows), native_map=native_map)
+    return sealed_sources(placed, plan, configuration, use_masks)
+
+
+def save_places(path: Path, found: Mapping[str, Places]) -> None:
+    """Write predicted places, whole or not at all; no pickled objects."""
+    words = {
+        case: {"centres_lps": dict(places.centres_lps), "certainties": dict(places.certainties)}
+        for case, places in found.items()
+    }
+    maps = {f"map_{case}": p.level_map for case, p in found.items() if p.level_map is not None}
+    with files.atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, words=np.frombuffer(json.dumps(words).encode(), np.uint8), **maps)
+
+
+def load_places(path: Path) -> dict[str, Places]:
+    """Inverse of `save_places`."""
+    with np.load(path) as content:
+        words = json.loads(content["words"].tobytes())
+        return {
+            case: Places(
+                {level: tuple(centre) for level, centre in row["centres_lps"].items()},
+                row["certainties"],
+                content.get(f"map_{case}"),
+            )
+            for case, row in words.items()
+        }

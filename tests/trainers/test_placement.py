@@ -1,0 +1,199 @@
+"""Vertebrae with a class and no position: what is learnt from where they are found."""
+
+import dataclasses
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from spinecls.errors import Interrupted
+from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+from spinecls.io.preprocessed import load_case
+from spinecls.planning.plan import load_plan
+from spinecls.trainers import base as trainer_base
+from spinecls.trainers.base import RunSettings
+from spinecls.trainers.placement import (
+    Places,
+    lacks_places,
+    load_places,
+    moments,
+    placed_sources,
+    predict_places,
+    save_places,
+)
+from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
+
+PLANS_CONFIG = "spineclsPlans_3d_fullres"
+
+
+@pytest.fixture(scope="module")
+def material(phantom):
+    folder = phantom / "preprocessed" / "Dataset001_Phantom"
+    plan = load_plan(folder / "spineclsPlans.json")
+    return folder, plan, plan.configuration("3d_fullres")
+
+
+@pytest.fixture(scope="module")
+def case(material):
+    folder, _, _ = material
+    return load_case(folder, PLANS_CONFIG, fold_cases(folder, "0")[0][0])
+
+
+def without_positions(case, levels=None):
+    """The case as if nobody had pointed at some of its vertebrae."""
+    rows = [
+        {**v, "centre_lps": None, "box_lps": None} if levels is None or v["level"] in levels else v
+        for v in case.vertebrae
+    ]
+    return dataclasses.replace(case, vertebrae=tuple(rows), native_map=None, vertebra_map=None)
+
+
+def places_of(case, certainty=1.0, level_map=None):
+    """Places as a perfect localiser would give them."""
+    centres = {v["level"]: tuple(v["centre_lps"]) for v in case.vertebrae}
+    return Places(centres, dict.fromkeys(centres, certainty), level_map)
+
+
+def test_a_case_lacks_places_when_a_class_has_none(case):
+    assert not lacks_places(case)
+    bare = without_positions(case)
+    assert lacks_places(bare)
+    unread = dataclasses.replace(bare, vertebrae=tuple({**v, "readings": []} for v in bare.vertebrae))
+    assert not lacks_places(unread)
+
+
+def test_a_found_vertebra_is_learnt_from_as_if_it_had_been_pointed_at(case, material):
+    _, plan, configuration = material
+    from spinecls.dataloading.cases import sealed_sources
+
+    pointed = dataclasses.replace(case, native_map=None)
+    expected = sealed_sources(pointed, plan, configuration, use_masks=False)
+    found = placed_sources(without_positions(case), places_of(case), plan, configuration, use_masks=False)
+    assert len(found) == len(expected) > 0
+    for one, two in zip(found, expected, strict=True):
+        assert np.array_equal(one.image, two.image)
+        assert np.array_equal(one.marrow, two.marrow)
+        assert np.array_equal(one.label.masses, two.label.masses)
+
+
+def test_the_less_sure_a_name_the_less_is_believed_of_the_class(case, material):
+    _, plan, configuration = material
+    sure, half = (
+        placed_sources(without_positions(case), places_of(case, c), plan, configuration, False) for c in (1.0, 0.6)
+    )
+    for one, two in zip(sure, half, strict=True):
+        assert two.label.masses == pytest.approx(0.6 * one.label.masses)
+
+
+def test_a_name_that_is_hardly_believed_is_not_learnt_from(case, material):
+    _, plan, configuration = material
+    assert placed_sources(without_positions(case), places_of(case, 0.49), plan, configuration, False) == []
+
+
+def test_a_vertebra_that_was_not_found_gives_no_crop(case, material):
+    _, plan, configuration = material
+    full = places_of(case)
+    level = case.vertebrae[1]["level"]
+    fewer = Places({n: c for n, c in full.centres_lps.items() if n != level}, {level: 0.0}, None)
+    fewer = dataclasses.replace(fewer, certainties=dict.fromkeys(fewer.centres_lps, 1.0))
+    found = placed_sources(without_positions(case), fewer, plan, configuration, False)
+    readings = [v for v in case.vertebrae if v["readings"]]
+    assert len(found) == len(readings) - bool(case.vertebrae[1]["readings"])
+
+
+def test_a_vertebra_with_a_position_gives_no_crop_a_second_time(case, material):
+    _, plan, configuration = material
+    level = next(v["level"] for v in case.vertebrae if v["readings"])
+    mixed = without_positions(case, {level})
+    assert len(placed_sources(mixed, places_of(case), plan, configuration, False)) == 1
+
+
+def test_where_the_model_segments_regions_come_from_its_masks(case, material):
+    _, plan, configuration = material
+    places = places_of(case, level_map=case.native_map)
+    found = placed_sources(without_positions(case), places, plan, configuration, use_masks=True)
+    assert all(source.distance is not None for source in found)
+
+
+def test_places_are_written_and_read(case, tmp_path):
+    given = {"a": places_of(case, 0.7), "b": places_of(case, level_map=case.native_map)}
+    save_places(tmp_path / "places_3.npz", given)
+    found = load_places(tmp_path / "places_3.npz")
+    assert found["a"].centres_lps == given["a"].centres_lps
+    assert found["a"].certainties == given["a"].certainties
+    assert found["a"].level_map is None
+    assert np.array_equal(found["b"].level_map, case.native_map)
+
+
+def test_places_are_predicted_twice_in_a_training():
+    assert moments(100) == [40, 70]
+    assert moments(1) == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_trained_localiser_places_what_nobody_pointed_at(trained_phantom, material):
+    folder, plan, configuration = material
+    model_folder = trained_phantom / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
+    predictor = load_predictor(choose_model(ModelChoice(folder=model_folder)), torch.device("cpu"), mirror=False)
+    held_out = load_case(folder, PLANS_CONFIG, fold_cases(folder, "0")[1][0])
+    places = predict_places(predictor.models[0], plan, configuration, [held_out], torch.device("cpu"))
+    truth = np.array([v["centre_lps"] for v in held_out.vertebrae])
+    centres = np.array(list(places[held_out.identifier].centres_lps.values()))
+    assert len(centres) > 0
+    distance = np.linalg.norm(centres[:, None] - truth[None], axis=2).min(axis=1)
+    assert np.median(distance) < 10
+
+
+def training(material, folder, monkeypatch, steps=10):
+    """A trainer and data of which half of the cases have no position; its localiser is as good as the truth."""
+    preprocessed, plan, configuration = material
+    configuration = dataclasses.replace(configuration, steps=steps)
+    trainer_class = find_trainer("BaselineTrainer")
+    cases = fold_cases(preprocessed, "0")[0]
+    data = load_training_data(preprocessed, plan, configuration, PLANS_CONFIG, cases[:3], False)
+    others = [load_case(preprocessed, PLANS_CONFIG, name) for name in cases[3:5]]
+    data = dataclasses.replace(data, unplaced=[without_positions(other) for other in others])
+
+    def perfect(model, plan, configuration, asked, device):
+        return {case.identifier: places_of(case) for case in others}
+
+    monkeypatch.setattr(trainer_base, "predict_places", perfect)
+    folder.mkdir(exist_ok=True)
+    run = RunSettings(folder, torch.device("cpu"), show_progress=False)
+    return trainer_class(plan, configuration, run), data, others
+
+
+def test_from_the_first_moment_on_found_vertebrae_are_learnt_from(material, tmp_path, monkeypatch):
+    trainer, data, others = training(material, tmp_path / "run", monkeypatch)
+    seen = []
+    step = trainer.train_step
+    trainer.train_step = lambda batch: seen.append(set(batch.sealed.cases)) or step(batch)
+    trainer.fit(data)
+    names = {case.identifier for case in others}
+    assert not any(cases & names for cases in seen[:4])
+    assert any(cases & names for cases in seen[4:])
+    assert sorted(p.name for p in (tmp_path / "run").glob("places_*")) == ["places_4.npz", "places_7.npz"]
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5, 8])
+def test_a_resumed_run_learns_from_the_same_places(stop, material, tmp_path, monkeypatch):
+    whole, data, _ = training(material, tmp_path / "whole", monkeypatch)
+    whole.fit(data)
+    broken, data, _ = training(material, tmp_path / "broken", monkeypatch)
+    step = broken.train_step
+
+    def stop_there(batch):
+        if broken.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(batch)
+
+    broken.train_step = stop_there
+    with pytest.raises(Interrupted):
+        broken.fit(data)
+    resumed, data, _ = training(material, tmp_path / "broken", monkeypatch)
+    resumed.resume()
+    resumed.fit(data)
+    for one, two in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, two)
