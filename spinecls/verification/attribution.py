@@ -43,9 +43,10 @@ def attribution_inside(instrument: Instrument, study: Study, attribute: Attribut
         values = attribute(instrument, crops, target).numpy()
         inside = crops.images[0, -1].numpy() > 0.5
         largest_outside = max(largest_outside, float(np.abs(values[:, ~inside]).max(initial=0.0)))
-        # A network that ignores its input attributes nothing; that is no share.
+        # A network that ignores its input attributes nothing; that is no share. Taken from what lies outside, so that
+        # nothing there is a share of exactly one, however the sum of all rounds.
         total = np.abs(values).sum() or np.nan
-        shares.append(float(np.abs(values[:, inside]).sum() / total))
+        shares.append(float(1 - np.abs(values[:, ~inside]).sum() / total))
         chances.append(float(inside.mean()))
         patients.append(study.patient(place))
         lesion = study.lesion(place, target)

@@ -99,7 +99,7 @@ def test_prediction_aligns_the_channels_when_the_plan_says_so(tmp_path, monkeypa
     def read_image(paths, register):
         raise Stop(register)
 
-    predictor = SimpleNamespace(plan=SimpleNamespace(register_channels=asked))
+    predictor = SimpleNamespace(plan=SimpleNamespace(register_channels=asked), evidence_names=())
     monkeypatch.setattr(predict_folder, "read_image", read_image)
     case = predict_folder.InputCase("c", (tmp_path / "c.nii.gz",))
     with pytest.raises(Stop) as stopped:

@@ -14,7 +14,7 @@ from spinecls.errors import UsageError
 from spinecls.planning.plan import POOLINGS, load_plan
 from spinecls.sealing.levels import SEALS
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
-from spinecls.trainers.base import TRAINERS, RunSettings
+from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"
@@ -55,7 +55,10 @@ def levels_of(name):
     return SEALS if own is None else (own,)
 
 
-@pytest.mark.parametrize(("name", "seal"), [(n, s) for n in TRAINERS.names() for s in levels_of(n)])
+CLASSIFYING = [name for name in TRAINERS.names() if find_trainer(name).final_name == PREDICTING]
+
+
+@pytest.mark.parametrize(("name", "seal"), [(n, s) for n in CLASSIFYING for s in levels_of(n)])
 def test_every_trainer_trains_at_every_level_and_its_checkpoint_says_which(name, seal, material, tmp_path):
     trainer = trained(material, tmp_path, name, seal=seal)
     assert load_checkpoint(trainer.final_path)["seal"] == seal

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+from spinecls.sealing.levels import is_guaranteed
+from spinecls.trainers.open_baseline import with_context
 from spinecls.verification.cohort import build_study, dataset_cohort
 from spinecls.verification.instrument import Instrument
 
@@ -38,6 +40,9 @@ def at_level(instrument):
     def level(seal):
         predictor = instrument.predictor
         configuration = dataclasses.replace(predictor.configuration, seal=seal)
+        if not is_guaranteed(seal):
+            # As open trainers have it: a tight crop would not reach a neighbour.
+            configuration = with_context(configuration)
         return Instrument(dataclasses.replace(predictor, configuration=configuration))
 
     return level
