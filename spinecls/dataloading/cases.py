@@ -115,7 +115,7 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         identifier=case.identifier,
         image=np.asarray(case.image, np.float32),
         vertebra_map=vertebra_map,
-        structures=case.structures,
+        structures=None if case.structures is None else _open_as_unknown(case.structures, plan.ignore_label),
         unknown=unknown,
         centres=centres,
         ranks=np.array([RANK[level] for level in levels], int),
@@ -309,7 +309,7 @@ def sealed_sources(
                 tangent_lps=tangent,
                 extent_mm=extent,
                 marrow=marrow,
-                lesions=_lesions(case, slices if sealed else None),
+                lesions=_lesions(case, slices if sealed else None, plan.ignore_label),
                 label=label,
                 case=case.identifier,
                 grid=None if sealed else case.native_geometry,
@@ -318,12 +318,16 @@ def sealed_sources(
     return sources
 
 
-def _lesions(case: PreprocessedCase, slices) -> np.ndarray | None:
-    """Drawn structures of a box, or (None) of the whole image."""
-    if case.native_structures is None or slices is None:
-        return case.native_structures
+def _lesions(case: PreprocessedCase, slices, ignore_label: int) -> np.ndarray | None:
+    """Drawn structures of a box, or (None) of the whole image; what was left open is `UNKNOWN`."""
+    if case.native_structures is None:
+        return None
     # A copy, or the whole map would stay in memory.
-    return case.native_structures[slices].copy()
+    return _open_as_unknown(case.native_structures if slices is None else case.native_structures[slices], ignore_label)
+
+
+def _open_as_unknown(structures: np.ndarray, ignore_label: int) -> np.ndarray:
+    return np.where(structures == ignore_label, np.uint8(UNKNOWN), structures)
 
 
 def _readings(vertebra: Mapping) -> list[tuple[list[str], float]]:

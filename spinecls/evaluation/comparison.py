@@ -52,6 +52,10 @@ class Comparison:
         """In words; a difference is claimed only after the adjustment for many comparisons."""
         if self.gain is None:
             return "reference"
+        if np.isnan(self.gain.estimate):
+            return "not defined"
+        if self.draws < 2:
+            return "no verdict from one draw"
         if not self.adjusted < SIGNIFICANCE or self.gain.low <= 0 <= self.gain.high:
             return "no difference shown"
         return "better" if self.gain.estimate > 0 else "worse"
@@ -106,22 +110,21 @@ def _with_adjusted(comparison: Comparison, adjusted: list[float]) -> Comparison:
 
 def _areas(table: ReadVertebrae, drawn) -> tuple[np.ndarray, np.ndarray]:
     """Macro AUC of one run: (1,) of all patients, (B,) of every draw of patients."""
-
-    def macro(weights: np.ndarray) -> np.ndarray:
-        classes = range(table.probabilities.shape[1])
-        return np.mean(
-            [metrics.auc_draws(table.truth == k, table.probabilities[:, k], weights) for k in classes], axis=0
-        )
-
+    macro = metrics.macro_auc(table.truth, table.probabilities)
     return macro(np.ones((1, len(table.truth)))), macro(drawn.weights(table.patients))
 
 
 def _over_draws(values: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """Mean over draws of the training set, and (B,) means over draws that are drawn again with replacement."""
+    """Mean over draws of the training set, and (B,) means over draws that are drawn again with replacement.
+
+    Drawn again, k values scatter by (k - 1) / k less than they should; their deviations are stretched by its root.
+    """
     point = float(np.mean([single[0] for single, _ in values]))
-    table = np.stack([spread for _, spread in values])
-    chosen = rng.integers(len(values), size=(table.shape[1], len(values)))
-    return point, table[chosen, np.arange(table.shape[1])[:, None]].mean(axis=1)
+    table, count = np.stack([spread for _, spread in values]), len(values)
+    chosen = rng.integers(count, size=(table.shape[1], count))
+    again = table[chosen, np.arange(table.shape[1])[:, None]].mean(axis=1)
+    stretch = np.sqrt(count / (count - 1)) if count > 1 else 1.0
+    return point, table.mean(axis=0) + stretch * (again - table.mean(axis=0))
 
 
 def _score(point: float, spread: np.ndarray) -> Score:

@@ -50,6 +50,29 @@ def auc_draws(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> 
         return (above * (lower + other / 2)).sum(axis=1) / (above.sum(axis=1) * other.sum(axis=1))
 
 
+def macro_auc(truth: np.ndarray, probabilities: np.ndarray) -> Statistic:
+    """Mean area over the classes, each against the rest; of classes that the truth does not have, or is all of, none.
+
+    Parameters
+    ----------
+    truth : (N,) class indices
+    probabilities : (N, K)
+
+    Returns
+    -------
+    Statistic
+        Not-a-number where no class counts.
+    """
+    defined = [k for k in range(probabilities.shape[1]) if 0 < (truth == k).sum() < len(truth)]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        if not defined:
+            return np.full(len(weights), np.nan)
+        return np.mean([auc_draws(truth == k, probabilities[:, k], weights) for k in defined], axis=0)
+
+    return statistic
+
+
 def _sum_by_value(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values (G,) in ascending order and the weights (B, G) that lie on each."""
     order = np.argsort(values, kind="stable")
@@ -221,14 +244,7 @@ def brief_class_scores(
 ) -> dict[str, Any]:
     """The scores that a small group of vertebrae can bear, as `Interval.as_dict`; `patients` is one a vertebra."""
     count = len(description.class_names)
-    areas = np.asarray([auc(truth == k, probabilities[:, k]) for k in range(count)])
-    defined = np.flatnonzero(~np.isnan(areas))
     present = np.unique(truth)
-
-    def macro_auc(weights: np.ndarray) -> np.ndarray:
-        if not len(defined):
-            return np.full(len(weights), np.nan)
-        return np.mean([auc_draws(truth == k, probabilities[:, k], weights) for k in defined], axis=0)
 
     def balanced(decided: np.ndarray) -> dict:
         def statistic(weights: np.ndarray) -> np.ndarray:
@@ -237,7 +253,7 @@ def brief_class_scores(
         return interval(statistic, patients, draws).as_dict()
 
     return {
-        "auc_macro": interval(macro_auc, patients, draws, areas[defined].mean() if len(defined) else None).as_dict(),
+        "auc_macro": interval(macro_auc(truth, probabilities), patients, draws).as_dict(),
         "balanced_accuracy": balanced(decide(probabilities)),
         "balanced_accuracy_prior_corrected": balanced(decide(probabilities, prior)),
     }

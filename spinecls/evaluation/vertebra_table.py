@@ -84,5 +84,5 @@ def read_vertebrae(path: Path, class_names: Sequence[str], prior: Sequence[float
         names=tuple((row["case"], row["level"]) for row in rows),
         patients=tuple(row["patient"] for row in rows),
         truth=np.array([class_names.index(row["class"]) for row in rows], int),
-        probabilities=np.array(table, float).reshape(-1, len(class_names)),
+        probabilities=np.array(table, float).reshape(len(rows), len(class_names)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 
 from spinecls import __version__, files
 from spinecls.errors import DatasetError, UsageError
+from spinecls.geometry import Geometry
 from spinecls.io.dataset import load_dataset
-from spinecls.io.images import Volume, read_image, read_label_map, write_map
+from spinecls.io.images import read_image, read_label_map, write_map
+from spinecls.planning.prepare import combine_readers
 from spinecls.records import Case, ClassReading, RawDataset, VertebraAnnotation
 from spinecls.simulation import loosening
 from spinecls.simulation.streams import case_stream
@@ -27,6 +30,8 @@ _POINT = ("x_mm", "y_mm", "z_mm")
 _BOX = ("x_min_mm", "y_min_mm", "z_min_mm", "x_max_mm", "y_max_mm", "z_max_mm")
 _HEADER = ("case", "patient", "site", "vertebra", "class", "reader", "confidence", *_POINT, *_BOX)
 _TIME_HEADER = ("case", "kind", "name", "form", "seconds")
+DETACHED = (".mhd", ".nhdr")
+WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 IN_A_MAP = ("coarse", "scribble", "slices")
 """Forms that are drawn as a map; the others stand in the table, or nowhere."""
 
@@ -115,6 +120,9 @@ def loosen_dataset(source: Path, target: Path, options: LoosenOptions) -> dict[s
         raise DatasetError(f"{source}: no case has a map of its {options.kind}; there is nothing to loosen.")
     order = np.random.default_rng([options.seed, 1]).permutation(len(drawn))
     exact = {drawn[i].identifier for i in order[: options.exact_cases]}
+    nowhere = options.form == "none" and options.kind == "vertebrae" and not exact
+    if nowhere and len(drawn) == len(raw.cases):
+        raise UsageError("--form none leaves no position at all, so nothing can be found. Give --exact_cases, about 8.")
     target.mkdir(parents=True, exist_ok=True)
     files.write_json(target / SETTINGS, {"version": __version__, "options": dataclasses.asdict(options)})
     rows, times, forms = [], [], {}
@@ -142,6 +150,14 @@ def _map_of(case: Case, kind: str) -> Path | None:
     return case.vertebra_maps[sorted(case.vertebra_maps)[0]] if case.vertebra_maps else None
 
 
+def _labels_of(case: Case, kind: str):
+    """Voxel codes and grid of a kind's map; of several readers what most drew."""
+    if kind == "structures":
+        return read_label_map(case.structure_map)
+    maps = [read_label_map(case.vertebra_maps[reader]) for reader in sorted(case.vertebra_maps)]
+    return combine_readers([labels for labels, _ in maps]), maps[0][1]
+
+
 def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOptions, form: str):
     """Images and maps of a case; its rows of the table, of the times, and how loose its maps are."""
     description = raw.description
@@ -151,10 +167,11 @@ def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOption
     if case.structure_map and not (form and options.kind == "structures"):
         _copy([case.structure_map], target / "structuresTr")
     places: dict[str, dict[str, float]] = {}
+    present: dict[str, int] = {}
     times, forms = [], {}
     path = _map_of(case, options.kind)
     if form and path is not None:
-        labels, geometry = read_label_map(path)
+        labels, geometry = _labels_of(case, options.kind)
         codes = description.levels if options.kind == "vertebrae" else description.structures
         present = {name: code for name, code in codes.items() if np.any(labels == code)}
         stream = case_stream(options.seed, case.identifier)
@@ -163,15 +180,24 @@ def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOption
             exact = loosening.drawing_seconds("mask", labels, code)
             row = {"case": case.identifier, "kind": options.kind, "name": name, "form": form}
             times.append(row | {"seconds": round(seconds, 1), "exact": exact})
-            if form in ("box", "point"):
-                places[name] = _place(labels == code, geometry, form, options, stream(name, form))
+            if form == "box":
+                places[name] = _box_cells(labels == code, geometry, options.slack_mm, stream(name, form))
+            elif form == "point":
+                places[name] = _point_cells(labels == code, geometry, options.jitter_mm, stream(name, form))
         if form in IN_A_MAP:
-            forms[options.kind] = _write_loose_map(raw, case, target, labels, options, form)
-        elif form != "none":
-            option = {"slack_mm": options.slack_mm[1]} if form == "box" else {"jitter_mm": options.jitter_mm}
-            forms[options.kind] = {"form": form, **option}
+            loose, forms[options.kind] = _loose_map(raw, case, labels, geometry, options, form)
+            folder = target / ("labelsTr" if options.kind == "vertebrae" else "structuresTr")
+            source = read_image(case.images[:1])
+            write_map(folder / f"{case.identifier}{_ending(raw)}", loose, source.source, source.geometry)
+            # A vertebra that the loose map no longer shows is pointed at: its class needs a place.
+            gone = [n for n, code in present.items() if options.kind == "vertebrae" and not np.any(loose == code)]
+            places = {n: _point_cells(labels == present[n], geometry, 0.0, stream(n, "point")) for n in gone}
+        else:
+            told = {"box": {"slack_mm": options.slack_mm[1]}, "point": {"jitter_mm": options.jitter_mm}}.get(form, {})
+            forms[options.kind] = {"form": form, **told}
+    hidden = set(present) if form == "none" and options.kind == "vertebrae" else set()
     rows = [
-        row | places.get(vertebra.level, _own_place(vertebra) if not form or options.kind != "vertebrae" else {})
+        row | ({} if vertebra.level in hidden else places.get(vertebra.level, _own_place(vertebra)))
         for vertebra in case.vertebrae
         for row in _reading_rows(case, vertebra, raw, options)
     ]
@@ -180,39 +206,44 @@ def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOption
 
 def _copy(paths, folder: Path) -> None:
     for path in paths:
+        folder.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            for part in sorted(path.iterdir()):
-                files.write_bytes(folder / path.name / part.name, part.read_bytes())
-        else:
-            files.write_bytes(folder / path.name, path.read_bytes())
+            shutil.copytree(path, folder / path.name)
+            continue
+        # A header may have its voxels in a file of the same stem beside it.
+        parts = [path, *(other for other in path.parent.glob(f"{path.stem}.*raw*") if path.suffix in DETACHED)]
+        for part in parts:
+            files.write_bytes(folder / part.name, part.read_bytes())
 
 
-def _place(mask: np.ndarray, geometry, form: str, options: LoosenOptions, rng: np.random.Generator) -> dict[str, float]:
-    if form == "point":
-        point = loosening.loose_point_lps(mask, geometry, options.jitter_mm, rng)
-        return {name: round(float(v), 3) for name, v in zip(_POINT, point, strict=True)}
-    low, high = loosening.loose_box_lps(mask, geometry, options.slack_mm, rng)
+def _point_cells(mask: np.ndarray, geometry: Geometry, jitter_mm: float, rng: np.random.Generator) -> dict[str, float]:
+    point = loosening.loose_point_lps(mask, geometry, jitter_mm, rng)
+    return {name: round(float(v), 3) for name, v in zip(_POINT, point, strict=True)}
+
+
+def _box_cells(mask: np.ndarray, geometry: Geometry, slack_mm, rng: np.random.Generator) -> dict[str, float]:
+    low, high = loosening.loose_box_lps(mask, geometry, slack_mm, rng)
     return {name: round(float(v), 3) for name, v in zip(_BOX, (*low, *high), strict=True)}
 
 
-def _write_loose_map(
-    raw: RawDataset, case: Case, target: Path, labels: np.ndarray, options: LoosenOptions, form: str
-) -> Mapping[str, Any]:
-    """Write the loosened map of a case; returns how loose it is."""
+def _loose_map(
+    raw: RawDataset, case: Case, labels: np.ndarray, geometry: Geometry, options: LoosenOptions, form: str
+) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """The loosened map of a case, and how loose it is."""
     rng = case_stream(options.seed, case.identifier)("", form)
     ignored = raw.description.ignore_label
-    volume: Volume = read_image(case.images[:1])
-    told: dict[str, Any] = {"form": form}
     if form == "coarse":
-        loose = loosening.coarse_map(labels, volume.geometry.spacing_mm, options.tolerance_mm, rng, ignored)
-        told["tolerance_mm"] = options.tolerance_mm
-    elif form == "scribble":
-        loose = loosening.scribble_map(labels, options.scribble_share, rng, ignored)
-    else:
-        loose, told["slices"] = loosening.sliced_map(labels, options.every, rng, ignored)
-    folder = "labelsTr" if options.kind == "vertebrae" else "structuresTr"
-    write_map(target / folder / f"{case.identifier}.nii.gz", loose, volume.source, volume.geometry)
-    return told
+        loose = loosening.coarse_map(labels, geometry.spacing_mm, options.tolerance_mm, rng, ignored)
+        return loose, {"form": form, "tolerance_mm": options.tolerance_mm}
+    if form == "scribble":
+        return loosening.scribble_map(labels, options.scribble_share, rng, ignored), {"form": form}
+    loose, kept = loosening.sliced_map(labels, options.every, rng, ignored)
+    return loose, {"form": form, "slices": kept}
+
+
+def _ending(raw: RawDataset) -> str:
+    ending = raw.description.file_ending
+    return ending if ending in WRITABLE else ".nii.gz"
 
 
 def _own_place(vertebra: VertebraAnnotation) -> dict[str, float]:

@@ -24,14 +24,14 @@ LOG_VARIANCE_LIMIT = 3.0
 
 
 class TaskWeighting(nn.Module):
-    """Weight of every task at any step of a run; its state is saved and resumed with the network's.
+    """Weight of every task in a run; its state is saved and resumed with the network's.
 
-    `gradient_norm`, the default: over `MEASURED_STEPS` steps the norm of each auxiliary loss's gradient on the weights
-    that all tasks share is compared with that of the weighted sum of the main losses; from then on an auxiliary weight
-    is share x |main| / |auxiliary|, within `WEIGHT_LIMITS`, and constant. (Two comparisons found that multi-task
-    optimisers do not beat constant weights: Kurin et al. and Xin et al., NeurIPS 2022.) The shares of the tasks are
-    small, for the main gradient of the first steps is mostly noise: with a share of 1 for each, phantoms' centres were
-    not learnt.
+    `gradient_norm`, the default: over `MEASURED_STEPS` steps in which the task ran, the norm of each auxiliary loss's
+    gradient on the weights that all tasks share is compared with that of the weighted sum of the main losses; from then
+    on an auxiliary weight is share x |main| / |auxiliary|, within `WEIGHT_LIMITS`, and constant. (Two comparisons found
+    that multi-task optimisers do not beat constant weights: Kurin et al. and Xin et al., NeurIPS 2022.) The shares of
+    the tasks are small, for the main gradient of the first steps is mostly noise: with a share of 1 for each, phantoms'
+    centres were not learnt.
     `uncertainty`: auxiliary losses count exp(-s) L + s / 2 with learnt s (Kendall, Gal and Cipolla, CVPR 2018); main
     tasks are kept out of it, or a noisy class loss would be turned down.
     `fixed`: the trainer's weights.
@@ -52,33 +52,34 @@ class TaskWeighting(nn.Module):
         shares = [chosen.get(t.task.name, t.task.share * t.weight) for t in auxiliary]
         self.shares = dict(zip(self.names, shares, strict=True))
         self.fixed = {t.task.name: chosen.get(t.task.name, t.weight) for t in auxiliary}
-        self.register_buffer("main_norm", torch.zeros(len(self.names), dtype=torch.float64))
-        self.register_buffer("norm", torch.zeros(len(self.names), dtype=torch.float64))
+        self.register_buffer("main_norm", torch.zeros(len(self.names)))
+        self.register_buffer("norm", torch.zeros(len(self.names)))
         self.register_buffer("count", torch.zeros(len(self.names), dtype=torch.int64))
         if how == "uncertainty":
             self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
 
-    def measures(self, step: int) -> bool:
-        """Whether the gradients of this step are measured for the weights."""
-        within = MEASURED_FROM <= step < MEASURED_FROM + MEASURED_STEPS
-        return bool(self.names) and self.how == "gradient_norm" and within
+    def measures(self, step: int, running: Sequence[str]) -> bool:
+        """Whether the gradients of this step are measured for the weights: while any task that runs still needs it."""
+        if self.how != "gradient_norm" or step < MEASURED_FROM or not self.main:
+            return False
+        return any(int(self.count[self.names.index(name)]) < MEASURED_STEPS for name in running if name in self.names)
 
-    def weight(self, name: str, step: int) -> float:
-        """What a loss counts at a step; 1 for a loss that `total` weighs by its uncertainty."""
+    def weight(self, name: str) -> float:
+        """What a loss counts now; 1 for a loss that `total` weighs by its uncertainty."""
         if name in self.main:
             return self.main[name]
         row = self.names.index(name)
-        if self.how == "gradient_norm" and step >= MEASURED_FROM + MEASURED_STEPS and self.count[row] > 0:
+        if self.how == "gradient_norm" and int(self.count[row]) >= MEASURED_STEPS:
             own, main = float(self.norm[row]), float(self.main_norm[row])
             low, high = WEIGHT_LIMITS
             return min(max(self.shares[name] * main / own, low), high) if own > 0 else high
         return 1.0 if self.how == "uncertainty" else self.fixed[name]
 
-    def total(self, losses: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:
+    def total(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Weighted sum of some tasks' losses."""
         parts = []
         for name, loss in losses.items():
-            weighted = self.weight(name, step) * loss
+            weighted = self.weight(name) * loss
             if self.how == "uncertainty" and name in self.names:
                 doubt = self.log_variance[self.names.index(name)].clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
                 weighted = self.shares[name] * (weighted * torch.exp(-doubt) + doubt / 2)
@@ -97,11 +98,11 @@ class TaskWeighting(nn.Module):
         for row, name in enumerate(self.names):
             if name not in gradients or not isinstance(main, torch.Tensor):
                 continue
-            own, pull = gradients[name].double(), main.double()
+            own, pull = gradients[name].float(), main.float()
             norm, main_norm = float(own.norm()), float(pull.norm())
             if not (math.isfinite(norm) and math.isfinite(main_norm)):
                 continue
-            if self.measures(step):
+            if self.measures(step, [name]):
                 self.norm[row] += norm
                 self.main_norm[row] += main_norm
                 self.count[row] += 1

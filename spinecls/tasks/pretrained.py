@@ -30,7 +30,7 @@ class Taken:
     Attributes
     ----------
     matched : names of those that were taken as they are
-    widened : first convolutions of which the image channels were taken and the region channel kept its start
+    widened : first convolutions of other input channels, of which those that both have were taken
     left : name -> why it keeps its random start
     """
 
@@ -44,7 +44,7 @@ class Taken:
         total = len(self.matched) + len(self.widened) + len(self.left)
         text = f"{len(self.matched)} of {total} tensors taken"
         if self.widened:
-            text += f", of {len(self.widened)} more the image channels ({self.widened[0]})"
+            text += f", of {len(self.widened)} more the input channels that both have ({self.widened[0]})"
         if self.left:
             listed = "; ".join(f"{name}: {why}" for name, why in list(self.left.items())[:5])
             more = f"; and {len(self.left) - 5} more" if len(self.left) > 5 else ""
@@ -68,6 +68,8 @@ def take_pretrained(model: SpineModel, path: Path) -> Taken:
     with _plain_numpy():
         content = load_checkpoint(path)
     given = _named_as_ours(content, path)
+    # Our own first convolution has the region as its last input channel, nnU-Net's has none.
+    region = 0 if NNUNET_KEY in content else 1
     own = model.state_dict()
     matched, widened, left = [], [], {}
     for name, tensor in own.items():
@@ -79,8 +81,11 @@ def take_pretrained(model: SpineModel, path: Path) -> Taken:
         elif other.shape == tensor.shape:
             tensor.copy_(other)
             matched.append(name)
-        elif _lacks_region_channel(tensor, other):
-            tensor[:, : other.shape[1]].copy_(other)
+        elif _differs_in_channels(tensor, other):
+            shared = min(tensor.shape[1] - 1, other.shape[1] - region)
+            tensor[:, :shared].copy_(other[:, :shared])
+            if region:
+                tensor[:, -1].copy_(other[:, -1])
             widened.append(name)
         else:
             left[name] = f"shape {tuple(other.shape)} there, {tuple(tensor.shape)} here"
@@ -102,14 +107,13 @@ def _named_as_ours(content: Mapping, path: Path) -> dict[str, torch.Tensor]:
     )
 
 
-def _lacks_region_channel(tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether `other` is the same convolution without the channel that tells the region."""
-    same = other.ndim == tensor.ndim == 5
-    return (
-        same
-        and other.shape[1] == tensor.shape[1] - 1
-        and other.shape[:1] + other.shape[2:] == (tensor.shape[:1] + tensor.shape[2:])
-    )
+def _differs_in_channels(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether `other` is the same convolution of another number of input channels."""
+    if other.ndim != 5 or tensor.ndim != 5 or min(other.shape[1], tensor.shape[1]) < 1:
+        return False
+    # Only the first convolution sees the image; deeper ones have at least as many inputs as the network is wide.
+    few = max(other.shape[1], tensor.shape[1]) < tensor.shape[0]
+    return few and other.shape[0] == tensor.shape[0] and other.shape[2:] == tensor.shape[2:]
 
 
 @contextlib.contextmanager
@@ -117,6 +121,8 @@ def _plain_numpy() -> Iterator[None]:
     """Let plain numpy numbers through, which nnU-Net keeps its training curves as; they run no code."""
     from numpy._core.multiarray import scalar
 
-    kinds = [np.dtype, scalar, type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))]
+    # numpy before version 2 called the module differently, and files still do.
+    kinds = [np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    kinds += [type(np.dtype(number)) for number in (np.float64, np.float32, np.int64)]
     with torch.serialization.safe_globals(kinds):
         yield

@@ -40,6 +40,8 @@ EPOCHS = 20
 """Rows of progress.csv and checkpoints of a run; more when an epoch would be longer than `LONGEST_EPOCH` steps."""
 LONGEST_EPOCH = 50
 PREDICTING = "checkpoint_final.pt"
+SEGMENTATION = "vertebra_map"
+"""Head that masks come from."""
 PLACES = "places_{}.npz"
 """Predicted places of vertebrae without a position, by the step that they were predicted before."""
 GRADIENTS_EVERY = 100
@@ -73,6 +75,11 @@ class Trainer(ABC):
     seal: str | None = None
     final_name: str = PREDICTING
 
+    @property
+    def finds_vertebrae(self) -> bool:
+        """Whether anything is learnt in the open pass, so that regions at prediction come from this network."""
+        return any(not t.task.sealed and not t.task.own_pass for t in self.tasks)
+
     def __init__(self, plan: Plan, configuration: Configuration, settings: RunSettings) -> None:
         if self.seal not in (None, configuration.seal):
             raise UsageError(
@@ -86,6 +93,8 @@ class Trainer(ABC):
         heads: dict[str, int] = {}
         for weighted in self.tasks:
             heads |= weighted.task.dense_heads()
+        # Without a map there are no masks to cut by at prediction, whatever the trainer usually does.
+        self.regions_from_masks = self.regions_from_masks and (SEGMENTATION in heads or not self.finds_vertebrae)
         self.spec = ModelSpec(
             configuration.network,
             len(plan.channel_names),
@@ -155,7 +164,7 @@ class Trainer(ABC):
         self.gradient_log = GradientLog(self.settings.folder / "task_weights.csv", self.step)
         epoch_steps = max(1, min(LONGEST_EPOCH, total // EPOCHS))
         started, bad_steps = time.monotonic(), 0
-        places_at = moments(total) if data.unplaced else []
+        places_at = moments(total) if data.unplaced and any(t.task.sealed for t in self.tasks) else []
         batches = self._batches(self._placed(data) if places_at and places_at[0] < self.step else data)
         self.model.train()
         bar = tqdm(total=total, initial=self.step, unit="step", disable=None if self.settings.show_progress else True)
@@ -218,7 +227,7 @@ class Trainer(ABC):
         """
         self.optimiser.zero_grad(set_to_none=True)
         losses: dict[str, float] = {}
-        gradients: dict[str, torch.Tensor] | None = {} if self._looks_at_gradients() else None
+        gradients: dict[str, torch.Tensor] | None = {} if self._looks_at_gradients(batch) else None
         moved = _to_device(batch, self.settings.device)
         own = [partial(self._own_loss, t.task) for t in self.tasks if t.task.own_pass]
         for part in (self._open_losses, self._sealed_losses, *own):
@@ -227,7 +236,7 @@ class Trainer(ABC):
                 continue
             if gradients is not None:
                 gradients |= {name: self._shared_gradient(loss) for name, loss in found.items()}
-            self.weighting.total(found, self.step).backward()
+            self.weighting.total(found).backward()
             losses |= {name: float(loss.detach()) for name, loss in found.items()}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_LIMIT)
         if not bool(torch.isfinite(norm)):
@@ -266,11 +275,16 @@ class Trainer(ABC):
 
     # -- gradients of the tasks ----------------------------------------------------------------------------------
 
-    def _looks_at_gradients(self) -> bool:
-        """In the steps that set the weights, and once in so many after, to see whether the tasks still agree."""
-        return bool(self.weighting.names) and (
-            self.weighting.measures(self.step) or self.step % GRADIENTS_EVERY == GRADIENTS_EVERY - 1
-        )
+    def _looks_at_gradients(self, batch: Batch) -> bool:
+        """In the steps that set the weights, and once in so many after, to see whether the tasks still agree.
+
+        Without sealed crops, as long as no vertebra has a position and a class, a main task is silent; then not.
+        """
+        if batch.sealed is None and any(t.task.sealed and t.task.share is None for t in self.tasks):
+            return False
+        running = [t.task.name for t in self.tasks if self.step % t.task.every == 0]
+        look = bool(self.weighting.names) and self.step % GRADIENTS_EVERY == 0
+        return look or self.weighting.measures(self.step, running)
 
     def _shared_gradient(self, loss: torch.Tensor) -> torch.Tensor:
         """Flat gradient of a loss on the encoder, the part that every pass goes through."""
@@ -282,7 +296,7 @@ class Trainer(ABC):
 
     def _note_gradients(self, found: dict[str, dict[str, float]]) -> None:
         for name, measured in found.items():
-            self.gradient_log.add(self.step + 1, name, weight=self.weighting.weight(name, self.step + 1), **measured)
+            self.gradient_log.add(self.step + 1, name, weight=self.weighting.weight(name), **measured)
 
     def _autocast(self):
         return torch.autocast(self.settings.device.type, torch.bfloat16, enabled=half_precision(self.settings.device))

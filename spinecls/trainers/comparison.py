@@ -18,12 +18,16 @@ from spinecls.evaluation.comparison import Comparison, compare
 from spinecls.evaluation.learning_curve import write_learning_curve
 from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, read_vertebrae
 from spinecls.planning.plan import load_plan
+from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.trainers.base import PREDICTING
 from spinecls.trainers.run import TrainingRequest, annotated_classes, find_trainer, fold_cases, train_fold
 
 logger = logging.getLogger(__name__)
 
 ALL_PATIENTS = "all"
+PLACED = "\0placed"
+"""Key of the number of vertebrae with a position; no class has such a name."""
+
 CANDIDATES = 5
 """Patients of whom the next of a draw is the one that brings the classes nearest to those of the whole fold."""
 
@@ -58,7 +62,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether it was trained and validated to the end."""
-        return (self.folder / "validation" / VERTEBRAE).exists()
+        # The last file that validation writes.
+        return (self.folder / "validation" / "summary.json").exists()
 
 
 def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
@@ -98,14 +103,16 @@ def planned_runs(request: ComparisonRequest) -> list[Run]:
         raise UsageError(
             "-tr: a comparison needs two trainers or more; the first is what the others are compared with."
         )
+    names = [t.__name__ for t in trainers]
+    if len(set(names)) < len(names):
+        raise UsageError(f"-tr {' '.join(names)}: two trainers have the same name; their runs would share a folder.")
+    if len(load_plan(preprocessed / f"{request.plans}.json").class_names) < 2:
+        raise UsageError(f"{dataset} has no classes; trainers are compared by how well they classify.")
     train, validation = fold_cases(preprocessed, request.fold)
     if not validation:
         raise UsageError(f"--fold {request.fold}: it has no validation cases to compare on.")
     patients = _patients(preprocessed, train)
-    classes = {
-        case: Counter(c for c in found.values() if c) for case, found in annotated_classes(preprocessed, train).items()
-    }
-    counts = {patient: sum((classes[case] for case in cases), Counter()) for patient, cases in patients.items()}
+    counts = {patient: _contents(preprocessed, cases) for patient, cases in patients.items()}
     sizes = {size: _size(size, len(patients)) for size in request.sizes}
     root = (
         paths.results_root()
@@ -130,6 +137,14 @@ def _patients(preprocessed: Path, cases: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def _contents(preprocessed: Path, cases: Sequence[str]) -> Counter:
+    """Vertebrae of each class of some cases, and how many have a position."""
+    found = Counter(c for classes in annotated_classes(preprocessed, cases).values() for c in classes.values() if c)
+    records = [files.read_json(preprocessed / "native" / f"{case}.json") for case in cases]
+    found[PLACED] = sum(v["centre_lps"] is not None for record in records for v in record["vertebrae"])
+    return found
+
+
 def _size(text: str, available: int) -> int:
     if text == ALL_PATIENTS:
         return available
@@ -142,11 +157,12 @@ def patient_order(counts: Mapping[str, Counter], draw: int) -> list[str]:
     """Patients of a draw in the order in which they join, so that a smaller training set is part of every larger one.
 
     Of `CANDIDATES` patients drawn at random the one joins that brings the shares of the classes nearest (sum of
-    absolute differences) to those of all patients; so small sets, too, hold every class where they can.
+    absolute differences) to those of all patients; so small sets, too, hold every class where they can. Positions count
+    as a class does, and the first patient has some, for nothing is found that was never pointed at.
 
     Parameters
     ----------
-    counts : vertebrae of each class of each patient
+    counts : vertebrae of each class of each patient, and under `PLACED` those with a position
     """
     rng = np.random.default_rng([0, draw])
     names = sorted({name for found in counts.values() for name in found})
@@ -160,7 +176,9 @@ def patient_order(counts: Mapping[str, Counter], draw: int) -> list[str]:
         return float(np.abs(joined / max(joined.sum(), 1.0) - wanted).sum())
 
     while left:
-        offered = [left[i] for i in rng.permutation(len(left))[:CANDIDATES]]
+        placed = [patient for patient in left if counts[patient][PLACED]]
+        eligible = left if order or not placed else placed
+        offered = [eligible[i] for i in rng.permutation(len(eligible))[:CANDIDATES]]
         chosen = min(offered, key=distance)
         order.append(chosen)
         left.remove(chosen)
@@ -183,23 +201,34 @@ def _train(request: ComparisonRequest, run: Run) -> None:
         cases=run.cases,
         folder=run.folder,
     )
-    try:
-        train_fold(dataclasses.replace(training, resume=(run.folder / "checkpoint_latest.pt").exists()))
-    except ModelError as error:
-        # Both states of a killed run may be damaged; the run is then made anew.
-        logger.warning("%s Trained anew.", error)
-        train_fold(training)
+    train_fold(dataclasses.replace(training, resume=_can_go_on(run.folder)))
+
+
+def _can_go_on(folder: Path) -> bool:
+    """Whether one of the two states of a run that was cut is readable; else it is made anew."""
+    for name in ("checkpoint_latest.pt", "checkpoint_previous.pt"):
+        try:
+            load_checkpoint(folder / name)
+        except ModelError:
+            continue
+        return True
+    return False
 
 
 def _remember(request: ComparisonRequest, folder: Path) -> None:
     """Refuse to mix runs of different settings in one table."""
     path = folder / "comparison.json"
-    asked = {"overrides": dict(request.overrides), "reference": request.trainers[0]}
-    if path.exists() and (known := files.read_json(path)) != asked:
-        raise UsageError(
-            f"{folder} holds runs with {known['overrides'] or 'no settings'} compared with {known['reference']}; asked "
-            f"are {asked['overrides'] or 'no settings'} and {asked['reference']}. Give another --name."
-        )
+    preprocessed = paths.preprocessed_folder(paths.dataset_name(request.dataset))
+    asked = {
+        "overrides": dict(request.overrides),
+        "reference": request.trainers[0],
+        "plan": load_plan(preprocessed / f"{request.plans}.json").dataset_hash,
+        "folds": files.text_hash(files.read_json(preprocessed / "splits_final.json")),
+    }
+    known = files.read_json(path) if path.exists() else asked
+    changed = [key for key in asked if known.get(key) != asked[key]]
+    if changed:
+        raise UsageError(f"{folder} holds runs of other {', '.join(changed)} (comparison.json). Give another --name.")
     files.write_json(path, asked)
 
 

@@ -20,7 +20,7 @@ from spinecls.errors import DatasetError, ResourceError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
-from spinecls.tasks.pretrained import take_pretrained
+from spinecls.tasks.pretrained import Taken, take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline  # noqa: F401 - they register themselves
 from spinecls.trainers.base import PLACES, PREDICTING, TRAINERS, RunSettings, Trainer
 from spinecls.trainers.placement import lacks_places
@@ -211,13 +211,14 @@ def load_training_data(
     masks : whether sealed crops are cut around masks
     unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
     """
-    open_cases, sealed, unplaced, other_forms = [], [], [], set()
+    open_cases, sealed, unplaced, every, other_forms = [], [], [], [], set()
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
         form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
         other_forms |= {form} - set(TRUSTED_FORMS)
         unplaced += [case] if lacks_places(case) else []
         trained = training_case(case, plan)
+        every.append(trained)
         if len(trained.centres):
             open_cases.append(trained)
         sealed += sealed_sources(case, plan, configuration, masks)
@@ -239,7 +240,7 @@ def load_training_data(
         logger.warning("Annotation of the form %s is trained as if drawn exactly.", ", ".join(sorted(other_forms)))
     images = []
     if unlabelled is not None:
-        images = open_cases + [training_case(load_case(preprocessed, plans_config, name), plan) for name in unlabelled]
+        images = every + [training_case(load_case(preprocessed, plans_config, name), plan) for name in unlabelled]
     return TrainingData(open_cases, sealed, images, unplaced)
 
 
@@ -293,7 +294,7 @@ def _train(fold: _Fold) -> None:
             "main_weights": trainer.weighting.main,
             "auxiliary_shares": trainer.weighting.shares,
             "unlabelled": list(unlabelled or ()),
-            "pretrained": None if taken is None else {"file": str(request.pretrained), "taken": taken.sentence},
+            "pretrained": _start(fold, taken),
             "overrides": dict(fold.plan.overrides),
         },
     )
@@ -307,6 +308,14 @@ def _train(fold: _Fold) -> None:
         f", from step {trainer.step}" if trainer.step else "",
     )
     trainer.fit(data)
+
+
+def _start(fold: _Fold, taken: Taken | None) -> dict | None:
+    """What the run started with; a run that goes on keeps what it said."""
+    if taken is not None:
+        return {"file": str(fold.request.pretrained), "taken": taken.sentence}
+    path = fold.folder / "run.json"
+    return files.read_json(path).get("pretrained") if fold.request.resume and path.exists() else None
 
 
 def _set_aside(trainer: Trainer) -> None:

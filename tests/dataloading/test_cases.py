@@ -162,3 +162,15 @@ def test_nothing_is_implied_below_s1_or_outside_the_image_or_in_complete_annotat
     sacrum = [vertebra("L5", (3, 10.0, 20.0)), vertebra("S1", (3, 30.0, 20.0))]
     assert len(training_case(a_case(sacrum, vertebra_map=None), open_ended).implied) == 0
     assert [LEVELS[rank] for rank in training_case(a_case(TWO), open_ended).implied_ranks] == ["T12", "L3"]
+
+
+def test_lesions_left_open_are_unknown_whatever_the_code_for_it():
+    plan = dataclasses.replace(PLAN, ignore_label=99)
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[3, 20, 20:23] = 1
+    drawn[3, 21, 20:23] = 99
+    case = dataclasses.replace(a_case(TWO), native_structures=drawn, structures=drawn)
+    source = sealed_sources(case, plan, CONFIGURATION, True)[0]
+    assert (source.lesions == 1).sum() == 3
+    assert (source.lesions == UNKNOWN).sum() == 3
+    assert (training_case(case, plan).structures == UNKNOWN).sum() == 3

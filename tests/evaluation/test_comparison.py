@@ -99,3 +99,20 @@ def test_a_difference_is_claimed_only_with_both_the_interval_and_the_adjusted_p(
     score = Score(estimate=gain[0], low=gain[1], high=gain[2])
     made = Comparison(arm="B", size="8", area=score, draws=2, gain=score, p_value=0.01, adjusted=adjusted)
     assert made.verdict == verdict
+
+
+def test_a_class_that_nobody_has_does_not_count():
+    tables = {}
+    for key, made in runs({"A": 0.5, "B": 1.5}).items():
+        tables[key] = ReadVertebrae(made.names, made.patients, made.truth, np.pad(made.probabilities, ((0, 0), (0, 1))))
+    found, plain = compare(tables, ["A", "B"], ["all"])[1], compare(runs({"A": 0.5, "B": 1.5}), ["A", "B"], ["all"])[1]
+    assert found.gain == plain.gain
+    assert found.verdict == "better"
+
+
+def test_one_draw_gives_no_verdict_and_no_class_no_number():
+    one = compare(runs({"A": 0.0, "B": 3.0}, draws=1), ["A", "B"], ["all"])[1]
+    assert one.verdict == "no verdict from one draw"
+    tables = runs({"A": 1, "B": 1})
+    bare = {k: ReadVertebrae(t.names, t.patients, t.truth * 0, t.probabilities) for k, t in tables.items()}
+    assert compare(bare, ["A", "B"], ["all"])[1].verdict == "not defined"

@@ -169,3 +169,15 @@ def test_an_existing_target_is_refused(source, tmp_path, capsys):
 def test_the_command_tells_what_drawing_takes(source, tmp_path, capsys):
     assert run_cli("loosen", "-d", source, "-o", tmp_path / "new" / "Dataset003_New", "--form", "point") == 0
     assert "instead of" in capsys.readouterr().out
+
+
+def test_a_vertebra_that_no_drawn_slice_shows_is_pointed_at(source, tmp_path):
+    loose = made(source, tmp_path, form="slices", every=50)
+    # The check accepts the dataset, so every vertebra that lost its voxels has a place in the table.
+    lost = [v for case in loose.cases for v in case.vertebrae if not v.in_map]
+    assert all(v.centre_lps is not None for v in lost)
+
+
+def test_no_position_at_all_is_refused(source, tmp_path, capsys):
+    assert run_cli("loosen", "-d", source, "-o", tmp_path / "x" / "Dataset003_New", "--form", "none") == 2
+    assert "Give --exact_cases" in capsys.readouterr().err

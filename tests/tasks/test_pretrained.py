@@ -1,5 +1,7 @@
 """Starting with the weights of another training."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -97,3 +99,28 @@ def test_a_file_that_asks_to_run_code_is_refused(tmp_path, capsys):
     with pytest.raises(ModelError, match="refused"):
         take_pretrained(SpineModel(NETWORK, 1, 0, {}), tmp_path / "c.pth")
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_of_our_own_checkpoint_with_fewer_channels_the_region_goes_to_the_region(tmp_path):
+    spec = ModelSpec(NETWORK, 1, 0, {})
+    source = spec.build()
+    save_checkpoint(tmp_path / "c.pt", model_content(source, spec, set()))
+    target = ModelSpec(NETWORK, 2, 0, {}).build()
+    own = target.state_dict()[FIRST][:, 1].clone()
+    take_pretrained(target, tmp_path / "c.pt")
+    there, here = source.state_dict()[FIRST], target.state_dict()[FIRST]
+    assert torch.equal(here[:, 0], there[:, 0])
+    assert torch.equal(here[:, 1], own)
+    assert torch.equal(here[:, 2], there[:, 1])
+
+
+def test_numbers_of_an_older_numpy_are_no_reason_to_refuse(tmp_path):
+    nnunet_file(tmp_path / "new.pth", logging={"ema": [np.float64(0.5)]})
+    with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            if name.endswith("data.pkl"):
+                assert b"numpy._core.multiarray" in content
+                content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            old.writestr(name, content)
+    assert take_pretrained(SpineModel(NETWORK, 1, 0, {}), tmp_path / "old.pth").matched
