@@ -133,17 +133,21 @@ def test_places_are_predicted_twice_in_a_training():
 
 
 @pytest.mark.slow
-def test_a_trained_localiser_places_what_nobody_pointed_at(trained_phantom, material):
-    folder, plan, configuration = material
-    model_folder = trained_phantom / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
-    predictor = load_predictor(choose_model(ModelChoice(folder=model_folder)), torch.device("cpu"), mirror=False)
-    held_out = load_case(folder, PLANS_CONFIG, fold_cases(folder, "0")[1][0])
-    places = predict_places(predictor.models[0], plan, configuration, [held_out], torch.device("cpu"))
-    truth = np.array([v["centre_lps"] for v in held_out.vertebrae])
-    centres = np.array(list(places[held_out.identifier].centres_lps.values()))
-    assert len(centres) > 0
-    distance = np.linalg.norm(centres[:, None] - truth[None], axis=2).min(axis=1)
-    assert np.median(distance) < 10
+def test_places_are_where_the_localiser_finds_vertebrae_and_it_goes_on_learning(trained_phantom, material, case):
+    _, plan, configuration = material
+    folder = trained_phantom / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
+    predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), mirror=False)
+    located = predictor.locate(case.native.astype(np.float32), case.native_geometry)
+    assert len(located.centres_lps) > 0
+    model = predictor.models[0].train()
+    places = predict_places(model, plan, configuration, [case], torch.device("cpu"))[case.identifier]
+    assert model.training
+    assert places.centres_lps == {
+        name: tuple(centre) for name, centre in zip(located.decoding.labels, located.centres_lps, strict=True)
+    }
+    for row, name in enumerate(located.decoding.labels):
+        assert places.certainties[name] == pytest.approx(located.decoding.posterior[row].max())
+        assert (places.level_map == plan.levels[name]).sum() == (located.masks == row + 1).sum()
 
 
 def training(material, folder, monkeypatch, steps=10):
