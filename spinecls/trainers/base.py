@@ -26,7 +26,7 @@ from spinecls.registry import Registry
 from spinecls.tasks.balancing import TaskWeighting
 from spinecls.tasks.base import Outputs, Task, WeightedTask
 from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, model_content, save_checkpoint
-from spinecls.trainers.placement import load_places, moments, placed_sources, predict_places, save_places
+from spinecls.trainers.placement import PLACES, load_places, moments, predict_places, save_places, with_places
 from spinecls.trainers.progress import GradientLog, Progress
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,6 @@ LONGEST_EPOCH = 50
 PREDICTING = "checkpoint_final.pt"
 SEGMENTATION = "vertebra_map"
 """Head that masks come from."""
-PLACES = "places_{}.npz"
-"""Predicted places of vertebrae without a position, by the step that they were predicted before."""
 GRADIENTS_EVERY = 100
 """Steps between two looks at whether auxiliary tasks pull with or against the main ones."""
 
@@ -199,26 +197,13 @@ class Trainer(ABC):
         return training_batches(data, self.configuration, self.settings.seed, self.step, self.settings.workers)
 
     def _placed(self, data: TrainingData) -> TrainingData:
-        """Data with crops of the vertebrae that have no position, at places predicted at the last moment for it.
-
-        The places are kept beside the checkpoints, so that a resumed run learns from the same ones.
-        """
+        """Data with crops of the vertebrae that have no position, at places predicted at the last moment for it."""
         moment = max(m for m in moments(self.configuration.steps) if m <= self.step)
         path = self.settings.folder / PLACES.format(moment)
         if not path.exists():
             found = predict_places(self.model, self.plan, self.configuration, data.unplaced, self.settings.device)
             save_places(path, found)
-        found = load_places(path)
-        sources = [
-            source
-            for case in data.unplaced
-            if case.identifier in found
-            for source in placed_sources(
-                case, found[case.identifier], self.plan, self.configuration, self.regions_from_masks
-            )
-        ]
-        logger.info("%d vertebrae without a position are learnt from where they were found.", len(sources))
-        return dataclasses.replace(data, sealed=[*data.sealed, *sources])
+        return with_places(data, load_places(path), self.plan, self.configuration, self.regions_from_masks)
 
     def train_step(self, batch: Batch) -> dict[str, float] | None:
         """One step of the optimiser; the losses, or None when one of them was not finite and the step was left out.

@@ -21,6 +21,7 @@ import torch
 from spinecls import files
 from spinecls.anatomy import LEVELS
 from spinecls.dataloading.cases import SealedSource, sealed_sources
+from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import SpineclsError
 from spinecls.inference.predictor import Predictor
 from spinecls.io.preprocessed import PreprocessedCase
@@ -31,6 +32,12 @@ logger = logging.getLogger(__name__)
 
 MOMENTS = (0.4, 0.7)
 """Shares of a training after which places are predicted, anew the second time, when the localiser is better."""
+
+PLACES = "places_{}.npz"
+"""File of the predicted places, beside the checkpoints, by the step that they were predicted before.
+
+A resumed run learns from the same ones.
+"""
 
 LEAST_CERTAINTY = 0.5
 """Probability of a name below which its place is not learnt from."""
@@ -111,6 +118,20 @@ def placed_sources(
         native_map = places.level_map if native_map is None else np.where(native_map > 0, native_map, places.level_map)
     placed = dataclasses.replace(case, vertebrae=tuple(rows), native_map=native_map)
     return sealed_sources(placed, plan, configuration, use_masks)
+
+
+def with_places(
+    data: TrainingData, found: Mapping[str, Places], plan: Plan, configuration: Configuration, use_masks: bool
+) -> TrainingData:
+    """Training data with crops of the vertebrae that have no position, where they were found."""
+    sources = [
+        source
+        for case in data.unplaced
+        if case.identifier in found
+        for source in placed_sources(case, found[case.identifier], plan, configuration, use_masks)
+    ]
+    logger.info("%d vertebrae without a position are learnt from where they were found.", len(sources))
+    return dataclasses.replace(data, sealed=[*data.sealed, *sources])
 
 
 def save_places(path: Path, found: Mapping[str, Places]) -> None:

@@ -22,8 +22,8 @@ from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
 from spinecls.tasks.pretrained import Taken, take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline  # noqa: F401 - they register themselves
-from spinecls.trainers.base import PLACES, PREDICTING, TRAINERS, RunSettings, Trainer
-from spinecls.trainers.placement import lacks_places
+from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
+from spinecls.trainers.placement import PLACES, lacks_places
 from spinecls.trainers.validation import TrainingReference, validate
 
 logger = logging.getLogger(__name__)
