@@ -48,12 +48,13 @@ class Bench:
             words = ["train", dataset, "3d_fullres", fold, "-tr", source, "--set", f"steps={steps}"]
             spinecls(*words, environment=self.environment)
 
-    def score(self, dataset: str, trainer: str, fold: str, shown: Path) -> list[dict]:
+    def score(self, dataset: str, trainer: str, fold: str, shown: Path, counted: Path | None = None) -> list[dict]:
         """Held-out vertebrae of a fold: class in the table of `dataset`, probabilities, patient.
 
         Parameters
         ----------
         shown : raw dataset whose images and maps are looked at; those of `dataset`, or another version of them
+        counted : raw dataset whose images give the marrow numbers, if not `shown`
         """
         choice = ModelChoice(folder=self.model(dataset, trainer), folds=(fold,))
         predictor = load_predictor(choose_model(choice), torch.device("cpu"), mirror=False)
@@ -69,7 +70,8 @@ class Bench:
             margin = predictor.configuration.sealing_margin_mm
             regions = [region_from_mask(mask, volume.geometry, margin) for mask in masks]
             image = np.asarray(volume.array, np.float32)
-            marrow = marrow_reference(image, [Region(mask, (0, 0, 0), volume.geometry, "mask") for mask in masks])
+            known = read_image([(counted or shown) / "imagesTr" / f"{case}_0000.nii.gz"]).array
+            marrow = marrow_reference(known, [Region(mask, (0, 0, 0), volume.geometry, "mask") for mask in masks])
             found = predictor.classify_regions(image, volume.geometry, regions, marrow).probabilities
             for row, p in zip(here, found, strict=True):
                 name = (case, row["vertebra"])
