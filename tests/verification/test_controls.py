@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from spinecls.geometry import Geometry
-from spinecls.sealing.region import Region
+from spinecls.io.images import read_image, read_label_map
+from spinecls.sealing.marrow import marrow_reference
+from spinecls.sealing.region import Region, region_from_mask
 from spinecls.verification import controls
 from spinecls.verification.results import Outcome
-from spinecls.verification.study import Scan
+from spinecls.verification.study import Scan, Study
 
 GRID = Geometry(
     shape=(6, 30, 30),
@@ -75,36 +77,50 @@ def test_marrow_numbers_are_those_of_the_case():
     assert controls.marrow_features(scan_with(np.zeros((1, *GRID.shape)), box_mask()), 0).tolist() == [10.0, 2.0]
 
 
-def known_study(study, classes_of, patients=6):
-    """The study's first scan as several patients, its vertebrae with given classes."""
-    first = study.scans[0]
+@pytest.fixture
+def drawn(phantom):
+    """A scan with the regions of its annotated vertebrae, whatever a model finds."""
+    raw = phantom / "raw/Dataset001_Phantom"
+    volume = read_image([raw / "imagesTr/phantom_000_0000.nii.gz"])
+    labels, grid = read_label_map(raw / "labelsTr/phantom_000.nii.gz")
+    codes = [code for code in np.unique(labels) if code not in (0, 255)]
+    regions = tuple(region_from_mask(labels == code, grid, 2.0) for code in codes)
+    image = np.asarray(volume.array, np.float32)
+    return Scan(
+        identifier="phantom_000", patient="", image=image, grid=grid, regions=regions,
+        marrow=marrow_reference(image, regions), answers=None, truth=(None,) * len(regions), lesions={},
+    )  # fmt: skip
+
+
+def known_study(scan, classes_of, patients=6):
+    """One scan as several patients, its vertebrae with given classes."""
     scans = tuple(
-        dataclasses.replace(first, patient=f"p{n}", truth=classes_of(n, len(first.regions))) for n in range(patients)
+        dataclasses.replace(scan, patient=f"p{n}", truth=classes_of(n, len(scan.regions))) for n in range(patients)
     )
-    return dataclasses.replace(study, scans=scans)
+    return Study(scans, (), donors=1, seed=0)
 
 
-def test_a_shape_that_tells_the_class_is_warned_about(study):
+def test_a_shape_that_tells_the_class_is_warned_about(drawn):
     # The class is the place in the column, and so is the size of a region.
-    told = known_study(study, lambda n, count: tuple(int(v < count // 2) for v in range(count)))
+    told = known_study(drawn, lambda n, count: tuple(int(v < count // 2) for v in range(count)))
     result = next(r for r in controls.controls(told) if r.key == "shape_only")
     assert result.outcome is Outcome.WARNING
     assert result.numbers["auc"].low > 0.5
     assert not result.breaks_guarantee
 
 
-def test_marrow_numbers_cannot_tell_vertebrae_of_one_case_apart(study):
-    told = known_study(study, lambda n, count: tuple(v % 2 for v in range(count)))
+def test_marrow_numbers_cannot_tell_vertebrae_of_one_case_apart(drawn):
+    told = known_study(drawn, lambda n, count: tuple(v % 2 for v in range(count)))
     result = next(r for r in controls.controls(told) if r.key == "marrow_only")
     assert result.outcome is Outcome.REPORTED
     assert result.numbers["auc"].estimate == pytest.approx(0.5, abs=0.1)
 
 
-def test_controls_need_known_classes(study):
-    unknown = known_study(study, lambda n, count: (None,) * count)
+def test_controls_need_known_classes(drawn):
+    unknown = known_study(drawn, lambda n, count: (None,) * count)
     assert {result.outcome for result in controls.controls(unknown)} == {Outcome.NOT_APPLICABLE}
 
 
-def test_controls_need_two_classes(study):
-    same = known_study(study, lambda n, count: (1,) * count)
+def test_controls_need_two_classes(drawn):
+    same = known_study(drawn, lambda n, count: (1,) * count)
     assert {result.outcome for result in controls.controls(same)} == {Outcome.NOT_APPLICABLE}
