@@ -1,4 +1,4 @@
-"""How much should the network's opinions on the names of one column count, beside spacing and the price of variants?
+"""How much the network's opinions on the names of one column count: the table that `EVIDENCE_SHARE` was chosen from.
 
     python benchmarks/naming_doubt.py --results RESULTS --preprocessed PREPROCESSED --folds 0 3
 
@@ -87,8 +87,8 @@ def names_of(centres: np.ndarray, truth: dict) -> dict[int, str]:
 
 def judged(view: dict, share: float) -> dict:
     """Nats and errors of one column, decoded with the opinions counted by `share`."""
-    counted = view["visible"] * share
-    column = decoding.decode_levels(view["centres"], view["logs"], view["pitch"], visibility=counted)
+    visible = view["visible"] / prediction.EVIDENCE_SHARE * share
+    column = decoding.decode_levels(view["centres"], view["logs"], view["pitch"], visibility=np.minimum(visible, 1))
     column = decoding.see_anchors(column, view["centres"], view["geometry"], view["pitch"])
     nats = [-np.log(max(column.posterior[i, RANK[name]], 1e-12)) for i, name in view["names"].items()]
     wrong = [column.labels[i] != name for i, name in view["names"].items()]
