@@ -81,9 +81,7 @@ class Bench:
 
 def macro_auc(rows: Sequence[dict]):
     """Statistic of bootstrap weights."""
-    truth, p = np.array([row["truth"] for row in rows]), np.stack([row["p"] for row in rows])
-    classes = range(p.shape[1])
-    return lambda weights: np.mean([metrics.auc_draws(truth == k, p[:, k], weights) for k in classes], axis=0)
+    return metrics.macro_auc(np.array([row["truth"] for row in rows]), np.stack([row["p"] for row in rows]))
 
 
 def balanced_accuracy(rows: Sequence[dict]):

@@ -100,16 +100,9 @@ class StepLoader(SlimDataLoaderBase):
 
     def _images(self, rng: np.random.Generator) -> np.ndarray:
         """Patches of any scans, turned and scaled as others, their intensities left as they are."""
-        configuration = self.configuration
-        patches = []
-        for i in rng.integers(len(self._data.images), size=configuration.batch_size):
-            case, size = self._data.images[i], configuration.patch_size
-            matrix = random_affine(
-                rng, configuration.rotation_degrees, configuration.scale_range, configuration.mirror_axes
-            )
-            sampler = PatchSampler(size, case.spacing_mm, patch_middle(case, size, rng), matrix)
-            patches.append(sampler.image(case.image))
-        return np.stack(patches)
+        drawn = rng.integers(len(self._data.images), size=self.configuration.batch_size)
+        cases = [self._data.images[i] for i in drawn]
+        return np.stack([patch_sampler(case, self.configuration, rng).image(case.image) for case in cases])
 
     def _draw_cases(self, rng: np.random.Generator) -> np.ndarray:
         return rng.integers(len(self._data.cases), size=self.configuration.batch_size)
@@ -151,8 +144,7 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
     size = configuration.patch_size
     if rng.random() < configuration.short_view_share:
         case = short_view(case, rng)
-    matrix = random_affine(rng, configuration.rotation_degrees, configuration.scale_range, configuration.mirror_axes)
-    sampler = PatchSampler(size, case.spacing_mm, patch_middle(case, size, rng), matrix)
+    sampler = patch_sampler(case, configuration, rng)
     unknown = sampler.labels(case.unknown.astype(np.uint8), outside=1) > 0
     vertebra_map = None if case.vertebra_map is None else sampler.labels(case.vertebra_map, outside=0)
     centres = sampler.points(case.centres).reshape(-1, 3)
@@ -176,6 +168,13 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
         "centre_rank": np.concatenate([case.ranks, case.implied_ranks])[rows],
         "cases": case.identifier,
     }
+
+
+def patch_sampler(case: TrainingCase, configuration: Configuration, rng: np.random.Generator) -> PatchSampler:
+    """A place, turn, scale and mirroring of an open patch, drawn at random."""
+    matrix = random_affine(rng, configuration.rotation_degrees, configuration.scale_range, configuration.mirror_axes)
+    size = configuration.patch_size
+    return PatchSampler(size, case.spacing_mm, patch_middle(case, size, rng), matrix)
 
 
 def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:

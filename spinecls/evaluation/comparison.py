@@ -7,7 +7,7 @@ of the run, and which were tested on. Both arms of a comparison always share the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,12 +100,9 @@ def compare(
                     arm=arm, size=size, area=area, draws=len(both), gain=_score(point, spread), p_value=_p_value(spread)
                 )
             )
-    adjusted = holm([c.p_value for c in found if c.gain is not None])
-    return [_with_adjusted(c, adjusted) if c.gain is not None else c for c in found]
-
-
-def _with_adjusted(comparison: Comparison, adjusted: list[float]) -> Comparison:
-    return Comparison(**{**comparison.__dict__, "adjusted": adjusted.pop(0)})
+    # The first arm has no p-value, which stays so.
+    adjusted = holm([c.p_value for c in found])
+    return [replace(c, adjusted=p) for c, p in zip(found, adjusted, strict=True)]
 
 
 def _areas(table: ReadVertebrae, drawn) -> tuple[np.ndarray, np.ndarray]:

@@ -113,7 +113,7 @@ def _write_case(
     dataset: RawDataset, job: Job, target: Path, class_list: Sequence[str], options: SimulationOptions
 ) -> dict[str, list]:
     """Write images and maps of one case; its rows of the two tables."""
-    case, ending = job.case, _ending(dataset)
+    case, ending = job.case, map_ending(dataset)
     require_one_grid(case)
     volume = read_image(case.images)
     reader = sorted(case.vertebra_maps)[0]
@@ -141,7 +141,8 @@ def _write_case(
     }
 
 
-def _ending(dataset: RawDataset) -> str:
+def map_ending(dataset: RawDataset) -> str:
+    """Ending of the maps of a new dataset: the source's, if it can be written."""
     ending = dataset.description.file_ending
     return ending if ending in _WRITABLE else ".nii.gz"
 
@@ -200,7 +201,7 @@ def _finish(dataset: RawDataset, jobs: Sequence[Job], target: Path, class_list: 
         "lesion_structures": {f"{name}_lesion": name for name in class_list[1:]},
         "vertebrae_complete": description.vertebrae_complete,
         "ignore_label": description.ignore_label,
-        "file_ending": _ending(dataset),
+        "file_ending": map_ending(dataset),
         "numTraining": len(jobs),
     }
     if "grade1" in class_list:

@@ -20,6 +20,7 @@ from spinecls.io.images import read_image, read_label_map, write_map
 from spinecls.planning.prepare import combine_readers
 from spinecls.records import Case, ClassReading, RawDataset, VertebraAnnotation
 from spinecls.simulation import loosening
+from spinecls.simulation.dataset import map_ending
 from spinecls.simulation.streams import case_stream
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ _BOX = ("x_min_mm", "y_min_mm", "z_min_mm", "x_max_mm", "y_max_mm", "z_max_mm")
 _HEADER = ("case", "patient", "site", "vertebra", "class", "reader", "confidence", *_POINT, *_BOX)
 _TIME_HEADER = ("case", "kind", "name", "form", "seconds")
 DETACHED = (".mhd", ".nhdr")
-WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 IN_A_MAP = ("coarse", "scribble", "slices")
 """Forms that are drawn as a map; the others stand in the table, or nowhere."""
 
@@ -188,7 +188,7 @@ def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOption
             loose, forms[options.kind] = _loose_map(raw, case, labels, geometry, options, form)
             folder = target / ("labelsTr" if options.kind == "vertebrae" else "structuresTr")
             source = read_image(case.images[:1])
-            write_map(folder / f"{case.identifier}{_ending(raw)}", loose, source.source, source.geometry)
+            write_map(folder / f"{case.identifier}{map_ending(raw)}", loose, source.source, source.geometry)
             # A vertebra that the loose map no longer shows is pointed at: its class needs a place.
             gone = [n for n, code in present.items() if options.kind == "vertebrae" and not np.any(loose == code)]
             places = {n: _point_cells(labels == present[n], geometry, 0.0, stream(n, "point")) for n in gone}
@@ -239,11 +239,6 @@ def _loose_map(
         return loosening.scribble_map(labels, options.scribble_share, rng, ignored), {"form": form}
     loose, kept = loosening.sliced_map(labels, options.every, rng, ignored)
     return loose, {"form": form, "slices": kept}
-
-
-def _ending(raw: RawDataset) -> str:
-    ending = raw.description.file_ending
-    return ending if ending in WRITABLE else ".nii.gz"
 
 
 def _own_place(vertebra: VertebraAnnotation) -> dict[str, float]:

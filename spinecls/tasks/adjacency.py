@@ -8,7 +8,8 @@ import torch.nn.functional as functional
 from spinecls.anatomy import LEVELS, RANK, SUCCESSORS
 from spinecls.dataloading.batch import Batch
 from spinecls.networks.model import SpineModel
-from spinecls.tasks.base import Outputs, Task
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.tasks.base import Outputs, OwnPassTask
 
 
 def forbidden_pairs() -> torch.Tensor:
@@ -44,18 +45,21 @@ def adjacency_loss(probabilities: torch.Tensor, forbidden: torch.Tensor) -> torc
     return total / max(count, 1)
 
 
-class NonAdjacencyTask(Task):
+class NonAdjacencyTask(OwnPassTask):
     """`adjacency_loss` of the level map on patches of any scans, weighted by where the network sees vertebrae.
 
     A level means something near a centre only, so each name counts by the heat there.
     """
 
     name = "adjacency"
-    own_pass = True
     predicts = False
     share = 0.05
     needs_images = True
     every = 4
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        super().__init__(plan, configuration)
+        self.forbidden = forbidden_pairs()
 
     def run(self, model: SpineModel, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         return model.open_pass(batch.images)
@@ -65,4 +69,4 @@ class NonAdjacencyTask(Task):
         heat = torch.sigmoid(outputs.own["heatmap"].float())
         # Which voxels count is not to be learnt here: no heat would be the cheapest way to obey.
         seen = functional.adaptive_max_pool3d(heat.detach(), names.shape[2:])
-        return adjacency_loss(names * seen, forbidden_pairs())
+        return adjacency_loss(names * seen, self.forbidden)

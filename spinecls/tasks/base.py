@@ -22,7 +22,7 @@ class Outputs:
     ----------
     open : outputs of `SpineModel.open_pass`, None while the sealed part of a step is computed
     logits, evidence : outputs of `SpineModel.sealed_pass`, None while the open part is computed
-    own : what `Task.run` returned, for a task with a pass of its own
+    own : what `OwnPassTask.run` returned, for a task with a pass of its own
     """
 
     open: Mapping[str, torch.Tensor] | None = None
@@ -38,7 +38,7 @@ class Task(ABC):
     ----------
     name : column of the loss in progress.csv
     sealed : whether the loss reads the sealed pass; else the open pass
-    own_pass : whether the task runs the network itself, by `run`, and reads neither
+    own_pass : whether the task is an `OwnPassTask`, which reads neither
     predicts : whether the head is kept for prediction; heads of other tasks are dropped from the final checkpoint
     share : None for a main task, whose weight is what the trainer says. For an auxiliary task the size of its gradient
         against that of the main tasks, which its weight is set to bring about (`tasks.balancing`)
@@ -69,13 +69,19 @@ class Task(ABC):
         """
         return None
 
-    def run(self, model: SpineModel, batch: Batch, generator: torch.Generator) -> object:
-        """The pass of a task with `own_pass`; random numbers come from `generator` (CPU) alone."""
-        raise NotImplementedError(f"{type(self).__name__} has no pass of its own.")
-
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         """Scalar; zero, with a gradient, when the batch holds nothing annotated for this task."""
+
+
+class OwnPassTask(Task):
+    """A task that runs the network itself and reads neither the open nor the sealed pass."""
+
+    own_pass = True
+
+    @abstractmethod
+    def run(self, model: SpineModel, batch: Batch, generator: torch.Generator) -> object:
+        """The pass; what it returns is `Outputs.own` for `loss`. Random numbers come from `generator` (CPU) alone."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 from spinecls.dataloading.batch import Batch
 from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import NetworkPlan
-from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.base import Outputs, OwnPassTask
 
 LARGEST_NOISE = 0.3
 """Greatest standard deviation of the noise, in units of the normalised image."""
@@ -64,7 +64,7 @@ class BottleneckDecoder(nn.Module):
         return self.blocks(bottleneck)
 
 
-class ReconstructionTask(Task):
+class ReconstructionTask(OwnPassTask):
     """Mean absolute error of the image that the encoder's bottleneck gives back.
 
     The input is spoilt as `configuration.reconstruction` says, and the image before that is wanted: `denoise` adds
@@ -72,7 +72,6 @@ class ReconstructionTask(Task):
     """
 
     name = "reconstruction"
-    own_pass = True
     predicts = False
     share = 0.1
     needs_images = True

@@ -24,7 +24,7 @@ from spinecls.networks.device import half_precision
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
 from spinecls.tasks.balancing import TaskWeighting
-from spinecls.tasks.base import Outputs, Task, WeightedTask
+from spinecls.tasks.base import Outputs, OwnPassTask, WeightedTask
 from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, model_content, save_checkpoint
 from spinecls.trainers.placement import PLACES, load_places, moments, predict_places, save_places, with_places
 from spinecls.trainers.progress import GradientLog, Progress
@@ -249,7 +249,7 @@ class Trainer(ABC):
         outputs = Outputs(logits=logits, evidence=evidence)
         return {task.name: task.loss(outputs, batch) for task in tasks}
 
-    def _own_loss(self, task: Task, batch: Batch) -> dict[str, torch.Tensor]:
+    def _own_loss(self, task: OwnPassTask, batch: Batch) -> dict[str, torch.Tensor]:
         if self.step % task.every:
             return {}
         # Of the seed and the step alone, as the batch is, so that a resumed run goes on as an undisturbed one.

@@ -237,10 +237,10 @@ def _report(request: ComparisonRequest, runs: Sequence[Run], folder: Path) -> li
     tables = {(run.trainer, run.size, run.draw): _read(run) for run in finished}
     arms = list(dict.fromkeys(run.trainer for run in runs))
     found = compare(tables, arms, list(request.sizes))
-    numbers = {
-        run.size: len(_patients(paths.preprocessed_folder(paths.dataset_name(request.dataset)), run.cases))
-        for run in runs
-    }
+    preprocessed = paths.preprocessed_folder(paths.dataset_name(request.dataset))
+    # Every draw of a size has as many patients.
+    cases_of = {run.size: run.cases for run in runs}
+    numbers = {size: len(_patients(preprocessed, cases)) for size, cases in cases_of.items()}
     files.write_csv(folder / "comparison.csv", list(_row(found[0], numbers)), [_row(c, numbers) for c in found])
     rows = [_run_row(run, tables) for run in finished]
     files.write_csv(folder / "runs.csv", list(rows[0]), rows)
