@@ -81,6 +81,7 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, float]:
         cases[:12],
         trainer_class.regions_from_masks,
         () if "AE" in name else None,
+        trainer_class.learns_beliefs,
     )
     batches = training_batches(data, configuration, seed=0, first_step=0, workers=0)
     next(batches)

@@ -2,9 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
+
+
+@dataclass
+class BeliefPatches:
+    """What is believed of the voxels of patches, see `beliefs.voxel.VoxelBeliefs`.
+
+    Attributes
+    ----------
+    codes : (B, S, R, A) long, rows of `masses`
+    sets : (F, K) bool; masses : (B, P, F)
+    q : (B,) of the loss
+    """
+
+    codes: torch.Tensor
+    sets: torch.Tensor
+    masses: torch.Tensor
+    q: torch.Tensor
+
+
+@dataclass
+class BagPatches:
+    """Regions of patches, see `beliefs.bags.BagMap`; N regions a patch, those of fewer are filled up.
+
+    Attributes
+    ----------
+    codes : (B, S, R, A) long, rows of `members`
+    members : (B, P, N) bool
+    classes : (B, N, K) bool
+    low, high : (B, N)
+    whole : (B, N) bool, whether the patch shows (nearly) all of the region; others say nothing
+    line : (B, N) bool
+    position : (B, 3, S, R, A) long, index in the whole map of each voxel, for `line`; None where no region has one
+    """
+
+    codes: torch.Tensor
+    members: torch.Tensor
+    classes: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    whole: torch.Tensor
+    line: torch.Tensor
+    position: torch.Tensor | None = None
 
 
 @dataclass
@@ -19,6 +62,8 @@ class OpenBatch:
     vertebra_map : (B, S, R, A) long, 0 background, 1 vertebra, 255 unknown
     structures : (B, S, R, A) long, codes of structuresTr, 255 unknown
     centre_batch, centre_index, centre_rank : (N,), (N, 3) patch index, (N,) level rank of the centres in the patches
+    beliefs : by map (`vertebra_map`, `structures`); empty when no task asks for them
+    bags : likewise
     """
 
     image: torch.Tensor
@@ -32,6 +77,8 @@ class OpenBatch:
     centre_index: torch.Tensor
     centre_rank: torch.Tensor
     cases: tuple[str, ...] = ()
+    beliefs: Mapping[str, BeliefPatches] = field(default_factory=dict)
+    bags: Mapping[str, BagPatches] = field(default_factory=dict)
 
 
 @dataclass
@@ -43,6 +90,7 @@ class SealedBatch:
     crops : (N, C + 1, s, r, a), last channel the region
     sets : (N, R, K) bool; masses : (N, R)
     lesions : (N, s, r, a) long, codes of structuresTr, 255 unknown
+    readers : (N, R) long, who says each set; -1 = nobody known, or several together
     pooled : (N, s, r, a) bool, voxels whose evidence counts; None = the region
     """
 
@@ -52,6 +100,7 @@ class SealedBatch:
     lesions: torch.Tensor
     cases: tuple[str, ...] = ()
     pooled: torch.Tensor | None = None
+    readers: torch.Tensor | None = None
 
 
 @dataclass

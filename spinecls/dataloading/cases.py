@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinecls.anatomy import LEVELS, RANK, VARIANTS, chain
-from spinecls.beliefs import Belief, belief, partly_visible
+from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible
+from spinecls.beliefs.compiler import CompiledMap
 from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
+from spinecls.io.annotation_forms import PARTLY_DRAWN
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.sealing.levels import is_guaranteed
@@ -19,9 +21,6 @@ from spinecls.sealing.region import Region, mask_distance, padded_box, region_fr
 
 MARGIN_JITTER_MM = 1.5
 """Greatest change of the sealing margin in training; boxes are cut so that the grown margin fits."""
-
-PARTLY_DRAWN = ("slices", "scribble")
-"""Forms of annotation whose undrawn voxels say nothing."""
 
 CORE_SHARE = 0.7
 """Share of a vertebra's size that surely is marrow, used for the marrow reference without a mask."""
@@ -75,6 +74,7 @@ class TrainingCase:
     unknown : (S, R, A) bool, where vertebrae may be visible and are not annotated
     centres : (N, 3) continuous index; `ranks` (N,) level ranks, -1 = unknown
     implied, implied_ranks : (M, 3), (M,) about where unannotated neighbours of the annotated span are, and their levels
+    compiled : by map (`vertebra_map`, `structures`) what its annotation says of the voxels; empty when no task asks
     """
 
     identifier: str
@@ -87,6 +87,7 @@ class TrainingCase:
     spacing_mm: np.ndarray
     implied: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     implied_ranks: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    compiled: Mapping[str, CompiledMap] = field(default_factory=dict)
 
 
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
@@ -108,7 +109,8 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         implied, implied_ranks = implied_neighbours(plan, levels, centres, spacing)
     unknown = _unknown_voxels(case, plan, levels, centres, spacing, extents, implied[implied_ranks == RANK["S1"]])
     if vertebra_map is not None:
-        vertebra_map[(vertebra_map == 0) & (unknown | (form in PARTLY_DRAWN))] = UNKNOWN
+        drawn_on = _drawn_on(vertebra_map, form, UNKNOWN)
+        vertebra_map[(vertebra_map == 0) & (unknown | ~drawn_on)] = UNKNOWN
         _leave_open_where_not_drawn(vertebra_map, centres, spacing, extents)
     in_image = np.all((implied >= 0) & (implied <= np.asarray(case.image.shape[1:]) - 1), axis=1)
     return TrainingCase(
@@ -174,8 +176,23 @@ def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing
         reach_mm = np.inf if lowest is None else distance_to_sacrum_mm(plan, lowest)
         unknown = unknown_zone(shape, centres, spacing_mm, extents_mm, reach_mm, sacrum[0] if len(sacrum) else None)
     if case.vertebra_map is not None:
-        unknown |= case.vertebra_map == plan.ignore_label
+        # What was left open because nobody drew there is no sign of further vertebrae.
+        form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
+        drawn_on = _drawn_on(case.vertebra_map, form, plan.ignore_label)
+        unknown |= (case.vertebra_map == plan.ignore_label) & drawn_on
     return unknown
+
+
+def _drawn_on(vertebra_map: np.ndarray, form: str, ignored: int) -> np.ndarray:
+    """Where background is meant: not on scribbled slices, and of some slices on those that show a vertebra.
+
+    Returns
+    -------
+    bool array, (S, 1, 1) or (1, 1, 1)
+    """
+    if form == "slices":
+        return ((vertebra_map > 0) & (vertebra_map != ignored)).any(axis=(1, 2), keepdims=True)
+    return np.full((1, 1, 1), form != "scribble")
 
 
 def _leave_open_where_not_drawn(vertebra_map: np.ndarray, centres, spacing_mm, extents_mm) -> None:
@@ -266,30 +283,34 @@ def unknown_zone(
 
 
 def sealed_sources(
-    case: PreprocessedCase, plan: Plan, configuration: Configuration, use_masks: bool
+    case: PreprocessedCase,
+    plan: Plan,
+    configuration: Configuration,
+    use_masks: bool,
+    readers: Sequence[str] = (),
 ) -> list[SealedSource]:
     """What the sealed crops of a case are cut from, one for each vertebra with a position and a class reading.
 
     Parameters
     ----------
-    use_masks : whether regions come from masks, as they will at prediction when the model segments; else ellipsoids
+    use_masks : whether regions come from masks, as they will at prediction when the model segments; else ellipsoids.
+        Maps that are drawn in part only give none
+    readers : names of those whose readings are told apart; without any, readings are averaged
     """
     placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
     if not placed:
         return []
     centres = np.array([v["centre_lps"] for v in placed])
     tangents = image_tangents_lps(centres, case.native_geometry)
-    masks = case.native_map if use_masks else None
+    partly = case.annotation_form.get("vertebrae", {}).get("form") in PARTLY_DRAWN
+    masks = case.native_map if use_masks and not partly else None
     largest_margin = configuration.sealing_margin_mm + MARGIN_JITTER_MM
     marrow = _case_marrow(case, plan, placed, centres, tangents, masks)
     class_indices = {name: index for index, name in enumerate(plan.class_names)}
     sealed = is_guaranteed(configuration.seal)
     sources = []
     for vertebra, centre, tangent in zip(placed, centres, tangents, strict=True):
-        label = belief(
-            [([class_indices[c] for c in names], confidence) for names, confidence in _readings(vertebra)],
-            len(plan.class_names),
-        )
+        label = _label(vertebra, class_indices, readers)
         if label.weight == 0:
             continue
         if vertebra.get("truncated"):
@@ -330,8 +351,16 @@ def _open_as_unknown(structures: np.ndarray, ignore_label: int) -> np.ndarray:
     return np.where(structures == ignore_label, np.uint8(UNKNOWN), structures)
 
 
-def _readings(vertebra: Mapping) -> list[tuple[list[str], float]]:
-    return [(list(reading["classes"]), float(reading["confidence"])) for reading in vertebra.get("readings", [])]
+def _label(vertebra: Mapping, class_indices: Mapping[str, int], readers: Sequence[str]) -> Belief:
+    """What is believed of a vertebra's class, with several known readers each for himself."""
+    readings = [
+        ([class_indices[c] for c in reading["classes"]], float(reading["confidence"]), reading.get("reader", ""))
+        for reading in vertebra.get("readings", [])
+    ]
+    if not readers:
+        return belief([(classes, confidence) for classes, confidence, _ in readings], len(class_indices))
+    numbered = [(c, confidence, readers.index(r) if r in readers else -1) for c, confidence, r in readings]
+    return belief_by_reader(numbered, len(class_indices))
 
 
 def _source(case: PreprocessedCase, mask: np.ndarray | None, centre, tangent, extent, margin_mm: float):

@@ -18,6 +18,7 @@ from batchgenerators.transforms.abstract_transforms import Compose
 from spinecls.dataloading.augmentation import open_augmentation, sealed_augmentation
 from spinecls.dataloading.batch import Batch, OpenBatch, SealedBatch
 from spinecls.dataloading.cases import MARGIN_JITTER_MM, UNKNOWN, SealedSource, TrainingCase
+from spinecls.dataloading.compiled import bag_patches, belief_patches, map_patch
 from spinecls.dataloading.spatial import PatchSampler, random_affine
 from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
 from spinecls.io.preprocessed import PreprocessedCase
@@ -43,13 +44,14 @@ class TrainingData:
     """Cases of one fold's training part.
 
     `images` are all scans to learn from as images, annotated or not; empty when no task does. `unplaced` are scans of
-    which some vertebrae have a class and no position.
+    which some vertebrae have a class and no position. `readers` are those that the labels of `sealed` tell apart.
     """
 
     cases: Sequence[TrainingCase]
     sealed: Sequence[SealedSource]
     images: Sequence[TrainingCase] = ()
     unplaced: Sequence[PreprocessedCase] = ()
+    readers: Sequence[str] = ()
 
 
 class StepLoader(SlimDataLoaderBase):
@@ -119,6 +121,7 @@ class StepLoader(SlimDataLoaderBase):
             "sealed_lesions": np.stack([lesions for _, lesions in rows]),
             "sealed_sets": np.stack([source.label.sets for source in drawn]),
             "sealed_masses": np.stack([source.label.masses for source in drawn]),
+            "sealed_readers": np.stack([source.label.readers for source in drawn]),
             "sealed_cases": [source.case for source in drawn],
         }
 
@@ -166,6 +169,7 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
         "structures": np.full(size, UNKNOWN, np.uint8) if structures is None else sampler.labels(structures, 0),
         "centre_index": (named[rows] + jitter).astype(np.float32),
         "centre_rank": np.concatenate([case.ranks, case.implied_ranks])[rows],
+        "compiled": {name: map_patch(compiled, sampler) for name, compiled in case.compiled.items()},
         "cases": case.identifier,
     }
 
@@ -201,6 +205,7 @@ def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
         image=case.image[(slice(None), *view)],
         vertebra_map=vertebra_map,
         structures=None if case.structures is None else case.structures[view],
+        compiled={name: compiled.cropped(view) for name, compiled in case.compiled.items()},
         unknown=case.unknown[view],
         centres=case.centres[kept] - [0, first, 0],
         ranks=case.ranks[kept],
@@ -300,12 +305,14 @@ def to_batch(arrays: dict) -> Batch:
             lesions=torch.from_numpy(arrays["sealed_lesions"]).long(),
             cases=tuple(arrays["sealed_cases"]),
             pooled=torch.from_numpy(arrays["sealed_pooled"]),
+            readers=torch.from_numpy(arrays["sealed_readers"]).long(),
         )
     stacked = {
         key: torch.from_numpy(np.stack(arrays[key]))
         for key in ("heatmap", "heatmap_weight", "offset", "offset_weight", "vertebra_map", "structures")
     }
     counts = [len(index) for index in arrays["centre_index"]]
+    compiled = {name: [row[name] for row in arrays["compiled"]] for name in arrays["compiled"][0]}
     return Batch(
         open=OpenBatch(
             image=torch.from_numpy(np.asarray(arrays["data"], np.float32)),
@@ -319,6 +326,8 @@ def to_batch(arrays: dict) -> Batch:
             centre_index=torch.from_numpy(np.concatenate(arrays["centre_index"]).reshape(-1, 3)),
             centre_rank=torch.from_numpy(np.concatenate(arrays["centre_rank"])).long(),
             cases=tuple(arrays["cases"]),
+            beliefs={name: belief_patches(patches) for name, patches in compiled.items()},
+            bags={name: bag_patches(patches) for name, patches in compiled.items()},
         ),
         sealed=sealed,
         images=torch.from_numpy(np.asarray(arrays["images"], np.float32)) if "images" in arrays else None,

@@ -75,6 +75,17 @@ class PatchSampler:
         patch = functional.grid_sample(source, self._grid(volume.shape[1:]), padding_mode="zeros", align_corners=True)
         return patch[0].numpy()
 
+    def index(self, volume_shape) -> np.ndarray:
+        """(3, S, R, A) int, index of the nearest voxel of the volume, beyond its border the one at the border."""
+        ticks = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in self.patch_size), indexing="ij", sparse=True)
+        rows = [sum(s * t for s, t in zip(step, ticks, strict=True)) for step in self.step]
+        return np.stack(
+            [
+                np.clip(np.round(row + middle), 0, length - 1).astype(np.int64)
+                for row, middle, length in zip(rows, self.middle, volume_shape, strict=True)
+            ]
+        )
+
     def labels(self, volume: np.ndarray, outside: int) -> np.ndarray:
         """(S, R, A) patch of a label map by the nearest voxel; `outside` beyond the volume."""
         shifted = torch.from_numpy(volume.astype(np.float32) + 1)[None, None]

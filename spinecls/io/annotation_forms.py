@@ -23,6 +23,9 @@ FORMS: dict[str, tuple[str, ...]] = {
 }
 """Forms of annotation and the options of each."""
 
+PARTLY_DRAWN = ("slices", "scribble")
+"""Forms whose maps do not show the whole of what they show."""
+
 _KINDS = ("vertebrae", "structures")
 
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 from spinecls.anatomy import LEVEL_CODES, RANK, chain
 from spinecls.beliefs import agreed_class
 from spinecls.geometry import Geometry
+from spinecls.io.annotation_forms import PARTLY_DRAWN
 from spinecls.planning.fingerprint_types import CaseFingerprint, ChannelIntensities, Extent, VertebraFingerprint
 from spinecls.planning.volume import body_box, body_mask
 from spinecls.records import Case, DatasetDescription, VertebraAnnotation
@@ -48,7 +49,7 @@ def fingerprint_case(
         channels=tuple(_intensities(channel[body]) for channel in image),
         body_start=start,
         body_stop=stop,
-        vertebrae=_vertebrae(case.vertebrae, description, geometry, vertebra_map),
+        vertebrae=_vertebrae(case.vertebrae, description, geometry, vertebra_map, case.annotation_form),
         lesions_mm=() if structure_map is None else lesion_sizes_mm(structure_map, description, geometry.spacing_mm),
         annotation_forms=_forms(case, vertebra_map is not None, structure_map is not None),
     )
@@ -76,6 +77,7 @@ def _vertebrae(
     description: DatasetDescription,
     geometry: Geometry,
     vertebra_map: np.ndarray | None,
+    annotation_form: Mapping[str, Mapping],
 ) -> tuple[VertebraFingerprint, ...]:
     ordered = sorted(annotations, key=lambda a: RANK[a.level])
     boxes = [] if vertebra_map is None else ndimage.find_objects(np.maximum(vertebra_map, 0))
@@ -89,10 +91,17 @@ def _vertebrae(
     centres = {a.level: _centre(a, voxels.get(a.level), geometry) for a in ordered}
     known = {level: centre for level, centre in centres.items() if centre is not None}
     pitches = pitches_mm(known)
+    form = annotation_form.get("vertebrae", {})
     result = []
     for annotation in ordered:
         level, centre = annotation.level, centres[annotation.level]
         extent, own, truncated = _extent(annotation, voxels.get(level), geometry, _tangent(level, known, geometry))
+        if extent is not None and level in voxels and form.get("form") in PARTLY_DRAWN:
+            # Nobody drew the outer parts.
+            extent = own = None
+        elif extent is not None and level not in voxels:
+            slack_mm = float(form.get("slack_mm", 0.0))
+            extent, own = (tuple(max(e - 2 * slack_mm, 1.0) for e in sizes) for sizes in (extent, own))
         result.append(
             VertebraFingerprint(
                 level=level,

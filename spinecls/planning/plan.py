@@ -92,6 +92,8 @@ class Configuration:
     contrast_inversion_share, contrast_curve_share, bias_field_share, thick_slice_share : share of open patches whose
         contrast is inverted, whose intensities go through a random curve, which get a smooth change of brightness, and
         whose slices are made thicker, in training
+    class_q : how little a wrong class may cost, from 0 (cross entropy) to 1 (absolute error), see
+        `tasks.losses.belief_loss`
     short_view_share : share of open patches taken from a scan that was cut short head to feet first
     """
 
@@ -119,6 +121,7 @@ class Configuration:
     steps: int = 1000
     learning_rate: float = 1e-3
     logit_adjustment: float = 1.0
+    class_q: float = 0.0
     balanced_crop_share: float = 1 / 3
     estimated_memory_gb: float = 0.0
     estimated_step_seconds: float = 0.0
@@ -132,6 +135,8 @@ class Configuration:
         for key, known in CHOICES.items():
             if (value := getattr(self, key)) not in known:
                 raise PlanError(f"{self.name}.{key}: {value!r} is not known. Known: {', '.join(known)}.")
+        if not 0 <= self.class_q <= 1:
+            raise PlanError(f"{self.name}.class_q: {self.class_q:g} is not between 0 and 1.")
         if 1 in self.mirror_axes:
             raise PlanError(f"{self.name}.mirror_axes: axis 1 runs head to feet; mirroring it would turn levels round.")
         for label, size in (("patch_size", self.patch_size), ("sealed_size", self.sealed_size)):
@@ -160,7 +165,8 @@ class Plan:
 
     `reasons` maps "<configuration>.<field>" or "<field>" to the sentence shown by `--explain`; `overrides` records
     what the user set by `--set`; `levels` maps level names to codes in label maps; `register_channels` says whether the
-    channels of a case are aligned onto the first one before anything else, in training and in prediction.
+    channels of a case are aligned onto the first one before anything else, in training and in prediction; `readers` are
+    those whose readings of the training cases are told apart, known in the plan of a fold.
     """
 
     plans_name: str
@@ -177,6 +183,7 @@ class Plan:
     level_statistics: Mapping[str, LevelStatistics]
     configurations: Mapping[str, Configuration]
     register_channels: bool = False
+    readers: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     dataset_hash: str = ""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
+from spinecls.beliefs.compiler import depth_mm
 from spinecls.geometry import Geometry
 
 FORMS = ("box", "point", "coarse", "scribble", "slices", "none")
@@ -57,7 +58,7 @@ def coarse_map(
     sigma = (0.0, *(WARP_LENGTH_MM / np.asarray(spacing_mm, float)[1:]))
     for code in [c for c in np.unique(labels) if c not in (0, ignored)]:
         mask = labels == code
-        depth = _depth_mm(mask, spacing_mm)
+        depth = depth_mm(mask, spacing_mm)
         field = ndimage.gaussian_filter(rng.normal(size=labels.shape), sigma)
         field *= WARP_MM / max(float(field.std()), 1e-9)
         drawn = depth + rng.uniform(-tolerance_mm, tolerance_mm) + np.clip(field, -2 * WARP_MM, 2 * WARP_MM)
@@ -69,18 +70,6 @@ def coarse_map(
         result[stronger] = code
         best[stronger] = drawn[stronger]
     return result.astype(labels.dtype)
-
-
-def _depth_mm(mask: np.ndarray, spacing_mm) -> np.ndarray:
-    """In-plane distance to the outline, positive inside; slice by slice."""
-    plane_mm = np.asarray(spacing_mm, float)[1:]
-    depth = np.full(mask.shape, -np.inf)
-    for number in np.flatnonzero(mask.any(axis=(1, 2))):
-        inside = ndimage.distance_transform_edt(mask[number], sampling=plane_mm)
-        outside = ndimage.distance_transform_edt(~mask[number], sampling=plane_mm)
-        # Half a voxel on both sides: the outline runs between the last voxel in and the first one out.
-        depth[number] = np.where(mask[number], inside - plane_mm.min() / 2, plane_mm.min() / 2 - outside)
-    return depth
 
 
 def scribble_map(labels: np.ndarray, share: float, rng: np.random.Generator, ignored: int) -> np.ndarray:

@@ -43,6 +43,7 @@ class Task(ABC):
     share : None for a main task, whose weight is what the trainer says. For an auxiliary task the size of its gradient
         against that of the main tasks, which its weight is set to bring about (`tasks.balancing`)
     needs_images : whether the task learns from images as such, those that nobody annotated included
+    progress : share of the training that is done; set by the trainer before every step
     every : a task with a pass of its own runs on every so many steps
     """
 
@@ -52,6 +53,7 @@ class Task(ABC):
     predicts: bool = True
     share: float | None = None
     needs_images: bool = False
+    progress: float = 0.0
     every: int = 1
 
     def __init__(self, plan: Plan, configuration: Configuration) -> None:
@@ -68,6 +70,14 @@ class Task(ABC):
         The trainer keeps it as `model.auxiliary[name]`.
         """
         return None
+
+    def bind(self, model: SpineModel) -> None:
+        """Take note of the network, once, when all its parts are there; for tasks whose `module` enters the loss."""
+        return None
+
+    def report(self) -> Mapping[str, Mapping]:
+        """What the task found out about its data: name of a JSON file in the run's folder -> content."""
+        return {}
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:

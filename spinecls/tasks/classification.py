@@ -32,10 +32,10 @@ class ClassificationTask(Task):
     name = "class"
     sealed = True
 
-    def __init__(self, plan: Plan, configuration: Configuration, q: float = 0.0) -> None:
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
         super().__init__(plan, configuration)
         self.log_prior = drawn_prior(plan, configuration).log()
-        self.q = q
+        self.q = configuration.class_q
 
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         log_prior = self.log_prior.to(outputs.logits.device)

@@ -16,7 +16,7 @@ def belief_loss(
 
     Parameters
     ----------
-    log_probabilities : (N, K)
+    log_probabilities : (N, K), or (N, R, K) where every set has probabilities of its own
     sets : (N, R, K) bool
     masses : (N, R), rows sum to at most 1
     q : 0 <= q <= 1
@@ -25,7 +25,8 @@ def belief_loss(
     -------
     Scalar: mean over the mass that says something; 0 (with a gradient of 0) when none does
     """
-    hidden = log_probabilities[:, None, :].masked_fill(~sets, -1e4)
+    own = log_probabilities if log_probabilities.ndim == 3 else log_probabilities[:, None, :]
+    hidden = own.masked_fill(~sets, -1e4)
     log_set = torch.logsumexp(hidden, dim=2)
     cost = (1 - torch.exp(q * log_set)) / q if q > 0 else -log_set
     total = masses.sum()

@@ -74,6 +74,8 @@ def check_trainer(trainer_class: type[Trainer]) -> None:
         batch = next(batches)
         batches.close()
         for weighted in trainer.tasks:
+            # Halfway, where what comes in slowly counts in full.
+            weighted.task.progress = 0.5
             check_task(trainer, weighted.task, batch)
         trainer.fit(data)
         if trainer.final_name == PREDICTING:
@@ -90,7 +92,14 @@ def material(folder: Path, trainer_class: type[Trainer]) -> tuple[Plan, Configur
     configuration = trainer_class.configured(plan.configuration("3d_fullres"))
     cases = [case.identifier for case in raw.cases]
     data = load_training_data(
-        folder / "preprocessed", plan, configuration, PLANS_CONFIG, cases, trainer_class.regions_from_masks, ()
+        folder / "preprocessed",
+        plan,
+        configuration,
+        PLANS_CONFIG,
+        cases,
+        trainer_class.regions_from_masks,
+        (),
+        trainer_class.learns_beliefs,
     )
     return plan, configuration, data
 
@@ -101,6 +110,9 @@ def check_task(trainer: Trainer, task: Task, batch: Batch) -> None:
     if loss.ndim != 0 or not bool(torch.isfinite(loss)):
         raise BrokenRule(f"{task.name}: the loss is {loss}, expected one finite number.")
     gradients = _gradients(trainer, loss, task)
+    if task.own_pass and not any(bool(g.any()) for g in gradients):
+        # It may be there for what nobody annotated.
+        gradients = _gradients(trainer, _loss(trainer, task, without_annotation(batch)), task)
     if not any(bool(g.any()) for g in gradients):
         raise BrokenRule(f"{task.name}: its loss does not reach the shared network, so it teaches it nothing.")
     if not all(bool(torch.isfinite(g).all()) for g in gradients):
@@ -145,6 +157,13 @@ def without_annotation(batch: Batch) -> Batch:
         "centre_batch": opened.centre_batch[:0],
         "centre_index": opened.centre_index[:0],
         "centre_rank": opened.centre_rank[:0],
+        "beliefs": {
+            name: dataclasses.replace(told, masses=torch.zeros_like(told.masses))
+            for name, told in opened.beliefs.items()
+        },
+        "bags": {
+            name: dataclasses.replace(told, whole=torch.zeros_like(told.whole)) for name, told in opened.bags.items()
+        },
     }
     sealed = batch.sealed and dataclasses.replace(
         batch.sealed,

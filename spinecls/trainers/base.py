@@ -65,11 +65,14 @@ class Trainer(ABC):
     Attributes
     ----------
     regions_from_masks : whether sealed crops are cut around masks (the network segments) or around ellipsoids
+    learns_beliefs : whether the batches say what loose annotation tells of each voxel (`OpenBatch.beliefs`, `bags`) and
+        who read what (`SealedBatch.readers`)
     seal : sealing level (`sealing.levels.SEALS`) of every model of this trainer; None = what the plan says
     final_name : file of the finished weights; only a `checkpoint_final.pt` is ever predicted with
     """
 
     regions_from_masks: bool = False
+    learns_beliefs: bool = False
     seal: str | None = None
     final_name: str = PREDICTING
 
@@ -109,6 +112,8 @@ class Trainer(ABC):
         self.weighting = TaskWeighting(self.tasks, configuration.task_weighting, configuration.task_weights)
         self.model.auxiliary["task_weighting"] = self.weighting
         self.model.to(settings.device)
+        for weighted in self.tasks:
+            weighted.task.bind(self.model)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=configuration.learning_rate, weight_decay=1e-2, foreach=True
         )
@@ -211,6 +216,8 @@ class Trainer(ABC):
         The open and the sealed part run one after the other and add their gradients, so memory holds one at a time.
         """
         self.optimiser.zero_grad(set_to_none=True)
+        for weighted in self.tasks:
+            weighted.task.progress = self.step / self.configuration.steps
         losses: dict[str, float] = {}
         gradients: dict[str, torch.Tensor] | None = {} if self._looks_at_gradients(batch) else None
         moved = _to_device(batch, self.settings.device)
@@ -356,6 +363,9 @@ class Trainer(ABC):
             seal=self.configuration.seal,
         )
         save_checkpoint(self.final_path, content)
+        for weighted in self.tasks:
+            for name, found in weighted.task.report().items():
+                files.write_json(self.settings.folder / name, found)
 
     # -- signals -----------------------------------------------------------------------------------------------
 

@@ -96,7 +96,12 @@ def predict_places(
 
 
 def placed_sources(
-    case: PreprocessedCase, places: Places, plan: Plan, configuration: Configuration, use_masks: bool
+    case: PreprocessedCase,
+    places: Places,
+    plan: Plan,
+    configuration: Configuration,
+    use_masks: bool,
+    readers: Sequence[str] = (),
 ) -> list[SealedSource]:
     """Crops of the vertebrae of a case that had no position; the less sure the name, the less is believed of the class.
 
@@ -117,7 +122,7 @@ def placed_sources(
     if places.level_map is not None:
         native_map = places.level_map if native_map is None else np.where(native_map > 0, native_map, places.level_map)
     placed = dataclasses.replace(case, vertebrae=tuple(rows), native_map=native_map)
-    return sealed_sources(placed, plan, configuration, use_masks)
+    return sealed_sources(placed, plan, configuration, use_masks, readers)
 
 
 def with_places(
@@ -128,7 +133,7 @@ def with_places(
         source
         for case in data.unplaced
         if case.identifier in found
-        for source in placed_sources(case, found[case.identifier], plan, configuration, use_masks)
+        for source in placed_sources(case, found[case.identifier], plan, configuration, use_masks, data.readers)
     ]
     logger.info("%d vertebrae without a position are learnt from where they were found.", len(sources))
     return dataclasses.replace(data, sealed=[*data.sealed, *sources])

@@ -15,13 +15,14 @@ from filelock import FileLock, Timeout
 from spinecls import __version__, files, paths
 from spinecls.beliefs import agreed_class
 from spinecls.dataloading.cases import sealed_sources, training_case
+from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import DatasetError, ResourceError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
 from spinecls.tasks.pretrained import Taken, take_pretrained
-from spinecls.trainers import auxiliary, baseline, open_baseline  # noqa: F401 - they register themselves
+from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
 from spinecls.trainers.placement import PLACES, lacks_places
 from spinecls.trainers.validation import TrainingReference, validate
@@ -32,6 +33,9 @@ ALL = "all"
 
 TRUSTED_FORMS = ("mask", "point", "box", "slices", "scribble", "none")
 """Forms of vertebra annotation that training treats as what they are; others are trained as if drawn exactly."""
+
+BELIEVED_FORMS = (*TRUSTED_FORMS, "coarse")
+"""Those of trainers that learn from beliefs."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,23 @@ def _plan_of_fold(
         configurations={request.configuration: configuration},
         overrides={**plan.overrides, **request.overrides},
         class_counts={name: counts.get(name, 0) for name in plan.class_names},
+        readers=known_readers(preprocessed, train),
     )
+
+
+FEWEST_SHARED = 30
+"""Vertebrae that a reader must have read with others, to be told apart from them."""
+
+
+def known_readers(preprocessed: Path, cases: Sequence[str]) -> tuple[str, ...]:
+    """Readers whose mistakes can be learnt: at least two, each with enough vertebrae that another one read as well."""
+    shared: Counter[str] = Counter()
+    for case in cases:
+        for vertebra in files.read_json(preprocessed / "native" / f"{case}.json")["vertebrae"]:
+            names = {reading.get("reader", "") for reading in vertebra.get("readings", [])} - {""}
+            shared.update(names if len(names) > 1 else ())
+    known = sorted(name for name, count in shared.items() if count >= FEWEST_SHARED)
+    return tuple(known) if len(known) > 1 else ()
 
 
 FIXED_BY_PREPROCESSING = ("spacing_mm", "normalisation")
@@ -203,6 +223,7 @@ def load_training_data(
     cases: Sequence[str],
     masks: bool,
     unlabelled: Sequence[str] | None = None,
+    beliefs: bool = False,
 ) -> TrainingData:
     """Cases in memory; spine MRI is small enough that a whole fold fits.
 
@@ -210,18 +231,25 @@ def load_training_data(
     ----------
     masks : whether sealed crops are cut around masks
     unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
+    beliefs : whether it is to be said what loose annotation tells of each voxel, and who read what
     """
+    readers = plan.readers if beliefs else ()
+    compiler = None
+    if beliefs:
+        # A pass of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
+        compiler = AnnotationCompiler((load_case(preprocessed, plans_config, name) for name in cases), plan)
     open_cases, sealed, unplaced, every, other_forms = [], [], [], [], set()
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
         form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
-        other_forms |= {form} - set(TRUSTED_FORMS)
+        other_forms |= {form} - set(TRUSTED_FORMS if compiler is None else BELIEVED_FORMS)
         unplaced += [case] if lacks_places(case) else []
         trained = training_case(case, plan)
+        trained = trained if compiler is None else compiler(case, trained)
         every.append(trained)
         if len(trained.centres):
             open_cases.append(trained)
-        sealed += sealed_sources(case, plan, configuration, masks)
+        sealed += sealed_sources(case, plan, configuration, masks, readers)
     if not open_cases:
         raise DatasetError(
             "No training case has the position of a vertebra. Give a vertebra map (labelsTr) or centres "
@@ -241,7 +269,7 @@ def load_training_data(
     images = []
     if unlabelled is not None:
         images = every + [training_case(load_case(preprocessed, plans_config, name), plan) for name in unlabelled]
-    return TrainingData(open_cases, sealed, images, unplaced)
+    return TrainingData(open_cases, sealed, images, unplaced, readers)
 
 
 def _train(fold: _Fold) -> None:
@@ -266,6 +294,7 @@ def _train(fold: _Fold) -> None:
         fold.train,
         trainer.regions_from_masks,
         unlabelled,
+        trainer.learns_beliefs,
     )
     taken = None
     if request.pretrained is not None:

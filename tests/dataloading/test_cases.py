@@ -93,6 +93,28 @@ def test_undrawn_voxels_of_a_partly_drawn_map_are_unknown(form):
     assert trained.vertebra_map[3, 20, 20] == 1
 
 
+@pytest.mark.parametrize(("form", "value"), [("slices", 0), ("scribble", UNKNOWN)])
+def test_background_is_meant_on_a_drawn_slice_and_not_beside_a_scribble(form, value):
+    assert training_case(a_case(TWO, form=form), PLAN).vertebra_map[3, 70, 40] == value
+
+
+@pytest.mark.parametrize(("form", "open_there"), [("mask", True), ("slices", False), ("scribble", False)])
+def test_what_nobody_drew_on_is_no_place_for_further_vertebrae(form, open_there):
+    # Voxel (0, 0, 0) holds the ignored label, on a slice without any vertebra.
+    assert training_case(a_case(TWO, form=form), PLAN).unknown[0, 0, 0] == open_there
+
+
+def test_what_a_drawn_slice_leaves_open_may_be_a_vertebra():
+    case = a_case(TWO, form="slices")
+    case.vertebra_map[3, 70, 40] = 255
+    assert training_case(case, PLAN).unknown[3, 70, 40]
+
+
+@pytest.mark.parametrize("form", ["slices", "scribble"])
+def test_a_map_that_is_drawn_in_part_gives_no_region(form):
+    assert sealed_sources(a_case(TWO, form=form), PLAN, CONFIGURATION, True)[0].distance is None
+
+
 def test_a_map_declared_none_is_no_map():
     assert training_case(a_case(TWO, form="none"), PLAN).vertebra_map is None
 

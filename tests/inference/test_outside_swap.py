@@ -48,7 +48,9 @@ def test_eight_other_patients_around_fifty_vertebrae_change_no_bit(trainer_class
     cases = fold_cases(folder, "0")[0][:2]
     plans_config = "spineclsPlans_3d_fullres"
     trainer.fit(
-        load_training_data(folder, plan, configuration, plans_config, cases, trainer.regions_from_masks, ())
+        load_training_data(
+            folder, plan, configuration, plans_config, cases, trainer.regions_from_masks, (), trainer.learns_beliefs
+        )
     )
     model = build_model(load_checkpoint(trainer.final_path), trainer.final_path)
     predictor = Predictor([model], plan, configuration, mirror=False)

@@ -190,3 +190,20 @@ def test_declared_forms_replace_what_is_guessed():
 )
 def test_the_class_is_that_of_most_confidence(readings, expected):
     assert single_class(VertebraAnnotation(level="L1", readings=readings)) == expected
+
+
+@pytest.mark.parametrize("form", ["scribble", "slices"])
+def test_a_map_that_is_drawn_in_part_tells_no_size(form):
+    found = _fingerprint(annotation_form={"vertebrae": {"form": form}})
+    assert [v.extent_mm for v in found.vertebrae] == [None] * 3
+    assert all(v.centre_lps is not None for v in found.vertebrae)
+
+
+def test_a_loose_box_tells_the_size_without_its_slack():
+    box = ((0.0, 0.0, 0.0), (40.0, 30.0, 20.0))
+    case = Case(
+        identifier="c", patient="p", images=(), vertebrae=(VertebraAnnotation(level="L1", box_lps=box),),
+        annotation_form={"vertebrae": {"form": "box", "slack_mm": 2.0}},
+    )  # fmt: skip
+    found = fingerprint_case(case, DESCRIPTION, _image(), _oblique())
+    assert found.vertebrae[0].extent_mm == (36.0, 16.0, 26.0)

@@ -45,7 +45,7 @@ def test_loose_boxes_hold_the_centre(source, tmp_path):
     loose = made(source, tmp_path, form="box", slack_mm=(2.0, 6.0))
     truth = centres(source)
     for case in loose.cases:
-        assert case.annotation_form["vertebrae"] == {"form": "box", "slack_mm": 6.0}
+        assert case.annotation_form["vertebrae"] == {"form": "box", "slack_mm": 4.0}
         for vertebra in case.vertebrae:
             low, high = np.array(vertebra.box_lps)
             assert (low < truth[case.identifier, vertebra.level]).all()

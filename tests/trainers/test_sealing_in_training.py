@@ -27,9 +27,10 @@ def material(phantom):
     return folder, plan, plan.configuration("3d_fullres")
 
 
-def data_of(material, configuration, masks=True):
+def data_of(material, configuration, masks=True, beliefs=False):
     folder, plan, _ = material
-    return load_training_data(folder, plan, configuration, PLANS_CONFIG, fold_cases(folder, "0")[0][:3], masks, ())
+    cases = fold_cases(folder, "0")[0][:3]
+    return load_training_data(folder, plan, configuration, PLANS_CONFIG, cases, masks, (), beliefs)
 
 
 def trained(material, folder, name="BaselineTrainer", class_order=False, steps=2, **settings):
@@ -40,7 +41,7 @@ def trained(material, folder, name="BaselineTrainer", class_order=False, steps=2
     plan = dataclasses.replace(plan, class_order=class_order)
     run = RunSettings(folder, torch.device("cpu"), show_progress=False)
     trainer = trainer_class(plan, configuration, run)
-    trainer.fit(data_of(material, configuration, trainer_class.regions_from_masks))
+    trainer.fit(data_of(material, configuration, trainer_class.regions_from_masks, trainer_class.learns_beliefs))
     return trainer
 
 

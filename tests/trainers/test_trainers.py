@@ -19,7 +19,10 @@ from spinecls.tasks.checkpoint import build_model, load_checkpoint
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
 
-TRAINERS = ("BaselineTrainer", "AuxSegTrainer", "AuxAETrainer", "AuxSegAETrainer")
+TRAINERS = (
+    "BaselineTrainer", "AuxSegTrainer", "AuxAETrainer", "AuxSegAETrainer", "UncertainLabelsTrainer",
+    "UncertainLabelsAETrainer",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,7 @@ def make(name, material, folder, steps, seed=0):
         preprocessed, plan, configuration, "spineclsPlans_3d_fullres", fold_cases(preprocessed, "0")[0],
         trainer_class.regions_from_masks,
         (),
+        trainer_class.learns_beliefs,
     )
     return trainer_class(plan, configuration, settings), data
 
@@ -52,7 +56,7 @@ def test_losses_fall(name, material, tmp_path):
     for task in [weighted.task.name for weighted in trainer.tasks]:
         values = [float(row[task]) for row in rows]
         # So few steps teach no class; and names can touch only once there is some heat.
-        if task not in ("class", "adjacency"):
+        if task not in ("class", "adjacency", "consistency"):
             assert np.mean(values[-5:]) < np.mean(values[:5]), task
 
 

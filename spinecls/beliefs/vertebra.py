@@ -1,19 +1,16 @@
-"""Labels as belief masses on sets of classes.
-
-A label is a list of focal sets S with masses m(S) >= 0 that sum to at most one; what is missing lies on the set of all
-classes, which says nothing and costs nothing. A hard label is mass 1 on a singleton, "one of these" mass 1 on a set, a
-doubtful label less than 1, "not read" no set at all, and several readers the mean of their masses.
-"""
+"""What readers said of a vertebra, as belief masses on sets of classes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 MAX_SETS = 3
+MAX_READERS = 8
+"""Readings of one vertebra that are told apart."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +21,12 @@ class Belief:
     ----------
     sets : (R, K) bool array, row r = the classes allowed by focal set r
     masses : (R,) float array
+    readers : (R,) int array, number of the reader who says so; -1 = unknown, or several of one mind
     """
 
     sets: np.ndarray
     masses: np.ndarray
+    readers: np.ndarray = field(default_factory=lambda: np.full(MAX_SETS, -1))
 
     @property
     def weight(self) -> float:
@@ -69,6 +68,25 @@ def belief(readings: Iterable[tuple[Sequence[int], float]], num_classes: int) ->
     return Belief(sets, masses)
 
 
+def belief_by_reader(readings: Iterable[tuple[Sequence[int], float, int]], num_classes: int) -> Belief:
+    """As `belief`, with one focal set for each of the first `MAX_READERS` readings, so that it is known who said what.
+
+    Parameters
+    ----------
+    readings : (class indices meant, confidence in 0..1, number of the reader or -1)
+    """
+    readings = list(readings)
+    sets = np.zeros((MAX_READERS, num_classes), bool)
+    masses = np.zeros(MAX_READERS, np.float32)
+    readers = np.full(MAX_READERS, -1)
+    kept = [r for r in readings if 0 < len(set(r[0])) < num_classes][:MAX_READERS]
+    for row, (classes, confidence, reader) in enumerate(kept):
+        sets[row, list(classes)] = True
+        masses[row] = confidence / len(readings)
+        readers[row] = reader
+    return Belief(sets, masses, readers)
+
+
 def certain(index: int, num_classes: int) -> Belief:
     """All mass on one class."""
     return belief([((index,), 1.0)], num_classes)
@@ -84,7 +102,7 @@ def partly_visible(full: Belief, visible_fraction: float, smallest: float = 0.9)
     if visible_fraction < smallest:
         lesion = sets.any(axis=1) & ~sets[:, 0]
         sets[lesion, 0] = True
-    return Belief(sets, full.masses * np.float32(min(1.0, visible_fraction)))
+    return Belief(sets, full.masses * np.float32(min(1.0, visible_fraction)), full.readers)
 
 
 def agreed_class(readings: Iterable[tuple[Sequence[str], float]]) -> str | None:

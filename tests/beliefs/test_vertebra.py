@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spinecls.beliefs import agreed_class, belief, certain, partly_visible
+from spinecls.beliefs import agreed_class, belief, belief_by_reader, certain, partly_visible
 
 
 def test_a_hard_label_is_mass_one_on_one_class():
@@ -69,3 +69,22 @@ def test_the_agreed_class_has_most_confidence_of_the_exact_readings(readings, ex
 def test_a_reading_without_confidence_decides_nothing():
     assert agreed_class([(["oedema"], 0.0)]) is None
     assert agreed_class([(["oedema"], 0.0), (["normal"], 0.2)]) == "normal"
+
+
+def test_by_reader_every_reading_keeps_its_set_and_its_reader():
+    label = belief_by_reader([((1,), 1.0, 0), ((1,), 0.5, 2), ((0, 2), 1.0, -1)], 3)
+    assert label.readers[:3].tolist() == [0, 2, -1]
+    assert label.masses[:3] == pytest.approx([1 / 3, 1 / 6, 1 / 3])
+    assert label.sets[:3].tolist() == [[False, True, False], [False, True, False], [True, False, True]]
+
+
+def test_by_reader_the_mass_on_each_class_is_that_of_the_mean():
+    readings = [((1,), 1.0), ((1,), 0.5), ((2,), 1.0)]
+    numbered = [(*reading, number) for number, reading in enumerate(readings)]
+    assert belief_by_reader(numbered, 3).singletons() == pytest.approx(belief(readings, 3).singletons())
+
+
+def test_by_reader_a_reading_that_says_nothing_still_halves_the_other():
+    label = belief_by_reader([((0, 1, 2), 1.0, 0), ((1,), 1.0, 1)], 3)
+    assert label.weight == pytest.approx(0.5)
+    assert label.readers[0] == 1

@@ -1,0 +1,220 @@
+"""From every form of annotation to beliefs of voxels and bags.
+
+What a form says of a voxel for sure becomes mass on one class, what it leaves open stays open, and what it says of the
+whole is a bag: sets alone would be satisfied by calling everything background.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from spinecls.beliefs.bags import Bag, BagMap, bag_map, size_bag
+from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, TIGHT_MM, Shapes
+from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
+from spinecls.curve import image_tangents_lps
+from spinecls.geometry import Geometry
+from spinecls.sealing.region import ellipsoid_distance, vertebra_axes
+
+BACKGROUND, VERTEBRA = 0, 1
+
+NOISE_OF_FORM = {"mask": 0.0, "slices": 0.0, "coarse": 0.3, "box": 0.3, "point": 0.3, "scribble": 0.0}
+"""q of the loss by form: how little a wrong voxel may cost, see `tasks.losses.belief_loss`."""
+
+CORE_OF_BOX = 0.5
+"""Size of the part of a box, about its middle, that surely is vertebra, against the box without its slack.
+
+Wedge-shaped and tilted bodies leave the corners of their boxes empty, never the middle.
+"""
+
+POINT_RADIUS_MM = 2.0
+CORE_OF_LEVEL = 0.6
+REACH_OF_LEVEL = 1.35
+"""Of the median size of a level, what surely lies in a vertebra of known centre, and what it cannot reach beyond."""
+
+SCRIBBLE_ERROR_MM = 2.0
+"""Error of the centre that a scribble gives; strokes are parts of the midline."""
+
+
+@dataclass(frozen=True)
+class MarkedVertebra:
+    """What is known of one vertebra on a grid.
+
+    Attributes
+    ----------
+    centre_lps : world mm
+    extent_mm : median size of its level (left-right, along the spine, front-back)
+    box_lps : two corners, where it was boxed
+    drawn : (S, R, A) bool, where the map shows it
+    """
+
+    centre_lps: np.ndarray
+    extent_mm: np.ndarray
+    box_lps: tuple[Sequence[float], Sequence[float]] | None = None
+    drawn: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class CompiledMap:
+    """What the voxels of a case may be, and its regions; `q` is that of the loss."""
+
+    beliefs: VoxelBeliefs
+    bags: BagMap
+    q: float = 0.0
+
+    def cropped(self, view: tuple[slice, slice, slice]) -> CompiledMap:
+        """A part of the map; regions keep their whole size, so that those cut off are known to be."""
+        beliefs, bags = self.beliefs, self.bags
+        return CompiledMap(
+            dataclasses.replace(beliefs, codes=beliefs.codes[view]),
+            dataclasses.replace(bags, codes=bags.codes[view]),
+            self.q,
+        )
+
+
+def compile_vertebrae(
+    geometry: Geometry,
+    vertebrae: Sequence[MarkedVertebra],
+    form: Mapping,
+    background: np.ndarray,
+    unknown: np.ndarray,
+    shapes: Shapes,
+    slack_mm: float = ASSUMED_SLACK_MM,
+) -> CompiledMap:
+    """Beliefs about background (0) and vertebra (1).
+
+    Parameters
+    ----------
+    form : entry of annotationsTr.json, with `form` and its options
+    background : (S, R, A) bool, what an exact map says to be none; for other forms it is worked out here
+    unknown : (S, R, A) bool, where vertebrae may be that nobody annotated
+    slack_mm : of boxes of which the form does not say it
+    """
+    name = form.get("form", "mask")
+    drawn = _any([v.drawn for v in vertebrae if v.drawn is not None], geometry.shape)
+    if name in ("mask", "slices", "probability", "none"):
+        q = NOISE_OF_FORM.get(name, NOISE_OF_FORM["coarse"])
+        return CompiledMap(_two(background & ~drawn, drawn), bag_map([], geometry.shape, 2), q)
+    if name == "coarse":
+        return _coarse(geometry, vertebrae, float(form["tolerance_mm"]), background, drawn)
+    tangents = image_tangents_lps(np.array([v.centre_lps for v in vertebrae]), geometry) if vertebrae else []
+    inside, near, bags = drawn.copy(), np.zeros(geometry.shape, bool), []
+    error_mm = SCRIBBLE_ERROR_MM if name == "scribble" else float(form.get("jitter_mm", 0.0))
+    for vertebra, tangent in zip(vertebrae, tangents, strict=True):
+        if vertebra.box_lps is not None and name == "box":
+            core, reach, bag = _of_box(geometry, vertebra, float(form.get("slack_mm", slack_mm)), shapes)
+        else:
+            core, reach, bag = _of_centre(geometry, vertebra, tangent, error_mm, shapes)
+        inside |= core
+        near |= reach | core
+        bags += [bag] if bag is not None else []
+    # Next to what nobody annotated a region may reach beyond it; of the rest nothing is said there.
+    outside = ~near & ~unknown if vertebrae else np.zeros(geometry.shape, bool)
+    return CompiledMap(_two(outside & ~inside, inside), bag_map(bags, geometry.shape, 2), NOISE_OF_FORM[name])
+
+
+def compile_structures(labels: np.ndarray, form: Mapping, num_classes: int, unknown: int, spacing_mm) -> CompiledMap:
+    """Beliefs about auxiliary structures, from a map of class indices.
+
+    Of a coarse map the ring about each outline is the structure or background. Scribbles and drawn slices are `unknown`
+    elsewhere, which says nothing; a scribbled structure without any scribbled background needs the other tasks.
+    """
+    known = labels != unknown
+    fields = {(index,): (labels == index) & known for index in range(num_classes)}
+    if form.get("form") == "coarse":
+        tolerance_mm = float(form["tolerance_mm"])
+        background = fields[(0,)]
+        fields = {}
+        for index in range(1, num_classes):
+            depth = depth_mm(labels == index, spacing_mm)
+            fields[(index,)] = (depth > tolerance_mm).astype(float)
+            ring = np.abs(depth) <= tolerance_mm
+            fields[(0, index)] = ring & known
+            background = background & ~ring
+        fields[(0,)] = background
+    q = NOISE_OF_FORM.get(form.get("form", "mask"), 0.3)
+    return CompiledMap(voxel_beliefs(fields, num_classes), bag_map([], labels.shape, num_classes), q)
+
+
+def depth_mm(mask: np.ndarray, spacing_mm) -> np.ndarray:
+    """In-plane distance to the outline, slice by slice: positive inside, minus infinity on slices without the mask.
+
+    The outline runs between the last voxel inside and the first one outside, so half a voxel lies on either side.
+    """
+    plane_mm = np.asarray(spacing_mm, float)[1:]
+    depth = np.full(mask.shape, -np.inf, np.float32)
+    for number in np.flatnonzero(mask.any(axis=(1, 2))):
+        inside = ndimage.distance_transform_edt(mask[number], sampling=plane_mm)
+        outside = ndimage.distance_transform_edt(~mask[number], sampling=plane_mm)
+        depth[number] = np.where(mask[number], inside - plane_mm.min() / 2, plane_mm.min() / 2 - outside)
+    return depth
+
+
+def _two(background: np.ndarray, vertebra: np.ndarray) -> VoxelBeliefs:
+    return voxel_beliefs({(BACKGROUND,): background, (VERTEBRA,): vertebra}, 2)
+
+
+def _any(masks: Sequence[np.ndarray], shape) -> np.ndarray:
+    return np.logical_or.reduce(masks) if len(masks) else np.zeros(shape, bool)
+
+
+def _coarse(geometry, vertebrae, tolerance_mm: float, background: np.ndarray, drawn: np.ndarray) -> CompiledMap:
+    """Within the tolerance of an outline the mass falls to nothing towards it: there the drawing says least."""
+    certain = np.zeros(geometry.shape, np.float32)
+    doubt = np.zeros(geometry.shape, np.float32)
+    bags = []
+    for vertebra in vertebrae:
+        if vertebra.drawn is None or not vertebra.drawn.any():
+            continue
+        depth = depth_mm(vertebra.drawn, geometry.spacing_mm)
+        share = depth / max(tolerance_mm, 1e-3)
+        certain = np.maximum(certain, np.clip(share, 0, 1))
+        doubt = np.maximum(doubt, np.where(depth <= 0, np.clip(1 + share, 0, 1), 0))
+        region = depth > -tolerance_mm
+        bags.append(size_bag(region, (VERTEBRA,), (depth > tolerance_mm).sum() / region.sum(), 1.0))
+    beliefs = voxel_beliefs({(VERTEBRA,): certain * drawn, (BACKGROUND,): (background & ~drawn) * (1 - doubt)}, 2)
+    return CompiledMap(beliefs, bag_map(bags, geometry.shape, 2), NOISE_OF_FORM["coarse"])
+
+
+_Marks = tuple[np.ndarray, np.ndarray, Bag | None]
+"""Voxels that surely are of a vertebra, those that may be, and how many of these are."""
+
+
+def _of_box(geometry, vertebra: MarkedVertebra, slack_mm: float, shapes: Shapes) -> _Marks:
+    low, high = np.asarray(vertebra.box_lps, float)
+    region = inside_box(geometry, low, high)
+    middle, edges = (low + high) / 2, np.maximum(high - low - 2 * slack_mm, 1.0)
+    core = ellipsoid_distance(geometry, middle, np.eye(3), CORE_OF_BOX * edges) <= 1
+    if not region.any():
+        return core, region, None
+    share = float(np.prod(edges) / np.prod(high - low))
+    bag = size_bag(region, (VERTEBRA,), shapes.fill_of_box[0] * share, min(1.0, shapes.fill_of_box[1] * share))
+    line = slack_mm <= TIGHT_MM
+    return core & region, region, Bag(region, bag.classes, bag.low, bag.high, line)
+
+
+def _of_centre(geometry, vertebra: MarkedVertebra, tangent, error_mm: float, shapes: Shapes) -> _Marks:
+    axes = vertebra_axes(geometry, tangent)
+    extent = np.asarray(vertebra.extent_mm, float)
+    core_mm = np.maximum(CORE_OF_LEVEL * extent - 4 * error_mm, 2 * POINT_RADIUS_MM)
+    core = ellipsoid_distance(geometry, vertebra.centre_lps, axes, core_mm) <= 1
+    reach = ellipsoid_distance(geometry, vertebra.centre_lps, axes, REACH_OF_LEVEL * extent + 4 * error_mm) <= 1
+    if not reach.any():
+        return core, reach, None
+    region_mm3 = reach.sum() * float(np.prod(geometry.spacing_mm))
+    low, high = (fill * float(np.prod(extent)) / region_mm3 for fill in shapes.fill_of_extent)
+    return core, reach, size_bag(reach, (VERTEBRA,), min(low, 1.0), min(high, 1.0))
+
+
+def inside_box(geometry: Geometry, low_lps: np.ndarray, high_lps: np.ndarray) -> np.ndarray:
+    """(S, R, A) bool, voxels whose centres lie in a box along the world's axes."""
+    ticks = np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij", sparse=True)
+    inside = np.ones(geometry.shape, bool)
+    for axis in range(3):
+        position = geometry.origin_lps[axis] + sum(t * s for t, s in zip(ticks, geometry.matrix[axis], strict=True))
+        inside &= (position >= low_lps[axis]) & (position <= high_lps[axis])
+    return inside

@@ -1,0 +1,203 @@
+"""Beliefs and bags of training cases, and of the patches taken from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from spinecls.beliefs.bags import BagMap
+from spinecls.beliefs.compiler import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
+from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm, shapes_of
+from spinecls.beliefs.voxel import VoxelBeliefs
+from spinecls.dataloading.batch import BagPatches, BeliefPatches
+from spinecls.dataloading.cases import UNKNOWN, TrainingCase, level_extent_mm
+from spinecls.dataloading.spatial import PatchSampler
+from spinecls.io.preprocessed import PreprocessedCase
+from spinecls.planning.plan import Plan
+
+SHOWN_WHOLE = 0.9
+"""Share of a region that a patch must show for its bag to count."""
+
+EXACT_FORM = "mask"
+
+
+@dataclass(frozen=True)
+class MapPatch:
+    """Codes of one patch with the tables that they point into."""
+
+    beliefs: VoxelBeliefs
+    bags: BagMap
+    q: float
+    whole: np.ndarray
+    position: np.ndarray | None
+
+
+class AnnotationCompiler:
+    """Compiles cases as loosely as they are annotated.
+
+    What is drawn exactly in the training cases is the measure of what is not: see `beliefs.looseness`.
+
+    Parameters
+    ----------
+    cases : the training cases
+    """
+
+    def __init__(self, cases: Iterable[PreprocessedCase], plan: Plan) -> None:
+        self.plan = plan
+        drawn, boxed = [], []
+        for case in cases:
+            if form_of(case, "vertebrae")["form"] == EXACT_FORM and case.vertebra_map is not None:
+                drawn += _drawn_vertebrae(case, plan)
+            boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
+        self.shapes: Shapes = shapes_of(drawn)
+        self.slack_mm = measured_slack_mm(boxed, self.shapes)
+
+    def __call__(self, case: PreprocessedCase, trained: TrainingCase) -> TrainingCase:
+        """The training case with what its annotation says of every voxel."""
+        compiled = {"vertebra_map": self._vertebrae(case, trained)}
+        if self.plan.structures:
+            drawn = np.full(case.geometry.shape, UNKNOWN) if trained.structures is None else trained.structures
+            index = np.full(256, UNKNOWN, np.uint8)
+            index[0] = 0
+            index[list(self.plan.structures.values())] = np.arange(len(self.plan.structures)) + 1
+            compiled["structures"] = compile_structures(
+                index[drawn],
+                form_of(case, "structures"),
+                1 + len(self.plan.structures),
+                UNKNOWN,
+                case.geometry.spacing_mm,
+            )
+        return dataclasses.replace(trained, compiled=compiled)
+
+    def _vertebrae(self, case: PreprocessedCase, trained: TrainingCase) -> CompiledMap:
+        placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+        hard = trained.vertebra_map
+        marked = [
+            MarkedVertebra(
+                np.asarray(vertebra["centre_lps"], float),
+                level_extent_mm(self.plan, vertebra["level"]),
+                vertebra.get("box_lps"),
+                None if hard is None else hard == row + 1,
+            )
+            for row, vertebra in enumerate(placed)
+        ]
+        form = dict(form_of(case, "vertebrae"))
+        background = np.zeros(case.geometry.shape, bool) if hard is None else hard == 0
+        return compile_vertebrae(
+            case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm
+        )
+
+
+def form_of(case: PreprocessedCase, kind: str) -> Mapping:
+    """How loose an annotation is; where nobody said it, maps are exact, then boxes, then points."""
+    told = case.annotation_form.get(kind, {})
+    if "form" in told:
+        return told
+    if kind == "structures" or case.vertebra_map is not None:
+        return {"form": EXACT_FORM}
+    if _boxed(case):
+        return {"form": "box"}
+    return {"form": "point" if any(v.get("centre_lps") is not None for v in case.vertebrae) else "none"}
+
+
+def map_patch(compiled: CompiledMap, sampler: PatchSampler) -> MapPatch:
+    """What is believed of the voxels of one patch; outside the image is background."""
+    beliefs, bags = compiled.beliefs, compiled.bags
+    outside = _code_of_background(beliefs)
+    codes = sampler.labels(beliefs.codes, outside=outside)
+    regions = sampler.labels(bags.codes, outside=0) if len(bags.voxels) else np.zeros_like(codes)
+    shown = np.bincount(regions.ravel(), minlength=len(bags.members))[: len(bags.members)] @ bags.members
+    # A voxel of the patch stands for so many of the map.
+    whole = shown * abs(np.linalg.det(sampler.step)) >= SHOWN_WHOLE * bags.voxels
+    position = sampler.index(beliefs.codes.shape) if bags.line.any() else None
+    return MapPatch(
+        dataclasses.replace(beliefs, codes=codes),
+        dataclasses.replace(bags, codes=regions),
+        compiled.q,
+        whole,
+        position,
+    )
+
+
+def belief_patches(patches: Sequence[MapPatch]) -> BeliefPatches:
+    """Beliefs of a batch of patches, whose cases may know different sets of classes."""
+    keys = sorted({tuple(row) for p in patches for row in p.beliefs.sets.tolist()})
+    rows = max(len(p.beliefs.masses) for p in patches)
+    masses = np.zeros((len(patches), rows, len(keys)), np.float32)
+    for number, patch in enumerate(patches):
+        for column, row in enumerate(patch.beliefs.sets.tolist()):
+            own = patch.beliefs.masses[:, column]
+            masses[number, : len(own), keys.index(tuple(row))] += own
+    num_classes = patches[0].beliefs.sets.shape[1]
+    return BeliefPatches(
+        codes=torch.from_numpy(np.stack([p.beliefs.codes for p in patches])).long(),
+        sets=torch.tensor(keys, dtype=torch.bool).reshape(len(keys), num_classes),
+        masses=torch.from_numpy(masses),
+        q=torch.tensor([p.q for p in patches], dtype=torch.float32),
+    )
+
+
+def bag_patches(patches: Sequence[MapPatch]) -> BagPatches:
+    """Regions of a batch of patches; those of patches with fewer are filled up with ones that say nothing."""
+    count = max(len(p.bags.voxels) for p in patches)
+    rows = max(len(p.bags.members) for p in patches)
+
+    def filled(shape, name: str, kind) -> torch.Tensor:
+        result = np.zeros((len(patches), *shape), kind)
+        for number, patch in enumerate(patches):
+            values = getattr(patch if name == "whole" else patch.bags, name)
+            result[(number, *(slice(0, n) for n in values.shape))] = values
+        return torch.from_numpy(result)
+
+    positions = [p.position for p in patches]
+    shape = patches[0].bags.codes.shape
+    position = None
+    if any(p is not None for p in positions):
+        position = np.stack([np.zeros((3, *shape), np.int64) if p is None else p for p in positions])
+    return BagPatches(
+        codes=torch.from_numpy(np.stack([p.bags.codes for p in patches])).long(),
+        members=filled((rows, count), "members", bool),
+        classes=filled((count, patches[0].bags.classes.shape[1]), "classes", bool),
+        low=filled((count,), "low", np.float32),
+        high=filled((count,), "high", np.float32),
+        whole=filled((count,), "whole", bool),
+        line=filled((count,), "line", bool),
+        position=None if position is None else torch.from_numpy(position),
+    )
+
+
+def _code_of_background(beliefs: VoxelBeliefs) -> int:
+    """Code of full mass on background alone; that of nothing known where no voxel has it."""
+    sets = [row.nonzero()[0].tolist() for row in beliefs.sets]
+    if [0] not in sets:
+        return 0
+    sure = np.flatnonzero(beliefs.masses[:, sets.index([0])] >= 1)
+    return int(sure[0]) if len(sure) else 0
+
+
+def _boxed(case: PreprocessedCase) -> list[Mapping]:
+    """Vertebrae with a box of their own and nothing in a map."""
+    return [v for v in case.vertebrae if v.get("box_lps") is not None and not v.get("in_map")]
+
+
+def _edges_mm(box_lps, case: PreprocessedCase) -> np.ndarray:
+    """Edges of a box along the array axes; boxes lie along the world's, to which the grid's are near."""
+    edges = np.asarray(box_lps[1], float) - np.asarray(box_lps[0], float)
+    return np.abs(np.asarray(case.geometry.direction, float).T).round() @ edges
+
+
+def _drawn_vertebrae(case: PreprocessedCase, plan: Plan) -> list[DrawnVertebra]:
+    found = []
+    spacing = np.asarray(case.geometry.spacing_mm, float)
+    for vertebra in case.vertebrae:
+        index = np.argwhere(case.vertebra_map == plan.levels[vertebra["level"]])
+        if len(index) == 0 or vertebra.get("truncated"):
+            continue
+        extent = level_extent_mm(plan, vertebra["level"])
+        edges = (index.max(axis=0) - index.min(axis=0) + 1) * spacing
+        found.append(DrawnVertebra(vertebra["level"], len(index) * float(np.prod(spacing)), edges, extent))
+    return found

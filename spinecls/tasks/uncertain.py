@@ -1,0 +1,203 @@
+"""Tasks that learn from loose, partial and contradictory annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from spinecls.dataloading.batch import Batch, BeliefPatches
+from spinecls.errors import UsageError
+from spinecls.networks.model import SpineModel
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.tasks.base import Outputs, OwnPassTask
+from spinecls.tasks.belief_losses import bag_loss, disagreement, masked_dice_loss, voxel_belief_loss
+from spinecls.tasks.checkpoint import ModelSpec
+from spinecls.tasks.classification import ClassificationTask
+from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
+from spinecls.tasks.open_tasks import StructuresTask, VertebraMapTask
+
+DICE_WEIGHT = 0.5
+BAG_RAMP = 0.2
+"""Share of the training over which bags come in: before the map means anything, the size of it does not either."""
+
+READERS_FROM = 0.2
+"""Share of the training after which readers may be told apart; a class must have been learnt to see who errs."""
+
+TRACE_WEIGHT = 0.01
+TRUST_LOGIT = 4.0
+"""Start of the diagonal of a reader's matrix: of three classes a reader is first taken to tell 96 of 100 right."""
+
+SMOOTHING = 0.99
+CONSISTENCY_RAMP = 0.3
+CONSISTENCY_NOISE = 0.1
+SILENT_SHARE = 0.3
+"""Share of voxels of a patch of which nothing is said, from which on the mean teacher speaks."""
+
+
+def believed_map_loss(logits: torch.Tensor, batch: Batch, name: str, progress: float) -> torch.Tensor:
+    """Loss of the beliefs, half a Dice over what is sure, and the bags, which come in over the first of the training.
+
+    Parameters
+    ----------
+    logits : (B, K, S, R, A)
+    name : of the map in the batch
+    progress : share of the training that is done
+    """
+    beliefs = batch.open.beliefs[name]
+    log_probabilities = functional.log_softmax(logits.float(), dim=1)
+    loss = voxel_belief_loss(log_probabilities, beliefs)
+    loss = loss + DICE_WEIGHT * masked_dice_loss(log_probabilities.exp(), beliefs)
+    return loss + ramp(progress, BAG_RAMP) * bag_loss(log_probabilities, batch.open.bags[name])
+
+
+def ramp(progress: float, over: float) -> float:
+    """From 0 to 1, linearly, over a share of the training."""
+    return min(1.0, progress / over)
+
+
+class BelievedMapTask(VertebraMapTask):
+    """The vertebra map as far as it is drawn, boxed, pointed at or scribbled."""
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        return believed_map_loss(outputs.open["vertebra_map"], batch, "vertebra_map", self.progress)
+
+
+class BelievedStructuresTask(StructuresTask):
+    """Structures as loosely as they are drawn."""
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        return believed_map_loss(outputs.open["structures"], batch, "structures", self.progress)
+
+
+class ReaderMatrices(nn.Module):
+    """How each reader calls each class: (R, K, K) probabilities, [r, said, true].
+
+    Every column is a softmax whose diagonal starts at `TRUST_LOGIT`; of grades a reader errs by one at most. Tanno et
+    al., CVPR 2019.
+    """
+
+    def __init__(self, num_readers: int, num_classes: int, ordinal: bool) -> None:
+        super().__init__()
+        self.logits = nn.Parameter((TRUST_LOGIT * torch.eye(num_classes)).repeat(num_readers, 1, 1))
+        distance = torch.arange(num_classes)[:, None] - torch.arange(num_classes)[None]
+        self.register_buffer("possible", (distance.abs() <= 1) | (not ordinal), persistent=False)
+
+    def forward(self) -> torch.Tensor:
+        return torch.softmax(self.logits.masked_fill(~self.possible, -1e4), dim=1)
+
+
+class ReaderClassificationTask(ClassificationTask):
+    """Class of a vertebra from what several known readers said, each as trustworthy as is learnt.
+
+    What reader r says has the probability A_r p, p the network's; so the network may be right where a reader is wrong.
+    The trace of the A_r is kept small, or the network would learn a reader's mistakes and call him faultless (Tanno et
+    al., CVPR 2019, equation 7). Readings of others count as they are.
+    """
+
+    def module(self) -> nn.Module:
+        return ReaderMatrices(len(self.plan.readers), len(self.plan.class_names), self.plan.class_order)
+
+    def bind(self, model: SpineModel) -> None:
+        self.matrices = model.auxiliary[self.name]
+
+    def report(self) -> Mapping[str, Mapping]:
+        """`readers.json`: of each reader the matrix [said][true], and the mean of its diagonal as `accuracy`."""
+        matrices = self.matrices().detach().cpu()
+        found = {
+            name: {"accuracy": round(float(matrix.diagonal().mean()), 4), "matrix": matrix.round(decimals=4).tolist()}
+            for name, matrix in zip(self.plan.readers, matrices, strict=True)
+        }
+        return {"readers.json": found}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        log_prior = self.log_prior.to(outputs.logits.device)
+        adjusted = adjusted_log_probabilities(outputs.logits, log_prior, self.configuration.logit_adjustment)
+        if self.progress < READERS_FROM:
+            said = adjusted[:, None].expand(-1, batch.sealed.sets.shape[1], -1)
+            trace = 0.0
+        else:
+            matrices = self.matrices()
+            said = said_log_probabilities(adjusted, matrices, batch.sealed.readers)
+            trace = matrices.diagonal(dim1=1, dim2=2).mean(dim=1).sum()
+        return belief_loss(said, batch.sealed.sets, batch.sealed.masses, self.q) + TRACE_WEIGHT * trace
+
+
+def said_log_probabilities(
+    log_probabilities: torch.Tensor, matrices: torch.Tensor, readers: torch.Tensor
+) -> torch.Tensor:
+    """(N, R, K) log-probabilities of what each reading says; unknown readers (-1) say what is true.
+
+    Parameters
+    ----------
+    log_probabilities : (N, K) of the true class
+    matrices : (readers, K, K), [r, said, true]
+    readers : (N, R) long
+    """
+    true = torch.eye(matrices.shape[1], device=matrices.device)[None]
+    used = torch.cat([matrices, true])[torch.where(readers < 0, len(matrices), readers)]
+    return torch.logsumexp(torch.log(used.clamp_min(1e-12)) + log_probabilities[:, None, None, :], dim=3)
+
+
+class ConsistencyTask(OwnPassTask):
+    """Where nothing is said, the map agrees with that of a mean teacher, whatever the noise.
+
+    The teacher is the running mean of the network (Tarvainen and Valpola, NeurIPS 2017). It sees the patch as it is,
+    the network one with noise. Only patches count of which more than `SILENT_SHARE` is open.
+    """
+
+    name = "consistency"
+    predicts = False
+    every = 4
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        super().__init__(plan, configuration)
+        self.teacher: SpineModel | None = None
+
+    def module(self) -> nn.Module:
+        """The teacher; its weights are saved with the run, so that a resumed one has the same."""
+        spec = ModelSpec(
+            self.configuration.network, len(self.plan.channel_names), 0, {"vertebra_map": 2}
+        )
+        return spec.build().requires_grad_(False)
+
+    def bind(self, model: SpineModel) -> None:
+        if "vertebra_map" not in model.heads:
+            raise UsageError("The task consistency is about the map of vertebra_map: give both a weight, or neither.")
+        self.teacher = model.auxiliary[self.name]
+        _follow(self.teacher, model, 0.0)
+
+    def run(self, model: SpineModel, batch: Batch, generator: torch.Generator):
+        _follow(self.teacher, model, SMOOTHING**self.every)
+        silent = silent_voxels(batch.open.beliefs["vertebra_map"])
+        counted = silent & (silent.float().mean(dim=(1, 2, 3), keepdim=True) > SILENT_SHARE)
+        if not bool(counted.any()):
+            return None
+        image = batch.open.image
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        made = model.open_pass(image + CONSISTENCY_NOISE * noise)["vertebra_map"]
+        with torch.no_grad():
+            wanted = self.teacher.open_pass(image)["vertebra_map"]
+        first, second = (functional.log_softmax(t.float(), dim=1) for t in (made, wanted))
+        return disagreement(first, second, counted)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        if outputs.own is None:
+            return torch.zeros((), device=batch.open.image.device, requires_grad=True)
+        return ramp(self.progress, CONSISTENCY_RAMP) * outputs.own
+
+
+def silent_voxels(beliefs: BeliefPatches) -> torch.Tensor:
+    """(B, S, R, A) bool, where most of the mass says nothing."""
+    said = torch.gather(beliefs.masses.sum(dim=2), 1, beliefs.codes.flatten(1)).view(beliefs.codes.shape)
+    return said < 0.5
+
+
+def _follow(teacher: nn.Module, model: nn.Module, kept: float) -> None:
+    """Move the teacher's weights towards those of the same names in the model."""
+    own: Mapping[str, torch.Tensor] = model.state_dict()
+    with torch.no_grad():
+        for name, weight in teacher.state_dict().items():
+            weight.mul_(kept).add_(own[name].to(weight), alpha=1 - kept)

@@ -1,0 +1,44 @@
+"""Learning from annotation that is loose, partial or contradictory."""
+
+from __future__ import annotations
+
+from spinecls.tasks.base import WeightedTask
+from spinecls.tasks.classification import ClassificationTask
+from spinecls.tasks.open_tasks import StructuresTask, VertebraMapTask
+from spinecls.tasks.uncertain import (
+    BelievedMapTask,
+    BelievedStructuresTask,
+    ConsistencyTask,
+    ReaderClassificationTask,
+)
+from spinecls.trainers.auxiliary import Autoencoding, AuxSegTrainer
+from spinecls.trainers.base import TRAINERS
+
+CONSISTENCY_WEIGHT = 0.1
+
+
+@TRAINERS.register
+class UncertainLabelsTrainer(AuxSegTrainer):
+    """Voxels count as far as their annotation is sure, regions by their size, readers by how often they are right.
+
+    Boxes, points, scribbles, coarse outlines and some slices all teach where vertebrae are (`beliefs.compiler`). With
+    several known readers each has a matrix of his own (`Plan.readers`).
+    """
+
+    learns_beliefs = True
+
+    def build_tasks(self) -> list[WeightedTask]:
+        instead = {VertebraMapTask: BelievedMapTask, StructuresTask: BelievedStructuresTask}
+        if self.plan.readers:
+            instead[ClassificationTask] = ReaderClassificationTask
+        tasks = []
+        for weighted in super().build_tasks():
+            kind = instead.get(type(weighted.task))
+            task = weighted.task if kind is None else kind(self.plan, self.configuration)
+            tasks.append(WeightedTask(task, weighted.weight))
+        return [*tasks, WeightedTask(ConsistencyTask(self.plan, self.configuration), CONSISTENCY_WEIGHT)]
+
+
+@TRAINERS.register
+class UncertainLabelsAETrainer(Autoencoding, UncertainLabelsTrainer):
+    """The same and the autoencoder."""

@@ -1,0 +1,210 @@
+import math
+
+import numpy as np
+import pytest
+
+from spinecls.beliefs.compiler import (
+    MarkedVertebra,
+    compile_structures,
+    compile_vertebrae,
+    depth_mm,
+    inside_box,
+)
+from spinecls.beliefs.looseness import Shapes
+from spinecls.geometry import Geometry
+
+SHAPE = (6, 60, 40)
+SAGITTAL = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
+EXTENT = np.array([16.0, 14.0, 16.0])
+SHAPES = Shapes(fill_of_box=(0.6, 0.9), fill_of_extent=(0.6, 0.8))
+
+
+def grid(direction=SAGITTAL):
+    return Geometry(shape=SHAPE, spacing_mm=(4.0, 1.0, 1.0), origin_lps=(5.0, -3.0, 9.0), direction=direction)
+
+
+def turned(degrees):
+    """Sagittal grid turned about the left-right axis."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    return tuple(map(tuple, turn @ np.array(SAGITTAL)))
+
+
+GRIDS = {
+    "upright": SAGITTAL,
+    "flipped": ((-1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
+    "oblique": turned(20),
+}
+
+
+def block():
+    drawn = np.zeros(SHAPE, bool)
+    drawn[1:5, 20:34, 12:28] = True
+    return drawn
+
+
+def marked(geometry, drawn=None, **more):
+    return MarkedVertebra(geometry.to_world((2.5, 26.5, 19.5)), EXTENT, drawn=drawn, **more)
+
+
+def compiled(form, vertebrae, geometry=None, background=None, unknown=None, **more):
+    nothing = np.zeros(SHAPE, bool)
+    return compile_vertebrae(
+        geometry or grid(), vertebrae, form, nothing if background is None else background,
+        nothing if unknown is None else unknown, SHAPES, **more
+    )
+
+
+def box_around(geometry, slack=0.0):
+    index = np.argwhere(block())
+    corners = np.array(np.meshgrid(*zip(index.min(axis=0) - 0.5, index.max(axis=0) + 0.5, strict=True)))
+    world = geometry.to_world(corners.reshape(3, -1).T)
+    return world.min(axis=0) - slack, world.max(axis=0) + slack
+
+
+def test_an_exact_map_is_all_mass_on_what_is_drawn():
+    unknown = np.zeros(SHAPE, bool)
+    unknown[:, :5] = True
+    made = compiled({"form": "mask"}, [marked(grid(), block())], background=~block() & ~unknown)
+    assert np.array_equal(made.beliefs.mass([1]), block())
+    assert np.array_equal(made.beliefs.silent, unknown)
+    assert made.q == 0
+    assert len(made.bags.voxels) == 0
+
+
+def test_within_the_tolerance_of_a_coarse_outline_less_is_said_the_nearer():
+    made = compiled({"form": "coarse", "tolerance_mm": 4.0}, [marked(grid(), block())], background=~block())
+    # From the left edge of the block inwards the depth is 0.5, 1.5, 2.5 ... mm.
+    assert made.beliefs.mass([1])[2, 26, 12:17] == pytest.approx([0.12, 0.37, 0.62, 0.87, 1.0], abs=0.011)
+    assert made.beliefs.mass([0])[2, 26, 11:6:-1] == pytest.approx([0.12, 0.37, 0.62, 0.87, 1.0], abs=0.011)
+
+
+def test_a_coarse_map_says_nothing_new_on_slices_that_were_not_drawn_on():
+    made = compiled({"form": "coarse", "tolerance_mm": 4.0}, [marked(grid(), block())], background=~block())
+    assert made.beliefs.mass([0])[0].min() == 1
+
+
+def test_a_coarse_vertebra_is_at_least_as_large_as_its_sure_part():
+    made = compiled({"form": "coarse", "tolerance_mm": 2.0}, [marked(grid(), block())], background=~block())
+    # 4 slices; deeper than 2 mm 10 x 12 voxels; nearer than 2 mm 14 x 16 and two rows more at each side, less corners.
+    region = made.bags.members[:, 0][made.bags.codes]
+    assert made.bags.low[0] == pytest.approx(4 * 10 * 12 / region.sum())
+    assert made.bags.high[0] == 1
+
+
+@pytest.mark.parametrize("direction", GRIDS.values(), ids=GRIDS)
+def test_outside_all_boxes_is_background(direction):
+    geometry = grid(direction)
+    box = box_around(geometry)
+    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box)], geometry)
+    assert np.array_equal(made.beliefs.mass([0]) > 0, ~inside_box(geometry, *box))
+
+
+@pytest.mark.parametrize("direction", GRIDS.values(), ids=GRIDS)
+def test_the_sure_part_of_a_box_lies_in_the_vertebra(direction):
+    geometry = grid(direction)
+    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))], geometry)
+    sure = made.beliefs.mass([1]) > 0
+    assert sure.any()
+    assert not np.any(sure & ~block())
+
+
+def test_a_tight_box_is_filled_as_exact_vertebrae_fill_theirs():
+    geometry = grid()
+    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))])
+    assert (made.bags.low[0], made.bags.high[0]) == pytest.approx((0.6, 0.9))
+    assert made.bags.line[0]
+
+
+def test_a_loose_box_is_filled_by_the_share_of_the_tight_one_in_it():
+    geometry = grid()
+    made = compiled({"form": "box", "slack_mm": 4.0}, [marked(geometry, box_lps=box_around(geometry, 4.0))])
+    share = (16 * 14 * 16) / (24 * 22 * 24)
+    assert (made.bags.low[0], made.bags.high[0]) == pytest.approx((0.6 * share, 0.9 * share))
+
+
+@pytest.mark.parametrize(("slack", "tight"), [(0.0, True), (1.0, True), (1.5, False)])
+def test_tightness_is_asked_of_tight_boxes_only(slack, tight):
+    geometry = grid()
+    made = compiled({"form": "box", "slack_mm": slack}, [marked(geometry, box_lps=box_around(geometry, slack))])
+    assert bool(made.bags.line[0]) is tight
+
+
+def test_a_box_whose_slack_nobody_told_has_that_of_the_data():
+    geometry = grid()
+    vertebra = marked(geometry, box_lps=box_around(geometry, 4.0))
+    told = compiled({"form": "box", "slack_mm": 4.0}, [vertebra])
+    assert compiled({"form": "box"}, [vertebra], slack_mm=4.0).bags.low == pytest.approx(told.bags.low)
+
+
+@pytest.mark.parametrize("direction", GRIDS.values(), ids=GRIDS)
+def test_a_point_is_vertebra_and_what_lies_far_is_none(direction):
+    geometry = grid(direction)
+    made = compiled({"form": "point", "jitter_mm": 1.0}, [marked(geometry)], geometry)
+    assert made.beliefs.mass([1])[2, 26, 19] == 1
+    assert made.beliefs.mass([0])[0, 0, 0] == 1
+    assert made.beliefs.silent[2, 34, 20] == 1
+
+
+def test_a_less_exact_point_says_less():
+    sure = [
+        compiled({"form": "point", "jitter_mm": jitter}, [marked(grid())]).beliefs for jitter in (0.0, 1.0)
+    ]
+    assert sure[0].mass([1]).sum() > sure[1].mass([1]).sum() > 0
+    assert sure[0].mass([0]).sum() > sure[1].mass([0]).sum() > 0
+
+
+def test_around_a_point_as_much_is_vertebra_as_its_level_is_large():
+    made = compiled({"form": "point"}, [marked(grid())])
+    region_mm3 = made.bags.voxels[0] * 4.0
+    volume = 16 * 14 * 16
+    assert (made.bags.low[0], made.bags.high[0]) == pytest.approx((0.6 * volume / region_mm3, 0.8 * volume / region_mm3))
+
+
+def test_a_scribble_is_vertebra_and_the_rest_as_around_a_point():
+    stroke = np.zeros(SHAPE, bool)
+    stroke[2, 26, 13:27] = True
+    made = compiled({"form": "scribble"}, [marked(grid(), stroke)])
+    assert made.beliefs.mass([1])[stroke].min() == 1
+    assert made.beliefs.mass([0])[0, 0, 0] == 1
+    assert len(made.bags.voxels) == 1
+
+
+def test_where_nobody_annotated_nothing_is_background():
+    unknown = np.zeros(SHAPE, bool)
+    unknown[:, :10] = True
+    made = compiled({"form": "point"}, [marked(grid())], unknown=unknown)
+    assert made.beliefs.silent[unknown].min() == 1
+
+
+@pytest.mark.parametrize("form", ["box", "point", "none", "scribble"])
+def test_a_case_without_any_vertebra_says_nothing(form):
+    made = compiled({"form": form}, [])
+    assert made.beliefs.silent.min() == 1
+
+
+def test_structures_keep_what_is_drawn_and_what_is_open():
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[block()] = 2
+    labels[0] = 255
+    made = compile_structures(labels, {"form": "mask"}, 3, 255, (4.0, 1.0, 1.0))
+    assert np.array_equal(made.beliefs.mass([2]), block())
+    assert np.array_equal(made.beliefs.silent > 0, labels == 255)
+
+
+def test_around_a_coarse_structure_it_is_that_or_background():
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[block()] = 2
+    made = compile_structures(labels, {"form": "coarse", "tolerance_mm": 2.0}, 3, 255, (4.0, 1.0, 1.0))
+    ring = np.abs(depth_mm(block(), (4.0, 1.0, 1.0))) <= 2
+    assert np.array_equal(made.beliefs.mass([0, 2]) > 0, ring)
+    assert np.array_equal(made.beliefs.mass([2]) > 0, block() & ~ring)
+
+
+def test_a_box_holds_the_voxels_whose_centres_lie_in_it():
+    geometry = grid(turned(20))
+    low, high = np.array([8.0, -20.0, 0.0]), np.array([22.0, 0.0, 30.0])
+    world = geometry.to_world(np.argwhere(np.ones(SHAPE)))
+    expected = np.all((world >= low) & (world <= high), axis=1).reshape(SHAPE)
+    assert expected.any()
+    assert np.array_equal(inside_box(geometry, low, high), expected)

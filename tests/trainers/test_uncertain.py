@@ -1,0 +1,204 @@
+"""Training from loose annotation: what the batches say, that nothing collapses, and that readers are told apart."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from support import SMALL, run_cli
+
+from spinecls import files
+from spinecls.beliefs.compiler import VERTEBRA
+from spinecls.dataloading.loader import training_batches
+from spinecls.planning.plan import load_plan
+from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask, silent_voxels
+from spinecls.trainers.base import RunSettings
+from spinecls.trainers.run import find_trainer, fold_cases, known_readers, load_training_data
+
+PLANS_CONFIG = "spineclsPlans_3d_fullres"
+LOOSE = {
+    "box": ("--form", "box", "--slack_mm", "2", "4"),
+    "point": ("--form", "point", "--jitter_mm", "1"),
+    "scribble": ("--form", "scribble"),
+    "coarse": ("--form", "coarse", "--tolerance_mm", "2"),
+    "readers": ("--readers", "0.95", "--readers", "0.8", "--readers", "0.6"),
+    "mixed": ("--form", "point", "--exact_cases", "3"),
+}
+
+
+@pytest.fixture(scope="module")
+def loosened(tmp_path_factory):
+    """Function: preprocessed folder of the phantom dataset in a loose form; made once for each."""
+    from spinecls.testing.phantom import write_dataset
+
+    root = tmp_path_factory.mktemp("loose")
+    write_dataset(root / "raw" / "Dataset001_Phantom", 8, seed=3)
+
+    def made(form):
+        number = 2 + list(LOOSE).index(form)
+        name = f"Dataset00{number}_{form.capitalize()}"
+        if not (root / "preprocessed" / name).exists():
+            with pytest.MonkeyPatch.context() as patch:
+                for kind in ("raw", "preprocessed", "results"):
+                    patch.setenv(f"spinecls_{kind}", str(root / kind))
+                assert run_cli("loosen", "-d", "1", "-o", name, *LOOSE[form]) == 0
+                words = ("plan_and_preprocess", "-d", number, "-c", "3d_fullres", "-np", "1", "-device", "cpu")
+                assert run_cli(*words, "--set", *SMALL[1:]) == 0
+        return root / "preprocessed" / name
+
+    return made
+
+
+def make(folder, run_folder, name="UncertainLabelsTrainer", steps=3, readers=(), **settings):
+    plan = load_plan(folder / "spineclsPlans.json")
+    configuration = dataclasses.replace(plan.configuration("3d_fullres"), steps=steps, **settings)
+    plan = dataclasses.replace(plan, readers=readers)
+    trainer_class = find_trainer(name)
+    data = load_training_data(
+        folder, plan, configuration, PLANS_CONFIG, fold_cases(folder, "0")[0], trainer_class.regions_from_masks, (),
+        trainer_class.learns_beliefs,
+    )
+    run_folder.mkdir(parents=True, exist_ok=True)
+    trainer = trainer_class(plan, configuration, RunSettings(run_folder, torch.device("cpu"), show_progress=False))
+    return trainer, data
+
+
+def first_batch(trainer, data):
+    batches = training_batches(data, trainer.configuration, seed=0, first_step=0, workers=0)
+    batch = next(batches)
+    batches.close()
+    return batch
+
+
+@pytest.mark.parametrize("form", ["box", "point", "scribble", "coarse"])
+def test_every_form_says_where_vertebrae_are_and_where_not(form, loosened, tmp_path):
+    trainer, data = make(loosened(form), tmp_path)
+    for case in data.cases:
+        beliefs = case.compiled["vertebra_map"].beliefs
+        assert beliefs.mass([VERTEBRA]).any()
+        assert beliefs.mass([0]).any()
+        assert beliefs.silent.any()
+    assert "vertebra_map" in first_batch(trainer, data).open.beliefs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["box", "point", "scribble"])
+def test_without_any_outline_the_map_does_not_collapse(form, loosened, tmp_path):
+    """The share of vertebra in whole regions ends near what their bounds allow, neither none nor all."""
+    settings = {"task_weighting": "fixed", "task_weights": {"lesion": 0.0, "structures": 0.0, "class": 0.0}}
+    trainer, data = make(loosened(form), tmp_path, steps=250, **settings)
+    trainer.fit(data)
+    trainer.model.eval()
+    shares, bounds = [], []
+    for case in data.cases:
+        bags = case.compiled["vertebra_map"].bags
+        size = tuple(n // 8 * 8 for n in case.image.shape[1:])
+        view = tuple(slice(0, n) for n in size)
+        with torch.inference_mode():
+            image = torch.from_numpy(case.image[(slice(None), *view)])[None]
+            found = torch.softmax(trainer.model.open_pass(image)["vertebra_map"].float(), dim=1)[0, VERTEBRA].numpy()
+        for number in range(len(bags.voxels)):
+            region = bags.members[:, number][bags.codes[view]]
+            if region.sum() >= 0.9 * bags.voxels[number]:
+                shares.append(found[region].mean())
+                bounds.append((bags.low[number], bags.high[number]))
+    low, high = np.mean(bounds, axis=0)
+    assert len(shares) > 5
+    assert 0.7 * low < np.mean(shares) < 0.5 * (1 + high)
+
+
+def test_a_mixed_dataset_gives_batches_of_both_kinds(loosened, tmp_path):
+    _, data = make(loosened("mixed"), tmp_path)
+    exact = [case.vertebra_map is not None for case in data.cases]
+    assert any(exact)
+    assert not all(exact)
+    silent = [case.compiled["vertebra_map"].beliefs.silent.mean() for case in data.cases]
+    assert max(s for s, e in zip(silent, exact, strict=True) if e) < min(
+        s for s, e in zip(silent, exact, strict=True) if not e
+    )
+
+
+def test_readers_with_enough_common_vertebrae_are_known(loosened):
+    folder = loosened("readers")
+    assert known_readers(folder, fold_cases(folder, "0")[0]) == ("reader1", "reader2", "reader3")
+
+
+def test_few_common_vertebrae_make_no_known_readers(loosened):
+    folder = loosened("readers")
+    assert known_readers(folder, fold_cases(folder, "0")[0][:1]) == ()
+
+
+def test_readings_without_names_make_no_known_readers(phantom):
+    folder = phantom / "preprocessed" / "Dataset001_Phantom"
+    assert known_readers(folder, fold_cases(folder, "0")[0]) == ()
+
+
+def test_each_reader_has_a_matrix_that_is_trained_and_saved(loosened, tmp_path):
+    readers = ("reader1", "reader2", "reader3")
+    trainer, data = make(loosened("readers"), tmp_path, steps=6, readers=readers)
+    task = next(t.task for t in trainer.tasks if t.task.name == "class")
+    assert isinstance(task, ReaderClassificationTask)
+    before = task.matrices.logits.detach().clone()
+    assert set(first_batch(trainer, data).sealed.readers.unique().tolist()) <= {-1, 0, 1, 2}
+    trainer.fit(data)
+    assert not torch.equal(before, task.matrices.logits)
+    assert "auxiliary.class.logits" in torch.load(trainer.latest_path, weights_only=True)["weights"]
+
+
+def test_a_run_writes_down_how_good_it_takes_its_readers_to_be(loosened, tmp_path):
+    readers = ("reader1", "reader2", "reader3")
+    trainer, data = make(loosened("readers"), tmp_path, steps=6, readers=readers)
+    trainer.fit(data)
+    written = files.read_json(tmp_path / "readers.json")
+    assert list(written) == list(readers)
+    matrix = np.array(written["reader1"]["matrix"])
+    assert matrix.sum(axis=0) == pytest.approx(np.ones(len(matrix)), abs=1e-3)
+    assert written["reader1"]["accuracy"] == pytest.approx(np.diag(matrix).mean(), abs=1e-3)
+
+
+def test_the_teacher_follows_the_network_and_is_resumed(loosened, tmp_path):
+    trainer, data = make(loosened("point"), tmp_path, steps=6)
+    task = next(t.task for t in trainer.tasks if isinstance(t.task, ConsistencyTask))
+    assert silent_voxels(first_batch(trainer, data).open.beliefs["vertebra_map"]).any()
+    trainer.fit(data)
+    taught = {name: weight.clone() for name, weight in task.teacher.state_dict().items()}
+    again, _ = make(loosened("point"), tmp_path, steps=6)
+    again.resume()
+    teacher = next(t.task for t in again.tasks if isinstance(t.task, ConsistencyTask)).teacher
+    assert all(torch.equal(weight, taught[name]) for name, weight in teacher.state_dict().items())
+
+
+def test_the_teacher_stays_out_of_the_final_checkpoint_and_is_not_trained(loosened, tmp_path):
+    trainer, data = make(loosened("point"), tmp_path, steps=3)
+    assert not any(p.requires_grad for p in trainer.model.auxiliary["consistency"].parameters())
+    trainer.fit(data)
+    weights = torch.load(trainer.final_path, weights_only=True)["weights"]
+    assert not [name for name in weights if name.startswith("auxiliary")]
+
+
+def test_consistency_is_asked_where_nothing_is_said(loosened, tmp_path):
+    trainer, data = make(loosened("point"), tmp_path, steps=41)
+    trainer.fit(data)
+    with open(tmp_path / "progress.csv", newline="") as stream:
+        assert any(float(row["consistency"] or 0) > 0 for row in csv.DictReader(stream))
+
+
+def test_consistency_without_a_map_is_refused(loosened, tmp_path, monkeypatch, capsys):
+    folder = loosened("point")
+    monkeypatch.setenv("spinecls_preprocessed", str(folder.parent))
+    monkeypatch.setenv("spinecls_results", str(tmp_path))
+    words = ("train", folder.name, "3d_fullres", "0", "-tr", "UncertainLabelsTrainer", "-device", "cpu")
+    assert run_cli(*words, "--set", "steps=2", "task_weights.vertebra_map=0") == 2
+    assert "give both a weight, or neither" in capsys.readouterr().err
+
+
+def test_a_wrong_class_costs_less_with_a_greater_q(loosened, tmp_path, monkeypatch, capsys):
+    folder = loosened("point")
+    monkeypatch.setenv("spinecls_preprocessed", str(folder.parent))
+    monkeypatch.setenv("spinecls_results", str(tmp_path))
+    words = ("train", folder.name, "3d_fullres", "0", "-tr", "UncertainLabelsTrainer", "-device", "cpu")
+    assert run_cli(*words, "--set", "steps=2", "class_q=1.5") == 3
+    assert "class_q" in capsys.readouterr().err
+    gentle, _ = make(folder, tmp_path / "gentle", class_q=0.7)
+    assert next(t.task for t in gentle.tasks if t.task.name == "class").q == 0.7
