@@ -193,7 +193,8 @@ def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOption
             gone = [n for n, code in present.items() if options.kind == "vertebrae" and not np.any(loose == code)]
             places = {n: _point_cells(labels == present[n], geometry, 0.0, stream(n, "point")) for n in gone}
         else:
-            told = {"box": {"slack_mm": sum(options.slack_mm) / 2}, "point": {"jitter_mm": options.jitter_mm}}.get(form, {})
+            slack_mm, jitter_mm = sum(options.slack_mm) / 2, options.jitter_mm
+            told = {"box": {"slack_mm": slack_mm}, "point": {"jitter_mm": jitter_mm}}.get(form, {})
             forms[options.kind] = {"form": form, **told}
     hidden = set(present) if form == "none" and options.kind == "vertebrae" else set()
     rows = [

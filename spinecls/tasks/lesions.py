@@ -23,7 +23,7 @@ class LesionEvidenceTask(Task):
 
     name = "lesion"
     sealed = True
-    share = 0.3
+    share = 1.0
 
     def __init__(self, plan: Plan, configuration: Configuration) -> None:
         super().__init__(plan, configuration)

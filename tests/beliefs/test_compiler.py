@@ -157,8 +157,8 @@ def test_a_less_exact_point_says_less():
 def test_around_a_point_as_much_is_vertebra_as_its_level_is_large():
     made = compiled({"form": "point"}, [marked(grid())])
     region_mm3 = made.bags.voxels[0] * 4.0
-    volume = 16 * 14 * 16
-    assert (made.bags.low[0], made.bags.high[0]) == pytest.approx((0.6 * volume / region_mm3, 0.8 * volume / region_mm3))
+    share = 16 * 14 * 16 / region_mm3
+    assert (made.bags.low[0], made.bags.high[0]) == pytest.approx((0.6 * share, 0.8 * share))
 
 
 def test_a_scribble_is_vertebra_and_the_rest_as_around_a_point():

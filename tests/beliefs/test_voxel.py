@@ -10,7 +10,7 @@ LABELS = np.array([[[0, 1, 2], [255, 2, 1]]])
 def test_a_hard_map_puts_all_mass_on_what_is_drawn():
     beliefs = hard_beliefs(LABELS, 3, unknown=255)
     for index in range(3):
-        assert np.array_equal(beliefs.mass([index]), LABELS == index)
+        assert np.array_equal(beliefs.mass([index]), index == LABELS)
 
 
 def test_what_is_unknown_says_nothing():

@@ -96,7 +96,8 @@ def test_a_scan_cut_short_keeps_what_it_shows_and_loses_the_regions_that_are_cut
         short = short_view(trained, np.random.default_rng(seed))
         cut = short.compiled["vertebra_map"]
         assert cut.beliefs.codes.shape == short.image.shape[1:]
-        patch = map_patch(cut, PatchSampler(SHAPE, (4.0, 1.0, 1.0), (np.asarray(cut.beliefs.codes.shape) - 1) / 2, STILL))
+        middle = (np.asarray(cut.beliefs.codes.shape) - 1) / 2
+        patch = map_patch(cut, PatchSampler(SHAPE, (4.0, 1.0, 1.0), middle, STILL))
         found.add(tuple(patch.whole.tolist()))
     assert (True, False) in found
     assert (False, True) in found

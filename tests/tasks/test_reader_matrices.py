@@ -30,8 +30,8 @@ def test_what_a_reader_says_is_the_matrix_times_what_is_true():
     readers = torch.tensor([[0, 1], [1, -1]])
     said = said_log_probabilities(LOG_P, matrices, readers).exp()
     p = LOG_P.exp()
-    expected = torch.stack([torch.stack([matrices[0] @ p[0], matrices[1] @ p[0]]), torch.stack([matrices[1] @ p[1], p[1]])])
-    assert torch.allclose(said, expected, atol=1e-6)
+    first, second = [matrices[0] @ p[0], matrices[1] @ p[0]], [matrices[1] @ p[1], p[1]]
+    assert torch.allclose(said, torch.stack([torch.stack(first), torch.stack(second)]), atol=1e-6)
 
 
 def test_matrices_of_readers_who_err_are_recovered_with_the_classes():
