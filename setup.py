@@ -18,6 +18,7 @@ COMMANDS = (
     "verify_evidence",
     "simulate",
     "loosen",
+    "audit",
 )
 
 setup(

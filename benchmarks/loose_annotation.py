@@ -24,8 +24,8 @@ import torch
 from common import provenance, roots, spinecls
 from drawn_regions import PLAN
 
-from spinecls.beliefs.compiler import inside_box
 from spinecls.curve import image_tangents_lps
+from spinecls.dataloading.forms import inside_box
 from spinecls.evaluation import intervals, matching, summary
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.inference.predictor import case_prediction

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": ("spinecls.cli.train", "train", ("--set",)),
     "predict": ("spinecls.cli.predict", "predict", ("-f",)),
     "evaluate": ("spinecls.cli.evaluate", "evaluate", ()),
+    "audit": ("spinecls.cli.audit", "audit", ()),
     "check": ("spinecls.cli.check", "check", ()),
     "demo": ("spinecls.cli.demo", "demo", ()),
     "verify_evidence": ("spinecls.cli.verify_evidence", "verify_evidence", ("-f",)),
@@ -91,6 +92,11 @@ def predict() -> None:
 def evaluate() -> None:
     """Console script."""
     run("evaluate")
+
+
+def audit() -> None:
+    """Console script."""
+    run("audit")
 
 
 def check() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from spinecls.anatomy import LEVELS, RANK, VARIANTS, chain
 from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible
-from spinecls.beliefs.compiler import CompiledMap
 from spinecls.curve import image_tangents_lps
+from spinecls.dataloading.forms import CompiledMap
 from spinecls.geometry import Geometry
 from spinecls.io.annotation_forms import PARTLY_DRAWN
 from spinecls.io.preprocessed import PreprocessedCase

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from spinecls.beliefs.bags import BagMap
-from spinecls.beliefs.compiler import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
 from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm, shapes_of
 from spinecls.beliefs.voxel import VoxelBeliefs
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase, level_extent_mm
+from spinecls.dataloading.forms import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
 from spinecls.dataloading.spatial import PatchSampler
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Plan

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from spinecls.beliefs.compiler import depth_mm
+from spinecls.dataloading.forms import depth_mm
 from spinecls.geometry import Geometry
 
 FORMS = ("box", "point", "coarse", "scribble", "slices", "none")

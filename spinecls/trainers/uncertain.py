@@ -21,7 +21,7 @@ CONSISTENCY_WEIGHT = 0.1
 class UncertainLabelsTrainer(AuxSegTrainer):
     """Voxels count as far as their annotation is sure, regions by their size, readers by how often they are right.
 
-    Boxes, points, scribbles, coarse outlines and some slices all teach where vertebrae are (`beliefs.compiler`). With
+    Boxes, points, scribbles, coarse outlines and some slices all teach where vertebrae are (`dataloading.forms`). With
     several known readers each has a matrix of his own (`Plan.readers`).
     """
 

@@ -9,7 +9,7 @@ import torch
 from support import SMALL, run_cli
 
 from spinecls import files
-from spinecls.beliefs.compiler import VERTEBRA
+from spinecls.dataloading.forms import VERTEBRA
 from spinecls.dataloading.loader import training_batches
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask, silent_voxels

@@ -3,14 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from spinecls.beliefs.compiler import (
+from spinecls.beliefs.looseness import Shapes
+from spinecls.dataloading.forms import (
     MarkedVertebra,
     compile_structures,
     compile_vertebrae,
     depth_mm,
     inside_box,
 )
-from spinecls.beliefs.looseness import Shapes
 from spinecls.geometry import Geometry
 
 SHAPE = (6, 60, 40)

@@ -1,0 +1,79 @@
+"""`spinecls_audit`."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def audit(
+    dataset: Annotated[str, typer.Option("-d", help="Dataset: number, name or path.")],
+    trainer: Annotated[str | None, typer.Option("-tr", help="Trainer, where several are trained.")] = None,
+    configuration: Annotated[str | None, typer.Option("-c", help="Configuration, where several are trained.")] = None,
+    plans: Annotated[str | None, typer.Option("-p", help="Plans, where several are trained.")] = None,
+    output: Annotated[Path, typer.Option("-o", help="Table to work through.")] = Path("audit.csv"),
+    apply: Annotated[
+        Path | None, typer.Option("--apply", help="Reviewed table: take its column 'corrected' into the dataset.")
+    ] = None,
+) -> None:
+    """List the labels that models contradict which never saw them, and those that readers dispute.
+
+    Each vertebra is judged by the fold that validated it. Fill the column 'corrected' and give the table back with
+    --apply; vertebraeTr.csv is rewritten and the earlier one kept beside it.
+    """
+    if apply is not None:
+        _apply(dataset, apply)
+        return
+    from spinecls import files, paths
+    from spinecls.errors import DatasetError
+    from spinecls.evaluation import audit as auditing
+    from spinecls.inference.models import ModelChoice, choose_model
+    from spinecls.io.dataset import load_dataset
+    from spinecls.io.predictions import is_case_json, read_folder
+
+    raw = load_dataset(paths.raw_dataset_folder(dataset), verify_voxels=False)
+    name = paths.dataset_name(dataset)
+    model = choose_model(ModelChoice(dataset=name, configuration=configuration, trainer=trainer, plans=plans))
+    folders = [model.folder / f"fold_{fold}" / "validation" for fold in model.folds]
+    validated = [folder for folder in folders if any(map(is_case_json, folder.glob("*.json")))]
+    if not validated:
+        raise DatasetError(
+            f"{model.folder}: no fold has predictions of its validation cases. Run spinecls_train {name} "
+            f"{model.configuration} 0 1 2 3 4 -tr {model.trainer} first."
+        )
+    predictions = [case for folder in validated for case in read_folder(folder)]
+    vertebrae = auditing.read_vertebrae(raw, predictions)
+    rows, noise = auditing.audit(vertebrae, raw.description.class_names)
+    files.write_csv(output, list(auditing.HEADER), rows)
+    print(
+        f"{len(predictions)} of {len(raw.cases)} cases were predicted out of fold, with {len(vertebrae)} read "
+        f"vertebrae; {len(rows)} are listed in {output}."
+    )
+    print(
+        f"About {noise.rate:.0%} of the labels seem wrong. "
+        + (f"Train with --set class_q={noise.q:g}." if noise.q else "The plain loss suits.")
+    )
+
+
+def _apply(dataset: str, table: Path) -> None:
+    from spinecls import files, paths
+    from spinecls.evaluation import audit as auditing
+    from spinecls.io.dataset import load_dataset
+
+    folder = paths.raw_dataset_folder(dataset)
+    raw = load_dataset(folder, verify_voxels=False)
+    wanted = auditing.corrections(table, raw.description.class_names)
+    path = folder / "vertebraeTr.csv"
+    before = files.read_csv(path)
+    rows = auditing.corrected_rows(before, wanted)
+    names = (folder / f"vertebraeTr_before_audit_{number}.csv" for number in itertools.count(1))
+    kept = next(place for place in names if not place.exists())
+    files.write_bytes(kept, path.read_bytes())
+    files.write_csv(path, list(before[0]), rows)
+    print(
+        f"{len(wanted)} vertebrae corrected in {path}; the earlier table is {kept.name}. "
+        "Run spinecls_plan_and_preprocess again."
+    )
