@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spinecls.beliefs.bags import BagMap
+from spinecls.beliefs.bags import BagMap, bag_map
 from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm, shapes_of
-from spinecls.beliefs.voxel import VoxelBeliefs
+from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase, level_extent_mm
 from spinecls.dataloading.forms import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
@@ -86,10 +86,18 @@ class AnnotationCompiler:
             for row, vertebra in enumerate(placed)
         ]
         form = dict(form_of(case, "vertebrae"))
+        if case.reader_maps is not None and form["form"] == EXACT_FORM:
+            drawn = [self._binary(labels, trained.unknown) for labels in case.reader_maps]
+            return CompiledMap(mean_beliefs(drawn, 2, UNKNOWN), bag_map([], case.geometry.shape, 2))
         background = np.zeros(case.geometry.shape, bool) if hard is None else hard == 0
         return compile_vertebrae(
             case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm
         )
+
+    def _binary(self, labels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+        """One reader's map as background, vertebra or `UNKNOWN`."""
+        open_there = (labels == self.plan.ignore_label) | ((labels == 0) & unknown)
+        return np.where(open_there, UNKNOWN, labels > 0)
 
 
 def form_of(case: PreprocessedCase, kind: str) -> Mapping:

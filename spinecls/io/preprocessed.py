@@ -71,6 +71,7 @@ class GridPart:
     vertebra_map: np.ndarray | None
     structures: np.ndarray | None
     normalisation: tuple[tuple[float, float], ...]
+    reader_maps: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,8 @@ class PreprocessedCase(NativePart):
     native : (C, S, R, A) on `native_geometry`; uint8, int16 or uint16 where that holds the values exactly, else float32
     native_map : (S, R, A) uint8 codes of levels, or None; native_structures : likewise codes of structures
     image : (C, S', R', A') float16, normalised, on `geometry`
-    vertebra_map, structures : (S', R', A') uint8 on `geometry`, or None
+    vertebra_map, structures : (S', R', A') uint8 on `geometry`, or None; of several readers what most drew
+    reader_maps : (readers, S', R', A') uint8, the vertebra map of each, or None with fewer than two
     vertebrae : from head to feet, each with `level`, `centre_lps` and `box_lps` (world mm, None where unknown),
         `in_map`, `truncated` (its voxels touch the first or last row or column of the uncropped image) and `readings`,
         each with `classes` (names), `confidence` and `reader`
@@ -97,6 +99,7 @@ class PreprocessedCase(NativePart):
     vertebra_map: np.ndarray | None
     structures: np.ndarray | None
     normalisation: tuple[tuple[float, float], ...]
+    reader_maps: np.ndarray | None = None
 
 
 def save_native(dataset_folder: Path, part: NativePart, inputs: str) -> None:
@@ -116,7 +119,12 @@ def save_native(dataset_folder: Path, part: NativePart, inputs: str) -> None:
 def save_grid(dataset_folder: Path, plans_config: str, part: GridPart, inputs: str, settings: str) -> None:
     """Store the image of one configuration; `settings` comes from `grid_settings`."""
     values = {"geometry": part.geometry.as_dict(), "normalisation": part.normalisation}
-    arrays = {"image": part.image, "map": part.vertebra_map, "structures": part.structures}
+    arrays = {
+        "image": part.image,
+        "map": part.vertebra_map,
+        "structures": part.structures,
+        "readers": part.reader_maps,
+    }
     _save(dataset_folder / plans_config, part.identifier, arrays, values, inputs, settings)
 
 
@@ -173,6 +181,7 @@ def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> Prepr
         geometry=Geometry.from_dict(grid["geometry"]),
         vertebra_map=_read_array(grid_folder, grid, "map"),
         structures=_read_array(grid_folder, grid, "structures"),
+        reader_maps=_read_array(grid_folder, grid, "readers"),
         normalisation=tuple(tuple(pair) for pair in grid["normalisation"]),
     )
 

@@ -29,6 +29,7 @@ def prepare_case(
     structures: np.ndarray | None,
     levels: Mapping[str, int],
     configurations: Sequence[Configuration],
+    reader_maps: Sequence[np.ndarray] = (),
 ) -> tuple[NativePart, list[GridPart]]:
     """Everything that is stored of a case.
 
@@ -37,6 +38,7 @@ def prepare_case(
     image : (C, S, R, A) array on `geometry`, canonical axes
     vertebra_map, structures : (S, R, A) uint8 on the same grid, or None
     levels : code of each level in the map
+    reader_maps : the vertebra maps that `vertebra_map` was combined from, when there are several
 
     Returns
     -------
@@ -62,6 +64,7 @@ def prepare_case(
         vertebrae=vertebrae,
         annotation_form=dict(case.annotation_form),
     )
+    read = [labels[part] for labels in reader_maps] if len(reader_maps) > 1 else []
     grids = []
     for configuration in configurations:
         opened = preprocess_volume(image, geometry, configuration, body, keep)
@@ -73,6 +76,7 @@ def prepare_case(
                 vertebra_map=_on_grid(native_map, native_geometry, opened.geometry),
                 structures=_on_grid(native_structures, native_geometry, opened.geometry),
                 normalisation=opened.normalisation,
+                reader_maps=np.stack([_on_grid(m, native_geometry, opened.geometry) for m in read]) if read else None,
             )
         )
     return native, grids

@@ -85,6 +85,7 @@ def _store_or_raise(job: Job) -> tuple[str, ...]:
         volume.array,
         volume.geometry,
         vertebra_map=combine_readers(maps) if maps else None,
+        reader_maps=maps,
         structures=_read_map(case, case.structure_map, volume) if case.structure_map else None,
         levels=job.levels,
         configurations=job.configurations,

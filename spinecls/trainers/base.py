@@ -220,7 +220,7 @@ class Trainer(ABC):
             weighted.task.progress = self.step / self.configuration.steps
         losses: dict[str, float] = {}
         gradients: dict[str, torch.Tensor] | None = {} if self._looks_at_gradients(batch) else None
-        moved = _to_device(batch, self.settings.device)
+        moved = to_device(batch, self.settings.device)
         own = [partial(self._own_loss, t.task) for t in self.tasks if t.task.own_pass]
         for part in (self._open_losses, self._sealed_losses, *own):
             found = part(moved)
@@ -414,12 +414,12 @@ def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> lis
     return [t for t in tasks if weights.get(t.task.name, 1.0) > 0]
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    for part in (batch, batch.open, batch.sealed):
-        if part is not None:
-            for name, value in vars(part).items():
-                if isinstance(value, torch.Tensor):
-                    setattr(part, name, value.to(device, non_blocking=True))
-    return batch
+def to_device(part, device: torch.device):
+    """The same batch, or part of one, with all its tensors on a device."""
+    if isinstance(part, torch.Tensor):
+        return part.to(device, non_blocking=True)
+    if isinstance(part, Mapping):
+        return {name: to_device(value, device) for name, value in part.items()}
+    if dataclasses.is_dataclass(part):
+        return dataclasses.replace(part, **{name: to_device(value, device) for name, value in vars(part).items()})
+    return part

@@ -147,3 +147,17 @@ def test_what_the_network_is_told_follows_turns_and_zooms():
     )
     counts = [(p.beliefs.mass([1]) > 0).sum() for p in (plain, zoomed)]
     assert counts[1] == pytest.approx(counts[0] / 4, rel=0.05)
+
+
+def test_several_readers_are_believed_by_their_share():
+    case = a_case(TWO)
+    other = case.vertebra_map.copy()
+    other[2:5, 15:18, 15:29] = 0
+    other[6, 70, 40] = 255
+    case = dataclasses.replace(case, reader_maps=np.stack([case.vertebra_map, case.vertebra_map, other]))
+    beliefs = compiled(case).compiled["vertebra_map"].beliefs
+    assert beliefs.mass([1])[3, 16, 20] == pytest.approx(0.66)
+    assert beliefs.mass([0])[3, 16, 20] == pytest.approx(0.33)
+    assert beliefs.mass([1])[3, 25, 20] == 1
+    assert beliefs.mass([0])[6, 70, 40] == pytest.approx(0.66)
+    assert beliefs.silent[6, 70, 40] == pytest.approx(0.34)

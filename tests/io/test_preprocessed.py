@@ -61,6 +61,7 @@ def parts(identifier="case1", with_maps=True):
         vertebra_map=labels,
         structures=labels,
         normalisation=((80.0, 9.5),),
+        reader_maps=np.stack([labels, labels[::-1]]) if with_maps else None,
     )
     return native, grid
 
@@ -101,7 +102,7 @@ def test_the_same_case_is_stored_in_the_same_bytes(tmp_path):
     store(tmp_path / "a")
     store(tmp_path / "b")
     first = {p.relative_to(tmp_path / "a"): p.read_bytes() for p in (tmp_path / "a").rglob("*.*")}
-    assert len(first) == 8
+    assert len(first) == 9
     assert first == {p.relative_to(tmp_path / "b"): p.read_bytes() for p in (tmp_path / "b").rglob("*.*")}
 
 

@@ -337,3 +337,17 @@ def test_a_run_killed_at_any_moment_and_repeated_ends_as_an_undisturbed_run(tmp_
         assert sorted(found) == sorted(calm)
         assert found == calm
     assert interrupted > 0
+
+
+def test_what_each_reader_drew_is_stored_beside_what_most_drew(raw, tmp_path):
+    first = raw.folder / "labelsTr/a.nii.gz"
+    shifted = sitk.GetArrayFromImage(sitk.ReadImage(str(first)))
+    write(raw.folder / "labelsTr/a__second.nii.gz", np.roll(shifted, 3, axis=1))
+    maps = {"first": first, "second": raw.folder / "labelsTr/a__second.nii.gz"}
+    raw = dataclasses.replace(raw, cases=(dataclasses.replace(raw.cases[0], vertebra_maps=maps), *raw.cases[1:]))
+    run(raw, tmp_path / "out")
+    case = load_case(tmp_path / "out", "plans_3d_fullres", "a")
+    np.testing.assert_array_equal(case.reader_maps[0], case.vertebra_map)
+    # 6 mm lower on a grid of 3 mm.
+    np.testing.assert_array_equal(case.reader_maps[1][:, 2:], case.reader_maps[0][:, :-2])
+    assert load_case(tmp_path / "out", "plans_3d_fullres", "b").reader_maps is None

@@ -13,7 +13,7 @@ from spinecls.dataloading.forms import VERTEBRA
 from spinecls.dataloading.loader import training_batches
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask, silent_voxels
-from spinecls.trainers.base import RunSettings
+from spinecls.trainers.base import RunSettings, to_device
 from spinecls.trainers.run import find_trainer, fold_cases, known_readers, load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"
@@ -202,3 +202,13 @@ def test_a_wrong_class_costs_less_with_a_greater_q(loosened, tmp_path, monkeypat
     assert "class_q" in capsys.readouterr().err
     gentle, _ = make(folder, tmp_path / "gentle", class_q=0.7)
     assert next(t.task for t in gentle.tasks if t.task.name == "class").q == 0.7
+
+
+def test_all_tensors_of_a_batch_move_to_the_device(loosened, tmp_path):
+    trainer, data = make(loosened("box"), tmp_path)
+    moved = to_device(first_batch(trainer, data), torch.device("meta"))
+    told = [moved.open.beliefs["vertebra_map"], moved.open.bags["vertebra_map"], moved.sealed, moved.open]
+    tensors = [value for part in told for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) > 20
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert moved.open.cases == first_batch(trainer, data).open.cases
