@@ -228,7 +228,7 @@ def draw(path: Path, points, dense) -> None:
     for form, seconds, _, score in points:
         axes.annotate(form, (seconds, score.high), xytext=(0, 4), textcoords="offset points", ha="center")
     axes.set(xscale="log", xlabel="seconds to draw a vertebra", ylabel="Dice of an instance")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
