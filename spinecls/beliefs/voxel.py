@@ -78,8 +78,11 @@ def voxel_beliefs(fields: Mapping[tuple[int, ...], np.ndarray], num_classes: int
     for steps in MASS_STEPS:
         # Rounding down keeps sums at or below one; what is lost says nothing.
         parts = np.floor(stacked * steps + 1e-4).astype(np.int64)
-        keys = parts @ ((steps + 1) ** np.arange(parts.shape[1]))
-        found, first, codes = np.unique(np.append(keys, 0), return_index=True, return_inverse=True)
+        # Column by column, for a number of all columns would not fit; nothing at all stays the least key, 0.
+        keys = np.zeros(len(parts) + 1, np.int64)
+        for column in parts.T:
+            keys = np.unique(keys * (steps + 1) + np.append(column, 0), return_inverse=True)[1]
+        found, first, codes = np.unique(keys, return_index=True, return_inverse=True)
         if len(found) <= MOST_CODES:
             break
     else:

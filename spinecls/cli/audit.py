@@ -30,6 +30,7 @@ def audit(
     from spinecls import files, paths
     from spinecls.errors import DatasetError
     from spinecls.evaluation import audit as auditing
+    from spinecls.evaluation.vertebra_table import VERTEBRAE
     from spinecls.inference.models import ModelChoice, choose_model
     from spinecls.io.dataset import load_dataset
     from spinecls.io.predictions import is_case_json, read_folder
@@ -45,7 +46,9 @@ def audit(
             f"{model.configuration} 0 1 2 3 4 -tr {model.trainer} first."
         )
     predictions = [case for folder in validated for case in read_folder(folder)]
-    vertebrae = auditing.read_vertebrae(raw, predictions)
+    tables = [files.read_csv(folder / VERTEBRAE) for folder in validated if (folder / VERTEBRAE).exists()]
+    misnamed = {(row["case"], row["level"]) for table in tables for row in table if row["named"] == "False"}
+    vertebrae = auditing.read_vertebrae(raw, predictions, misnamed)
     rows, noise = auditing.audit(vertebrae, raw.description.class_names)
     files.write_csv(output, list(auditing.HEADER), rows)
     print(
@@ -68,7 +71,8 @@ def _apply(dataset: str, table: Path) -> None:
     wanted = auditing.corrections(table, raw.description.class_names)
     path = folder / "vertebraeTr.csv"
     before = files.read_csv(path)
-    rows = auditing.corrected_rows(before, wanted)
+    # Numbers are no formulas, so that negative ones stay as they are.
+    rows = [{k: _number(v) for k, v in row.items()} for row in auditing.corrected_rows(before, wanted)]
     names = (folder / f"vertebraeTr_before_audit_{number}.csv" for number in itertools.count(1))
     kept = next(place for place in names if not place.exists())
     files.write_bytes(kept, path.read_bytes())
@@ -77,3 +81,11 @@ def _apply(dataset: str, table: Path) -> None:
         f"{len(wanted)} vertebrae corrected in {path}; the earlier table is {kept.name}. "
         "Run spinecls_plan_and_preprocess again."
     )
+
+
+def _number(cell: str) -> str | float:
+    """A negative number as such, anything else as it is."""
+    try:
+        return float(cell) if cell.startswith("-") else cell
+    except ValueError:
+        return cell

@@ -10,7 +10,7 @@ import numpy as np
 from spinecls.anatomy import LEVELS, RANK, VARIANTS, chain
 from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible
 from spinecls.curve import image_tangents_lps
-from spinecls.dataloading.forms import CompiledMap
+from spinecls.dataloading.forms import CompiledMap, depth_mm
 from spinecls.geometry import Geometry
 from spinecls.io.annotation_forms import PARTLY_DRAWN
 from spinecls.io.preprocessed import PreprocessedCase
@@ -117,7 +117,7 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         identifier=case.identifier,
         image=np.asarray(case.image, np.float32),
         vertebra_map=vertebra_map,
-        structures=None if case.structures is None else _open_as_unknown(case.structures, plan.ignore_label),
+        structures=_drawn_structures(case.structures, case, plan.ignore_label),
         unknown=unknown,
         centres=centres,
         ranks=np.array([RANK[level] for level in levels], int),
@@ -183,15 +183,15 @@ def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing
     return unknown
 
 
-def _drawn_on(vertebra_map: np.ndarray, form: str, ignored: int) -> np.ndarray:
-    """Where background is meant: not on scribbled slices, and of some slices on those that show a vertebra.
+def _drawn_on(labels: np.ndarray, form: str, ignored: int) -> np.ndarray:
+    """Where background is meant: not on scribbled slices, and of some slices on those that show something.
 
     Returns
     -------
     bool array, (S, 1, 1) or (1, 1, 1)
     """
     if form == "slices":
-        return ((vertebra_map > 0) & (vertebra_map != ignored)).any(axis=(1, 2), keepdims=True)
+        return ((labels > 0) & (labels != ignored)).any(axis=(1, 2), keepdims=True)
     return np.full((1, 1, 1), form != "scribble")
 
 
@@ -343,12 +343,23 @@ def _lesions(case: PreprocessedCase, slices, ignore_label: int) -> np.ndarray | 
     """Drawn structures of a box, or (None) of the whole image; what was left open is `UNKNOWN`."""
     if case.native_structures is None:
         return None
+    drawn = _drawn_structures(case.native_structures, case, ignore_label)
+    form = case.annotation_form.get("structures", {})
+    if drawn is not None and form.get("form") == "coarse":
+        for code in np.setdiff1d(drawn, (0, UNKNOWN)):
+            near = np.abs(depth_mm(case.native_structures == code, case.native_geometry.spacing_mm))
+            drawn[near <= float(form["tolerance_mm"])] = UNKNOWN
     # A copy, or the whole map would stay in memory.
-    return _open_as_unknown(case.native_structures if slices is None else case.native_structures[slices], ignore_label)
+    return drawn if slices is None or drawn is None else drawn[slices].copy()
 
 
-def _open_as_unknown(structures: np.ndarray, ignore_label: int) -> np.ndarray:
-    return np.where(structures == ignore_label, np.uint8(UNKNOWN), structures)
+def _drawn_structures(structures: np.ndarray | None, case: PreprocessedCase, ignore_label: int) -> np.ndarray | None:
+    """Codes of structures, `UNKNOWN` where nobody drew; None when there is no map, or it is said to be none."""
+    form = case.annotation_form.get("structures", {}).get("form", "mask")
+    if structures is None or form == "none":
+        return None
+    background = (structures == 0) & ~_drawn_on(structures, form, ignore_label)
+    return np.where((structures == ignore_label) | background, np.uint8(UNKNOWN), structures)
 
 
 def _label(vertebra: Mapping, class_indices: Mapping[str, int], readers: Sequence[str]) -> Belief:

@@ -52,7 +52,9 @@ class AnnotationCompiler:
         for case in cases:
             if form_of(case, "vertebrae")["form"] == EXACT_FORM and case.vertebra_map is not None:
                 drawn += _drawn_vertebrae(case, plan)
-            boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
+            form = form_of(case, "vertebrae")
+            if form["form"] == "box" and "slack_mm" not in form:
+                boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
         self.shapes: Shapes = shapes_of(drawn)
         self.slack_mm = measured_slack_mm(boxed, self.shapes)
 
@@ -87,7 +89,8 @@ class AnnotationCompiler:
         ]
         form = dict(form_of(case, "vertebrae"))
         if case.reader_maps is not None and form["form"] == EXACT_FORM:
-            drawn = [self._binary(labels, trained.unknown) for labels in case.reader_maps]
+            # Where the combined map leaves background open, a vertebra is pointed at, or further ones may be.
+            drawn = [self._binary(labels, hard == UNKNOWN) for labels in case.reader_maps]
             return CompiledMap(mean_beliefs(drawn, 2, UNKNOWN), bag_map([], case.geometry.shape, 2))
         background = np.zeros(case.geometry.shape, bool) if hard is None else hard == 0
         return compile_vertebrae(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from spinecls.beliefs.bags import Bag, BagMap, bag_map, size_bag
+from spinecls.beliefs.bags import Bag, BagMap, bag_map, exists_bag, size_bag
 from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, TIGHT_MM, Shapes
 from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
@@ -30,6 +30,9 @@ CORE_OF_BOX = 0.5
 
 Wedge-shaped and tilted bodies leave the corners of their boxes empty, never the middle.
 """
+
+UPRIGHT = 0.999
+"""Cosine of the turn between the axes of array and world up to which planes of one are planes of the other (2.6°)."""
 
 POINT_RADIUS_MM = 2.0
 CORE_OF_LEVEL = 0.6
@@ -102,7 +105,9 @@ def compile_vertebrae(
     if name == "coarse":
         return _coarse(geometry, vertebrae, float(form["tolerance_mm"]), background, drawn)
     tangents = image_tangents_lps(np.array([v.centre_lps for v in vertebrae]), geometry) if vertebrae else []
-    inside, near, bags = drawn.copy(), np.zeros(geometry.shape, bool), []
+    # A map beside boxes or points may be those filled; what a scribble shows is sure.
+    inside = drawn.copy() if name == "scribble" else np.zeros(geometry.shape, bool)
+    near, bags = inside.copy(), []
     error_mm = SCRIBBLE_ERROR_MM if name == "scribble" else float(form.get("jitter_mm", 0.0))
     for vertebra, tangent in zip(vertebrae, tangents, strict=True):
         if vertebra.box_lps is not None and name == "box":
@@ -120,24 +125,35 @@ def compile_vertebrae(
 def compile_structures(labels: np.ndarray, form: Mapping, num_classes: int, unknown: int, spacing_mm) -> CompiledMap:
     """Beliefs about auxiliary structures, from a map of class indices.
 
-    Of a coarse map the ring about each outline is the structure or background. Scribbles and drawn slices are `unknown`
-    elsewhere, which says nothing; a scribbled structure without any scribbled background needs the other tasks.
+    Of a coarse map the ring about each outline is the structure, or one that it touches, or background; each is at
+    least as large as its sure part. Of other forms what nobody drew is `unknown` in the map, which says nothing.
     """
     known = labels != unknown
-    fields = {(index,): (labels == index) & known for index in range(num_classes)}
-    if form.get("form") == "coarse":
-        tolerance_mm = float(form["tolerance_mm"])
-        background = fields[(0,)]
-        fields = {}
-        for index in range(1, num_classes):
-            depth = depth_mm(labels == index, spacing_mm)
-            fields[(index,)] = (depth > tolerance_mm).astype(float)
-            ring = np.abs(depth) <= tolerance_mm
-            fields[(0, index)] = ring & known
-            background = background & ~ring
-        fields[(0,)] = background
-    q = NOISE_OF_FORM.get(form.get("form", "mask"), 0.3)
-    return CompiledMap(voxel_beliefs(fields, num_classes), bag_map([], labels.shape, num_classes), q)
+    q = NOISE_OF_FORM.get(form.get("form", "mask"), NOISE_OF_FORM["coarse"])
+    if form.get("form") != "coarse":
+        fields = {(index,): (labels == index) & known for index in range(num_classes)}
+        return CompiledMap(voxel_beliefs(fields, num_classes), bag_map([], labels.shape, num_classes), q)
+    tolerance_mm = float(form["tolerance_mm"])
+    depths = {index: depth_mm(labels == index, spacing_mm) for index in range(1, num_classes)}
+    rings = np.stack([np.abs(depth) <= tolerance_mm for depth in depths.values()])
+    fields = {(index,): (depth > tolerance_mm) & known for index, depth in depths.items()}
+    fields[(0,)] = (labels == 0) & ~rings.any(axis=0)
+    for among in np.unique(rings.reshape(len(rings), -1), axis=1).T:
+        if among.any():
+            # Between structures that touch it is one of them, or none.
+            here = (rings == among[:, None, None, None]).all(axis=0) & known
+            sure = np.any([depth > tolerance_mm for depth in depths.values()], axis=0)
+            fields[(0, *(np.flatnonzero(among) + 1).tolist())] = here & ~sure
+    bags = []
+    for index, depth in depths.items():
+        region = depth > -tolerance_mm
+        sure = (depth > tolerance_mm).sum()
+        if region.any() and sure:
+            bags.append(size_bag(region, (index,), sure / region.sum(), 1.0))
+        elif region.any():
+            # Too thin to be sure of any voxel, but somewhere it is.
+            bags.append(exists_bag(region, (index,), float(np.prod(spacing_mm))))
+    return CompiledMap(voxel_beliefs(fields, num_classes), bag_map(bags, labels.shape, num_classes), q)
 
 
 def depth_mm(mask: np.ndarray, spacing_mm) -> np.ndarray:
@@ -193,7 +209,9 @@ def _of_box(geometry, vertebra: MarkedVertebra, slack_mm: float, shapes: Shapes)
         return core, region, None
     share = float(np.prod(edges) / np.prod(high - low))
     bag = size_bag(region, (VERTEBRA,), shapes.fill_of_box[0] * share, min(1.0, shapes.fill_of_box[1] * share))
-    line = slack_mm <= TIGHT_MM
+    # Of a box turned against the array, the array's planes through its corners may miss the vertebra.
+    upright = np.abs(np.asarray(geometry.direction, float)).max(axis=0).min() >= UPRIGHT
+    line = slack_mm <= TIGHT_MM and bool(upright)
     return core & region, region, Bag(region, bag.classes, bag.low, bag.high, line)
 
 

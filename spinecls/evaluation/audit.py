@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +61,25 @@ class Noise:
         return next(q for limit, q in Q_OF_NOISE if self.rate <= limit)
 
 
-def read_vertebrae(raw: RawDataset, predictions: Sequence[CasePrediction]) -> list[ReadVertebra]:
-    """Vertebrae with readings, of the cases that were predicted, from head to feet case by case."""
+def read_vertebrae(
+    raw: RawDataset, predictions: Sequence[CasePrediction], misnamed: Set[tuple[str, str]] = frozenset()
+) -> list[ReadVertebra]:
+    """Vertebrae with readings, of the cases that were predicted, from head to feet case by case.
+
+    Parameters
+    ----------
+    misnamed : case and level of vertebrae that were not found where they are; what bears their name is another one
+    """
     found = {(p.identifier, v.level): np.asarray(v.class_probabilities) for p in predictions for v in p.vertebrae}
     predicted = {p.identifier for p in predictions}
     return [
-        ReadVertebra(case.identifier, case.patient, v.level, v.readings, found.get((case.identifier, v.level)))
+        ReadVertebra(
+            case.identifier,
+            case.patient,
+            v.level,
+            v.readings,
+            None if (key := (case.identifier, v.level)) in misnamed else found.get(key),
+        )
         for case in raw.cases
         if case.identifier in predicted
         for v in case.vertebrae
@@ -191,23 +204,29 @@ def corrections(path: Path, class_names: Sequence[str]) -> dict[tuple[str, str],
 def corrected_rows(
     rows: Sequence[Mapping[str, str]], wanted: Mapping[tuple[str, str], str]
 ) -> list[dict[str, str]]:
-    """Rows of vertebraeTr.csv with corrected classes: the first row of a vertebra takes the class, its others go.
+    """Rows of vertebraeTr.csv with corrected classes: one row of a vertebra stays, with all that its rows know.
 
     Raises
     ------
     DatasetError
         When a corrected vertebra has no row.
     """
-    result, done = [], set()
+    for name in ("case", "vertebra", "class"):
+        if rows and name not in rows[0]:
+            raise DatasetError(f"The table of the dataset has no column {name!r} (with commas, in small letters).")
+    result, done = [], {}
     for row in rows:
         key = (row["case"], row["vertebra"])
         if key not in wanted:
             result.append(dict(row))
         elif key not in done:
-            done.add(key)
             told = {"reader": REVIEWER} if "reader" in row else {}
             sure = {"confidence": ""} if "confidence" in row else {}
-            result.append({**row, **told, **sure, "class": wanted[key]})
+            done[key] = {**row, **told, **sure, "class": wanted[key]}
+            result.append(done[key])
+        else:
+            # A place may stand in any of the rows of a vertebra.
+            done[key] |= {name: value for name, value in row.items() if not done[key][name] and name != "confidence"}
     if lost := [key for key in wanted if key not in done]:
         raise DatasetError(f"{lost[0][0]} {lost[0][1]}: has no row in the table of the dataset.")
     return result

@@ -266,6 +266,7 @@ def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
     (tau, share), reason = rules_training.logit_adjustment(fingerprint.class_counts)
     choices.decide("logit_adjustment", tau, reason)
     choices.decide("balanced_crop_share", share, reason)
+    choices.decide("class_q", 0.0, "cross entropy: classes are taken as read until an audit says that many are wrong.")
     choices.decide("seal", "S2", "everything outside a vertebra is overwritten; two marrow numbers of the case enter.")
     choices.decide("pooling", "lse", "a soft maximum: a lesion of half a percent of the vertebra still decides.")
     choices.decide("reconstruction", "denoise", "of trainers with an autoencoder: noise and cut-outs are undone.")

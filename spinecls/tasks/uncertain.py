@@ -27,6 +27,9 @@ READERS_FROM = 0.2
 """Share of the training after which readers may be told apart; a class must have been learnt to see who errs."""
 
 TRACE_WEIGHT = 0.01
+READER_SCALE = 50.0
+"""Logits of a matrix for one unit of its parameter: at the rate that suits a network it would hardly move in a run."""
+
 TRUST_LOGIT = 4.0
 """Start of the diagonal of a reader's matrix: of three classes a reader is first taken to tell 96 of 100 right."""
 
@@ -81,12 +84,13 @@ class ReaderMatrices(nn.Module):
 
     def __init__(self, num_readers: int, num_classes: int, ordinal: bool) -> None:
         super().__init__()
-        self.logits = nn.Parameter((TRUST_LOGIT * torch.eye(num_classes)).repeat(num_readers, 1, 1))
+        start = TRUST_LOGIT / READER_SCALE * torch.eye(num_classes)
+        self.scaled_logits = nn.Parameter(start.repeat(num_readers, 1, 1))
         distance = torch.arange(num_classes)[:, None] - torch.arange(num_classes)[None]
         self.register_buffer("possible", (distance.abs() <= 1) | (not ordinal), persistent=False)
 
     def forward(self) -> torch.Tensor:
-        return torch.softmax(self.logits.masked_fill(~self.possible, -1e4), dim=1)
+        return torch.softmax((READER_SCALE * self.scaled_logits).masked_fill(~self.possible, -1e4), dim=1)
 
 
 class ReaderClassificationTask(ClassificationTask):
@@ -121,7 +125,7 @@ class ReaderClassificationTask(ClassificationTask):
         else:
             matrices = self.matrices()
             said = said_log_probabilities(adjusted, matrices, batch.sealed.readers)
-            trace = matrices.diagonal(dim1=1, dim2=2).mean(dim=1).sum()
+            trace = matrices.diagonal(dim1=1, dim2=2).mean(dim=1).sum() * (batch.sealed.masses.sum() > 0)
         return belief_loss(said, batch.sealed.sets, batch.sealed.masses, self.q) + TRACE_WEIGHT * trace
 
 
@@ -170,7 +174,8 @@ class ConsistencyTask(OwnPassTask):
         _follow(self.teacher, model, 0.0)
 
     def run(self, model: SpineModel, batch: Batch, generator: torch.Generator):
-        _follow(self.teacher, model, SMOOTHING**self.every)
+        # What the network started with may have come later than the teacher.
+        _follow(self.teacher, model, SMOOTHING**self.every if self.progress > 0 else 0.0)
         silent = silent_voxels(batch.open.beliefs["vertebra_map"])
         counted = silent & (silent.float().mean(dim=(1, 2, 3), keepdim=True) > SILENT_SHARE)
         if not bool(counted.any()):

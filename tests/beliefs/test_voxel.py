@@ -65,3 +65,10 @@ def test_a_set_of_no_known_class_is_refused(classes):
 def test_masses_of_different_shapes_are_refused():
     with pytest.raises(UsageError, match="different shapes"):
         voxel_beliefs({(0,): np.ones((1, 1, 1)), (1,): np.ones((1, 1, 2))}, 3)
+
+
+def test_code_zero_says_nothing_also_with_many_sets():
+    masses = {(k,): np.ones((1, 1, 1)) if k == 11 else np.zeros((1, 1, 1)) for k in range(12)}
+    beliefs = voxel_beliefs(masses, 12)
+    assert beliefs.masses[0].sum() == 0
+    assert beliefs.mass([11]).item() == 1

@@ -34,7 +34,7 @@ def doubted(trained_phantom, tmp_path, monkeypatch):
     raw = load_dataset(tmp_path / "raw/Dataset001_Phantom", verify_voxels=False)
     names = raw.description.class_names
     folder = tmp_path / MODEL / "fold_0/validation"
-    for path in folder.glob("*.json"):
+    for path in (*folder.glob("*.json"), folder / "vertebrae.csv"):
         path.unlink()
     wrong = None
     for case in raw.cases:
@@ -68,6 +68,18 @@ def test_the_wrong_label_is_listed_corrected_and_not_listed_again(doubted, capsy
     assert table.with_name("vertebraeTr_before_audit_1.csv").read_bytes() == before
     assert run_cli("audit", "-d", "1", "-o", root / "again.csv") == 0
     assert files.read_csv(root / "again.csv") == []
+
+
+@pytest.mark.slow
+def test_a_vertebra_that_was_named_wrong_says_nothing_of_its_label(doubted):
+    root, (case, level, _) = doubted
+    files.write_csv(
+        root / MODEL / "fold_0/validation/vertebrae.csv",
+        ["case", "level", "named"],
+        [{"case": case, "level": level, "named": False}],
+    )
+    assert run_cli("audit", "-d", "1", "-o", root / "audit.csv") == 0
+    assert files.read_csv(root / "audit.csv") == []
 
 
 @pytest.mark.slow

@@ -196,3 +196,30 @@ def test_lesions_left_open_are_unknown_whatever_the_code_for_it():
     assert (source.lesions == 1).sum() == 3
     assert (source.lesions == UNKNOWN).sum() == 3
     assert (training_case(case, plan).structures == UNKNOWN).sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("form", "undrawn", "beside"), [("mask", 0, 0), ("slices", UNKNOWN, 0), ("scribble", UNKNOWN, UNKNOWN)]
+)
+def test_structures_say_as_much_as_their_form(form, undrawn, beside):
+    structures = np.zeros(SHAPE, np.uint8)
+    structures[3, 30:34, 15:29] = 1
+    case = dataclasses.replace(a_case(TWO), structures=structures, annotation_form={"structures": {"form": form}})
+    found = training_case(case, PLAN).structures
+    assert (found[0, 40, 20], found[3, 40, 20], found[3, 31, 20]) == (undrawn, beside, 1)
+
+
+def test_structures_that_are_said_to_be_none_are_not_learnt():
+    form = {"structures": {"form": "none"}}
+    case = dataclasses.replace(a_case(TWO), structures=np.zeros(SHAPE, np.uint8), annotation_form=form)
+    assert training_case(case, PLAN).structures is None
+
+
+def test_near_the_outline_of_a_coarse_lesion_nothing_is_said():
+    structures = np.zeros(SHAPE, np.uint8)
+    structures[3, 18:26, 18:26] = 1
+    form = {"structures": {"form": "coarse", "tolerance_mm": 2.0}}
+    case = dataclasses.replace(a_case(TWO), native_structures=structures, annotation_form=form)
+    lesions = sealed_sources(case, PLAN, CONFIGURATION, True)[0].lesions
+    assert (lesions == 1).sum() == 4 * 4
+    assert (lesions == UNKNOWN).sum() > 16

@@ -201,6 +201,35 @@ def test_around_a_coarse_structure_it_is_that_or_background():
     assert np.array_equal(made.beliefs.mass([2]) > 0, block() & ~ring)
 
 
+def test_of_a_turned_box_the_planes_of_the_array_are_not_asked():
+    geometry = grid(turned(20))
+    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))], geometry)
+    assert not made.bags.line[0]
+
+
+@pytest.mark.parametrize("form", ["box", "point"])
+def test_a_map_beside_boxes_or_points_is_not_believed(form):
+    made = compiled({"form": form}, [marked(grid(), block())])
+    assert (made.beliefs.mass([1]) > 0).sum() < block().sum()
+
+
+def test_between_coarse_structures_that_touch_it_is_either_or_none():
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:5, 20:34, 12:20], labels[1:5, 20:34, 20:28] = 1, 2
+    made = compile_structures(labels, {"form": "coarse", "tolerance_mm": 2.0}, 4, 255, (4.0, 1.0, 1.0))
+    assert made.beliefs.mass([0, 1, 2])[2, 26, 20] == 1
+    assert made.beliefs.mass([1])[2, 26, 16] == 1
+    assert made.beliefs.mass([0, 2])[2, 26, 28] == 1
+
+
+def test_a_coarse_structure_too_thin_to_be_sure_of_is_somewhere():
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2, 20:34, 12:14] = 1
+    made = compile_structures(labels, {"form": "coarse", "tolerance_mm": 3.0}, 2, 255, (4.0, 1.0, 1.0))
+    assert not made.beliefs.mass([1]).any()
+    assert made.bags.low[0] == pytest.approx(30 / (made.bags.voxels[0] * 4.0))
+
+
 def test_a_box_holds_the_voxels_whose_centres_lie_in_it():
     geometry = grid(turned(20))
     low, high = np.array([8.0, -20.0, 0.0]), np.array([22.0, 0.0, 30.0])

@@ -159,6 +159,19 @@ def test_one_row_of_a_corrected_vertebra_stays():
     assert result[1:] == [rows[2]]
 
 
+def test_a_place_in_a_row_that_goes_is_kept():
+    rows = [
+        {"case": "c", "vertebra": "L1", "class": "normal", "x_mm": ""},
+        {"case": "c", "vertebra": "L1", "class": "structural", "x_mm": "-3.5"},
+    ]
+    assert corrected_rows(rows, {("c", "L1"): "normal"}) == [{**rows[0], "x_mm": "-3.5"}]
+
+
+def test_a_table_with_other_column_names_is_refused():
+    with pytest.raises(DatasetError, match="no column 'vertebra'"):
+        corrected_rows([{"case": "c", "Vertebra": "L1", "class": "normal"}], {("c", "L1"): "normal"})
+
+
 def test_a_correction_of_an_unknown_vertebra_is_refused():
     with pytest.raises(DatasetError, match="c L9: has no row"):
         corrected_rows([{"case": "c", "vertebra": "L1", "class": "normal"}], {("c", "L9"): "normal"})

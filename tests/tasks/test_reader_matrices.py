@@ -35,7 +35,7 @@ def test_what_a_reader_says_is_the_matrix_times_what_is_true():
 
 
 def test_matrices_of_readers_who_err_are_recovered_with_the_classes():
-    """Three readers of known accuracy over items whose features tell the class: the quality of each is found."""
+    """Three readers of known accuracy over items whose features tell the class, at the rate that trainers use."""
     generator = torch.Generator().manual_seed(0)
     count, accuracy = 2000, torch.tensor([0.95, 0.8, 0.6])
     truth = torch.randint(0, 3, (count,), generator=generator)
@@ -43,7 +43,8 @@ def test_matrices_of_readers_who_err_are_recovered_with_the_classes():
     wrong = (truth[:, None] + torch.randint(1, 3, (count, 3), generator=generator)) % 3
     said = torch.where(torch.rand((count, 3), generator=generator) < accuracy, truth[:, None], wrong)
     network, matrices = torch.nn.Linear(3, 3), ReaderMatrices(3, 3, ordinal=False)
-    optimiser = torch.optim.Adam([*network.parameters(), *matrices.parameters()], lr=0.05)
+    rates = [{"params": network.parameters(), "lr": 0.05}, {"params": matrices.parameters(), "lr": 0.001}]
+    optimiser = torch.optim.AdamW(rates, weight_decay=1e-2)
     readers = torch.arange(3).expand(count, 3)
     sets, masses = functional.one_hot(said, 3).bool(), torch.full((count, 3), 1 / 3)
     for _ in range(300):

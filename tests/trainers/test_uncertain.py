@@ -139,11 +139,11 @@ def test_each_reader_has_a_matrix_that_is_trained_and_saved(loosened, tmp_path):
     trainer, data = make(loosened("readers"), tmp_path, steps=6, readers=readers)
     task = next(t.task for t in trainer.tasks if t.task.name == "class")
     assert isinstance(task, ReaderClassificationTask)
-    before = task.matrices.logits.detach().clone()
+    before = task.matrices.scaled_logits.detach().clone()
     assert set(first_batch(trainer, data).sealed.readers.unique().tolist()) <= {-1, 0, 1, 2}
     trainer.fit(data)
-    assert not torch.equal(before, task.matrices.logits)
-    assert "auxiliary.class.logits" in torch.load(trainer.latest_path, weights_only=True)["weights"]
+    assert not torch.equal(before, task.matrices.scaled_logits)
+    assert "auxiliary.class.scaled_logits" in torch.load(trainer.latest_path, weights_only=True)["weights"]
 
 
 def test_a_run_writes_down_how_good_it_takes_its_readers_to_be(loosened, tmp_path):
