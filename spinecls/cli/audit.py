@@ -30,7 +30,8 @@ def audit(
     from spinecls import files, paths
     from spinecls.errors import DatasetError
     from spinecls.evaluation import audit as auditing
-    from spinecls.evaluation.vertebra_table import VERTEBRAE
+    from spinecls.evaluation.matching import IDENTIFIED
+    from spinecls.evaluation.vertebra_table import NO_POSITION, VERTEBRAE
     from spinecls.inference.models import ModelChoice, choose_model
     from spinecls.io.dataset import load_dataset
     from spinecls.io.predictions import is_case_json, read_folder
@@ -47,7 +48,8 @@ def audit(
         )
     predictions = [case for folder in validated for case in read_folder(folder)]
     tables = [files.read_csv(folder / VERTEBRAE) for folder in validated if (folder / VERTEBRAE).exists()]
-    misnamed = {(row["case"], row["level"]) for table in tables for row in table if row["named"] == "False"}
+    right = (IDENTIFIED, NO_POSITION)
+    misnamed = {(row["case"], row["level"]) for table in tables for row in table if row["found"] not in right}
     vertebrae = auditing.read_vertebrae(raw, predictions, misnamed)
     rows, noise = auditing.audit(vertebrae, raw.description.class_names)
     files.write_csv(output, list(auditing.HEADER), rows)
@@ -56,8 +58,8 @@ def audit(
         f"vertebrae; {len(rows)} are listed in {output}."
     )
     print(
-        f"About {noise.rate:.0%} of the labels seem wrong. "
-        + (f"Train with --set class_q={noise.q:g}." if noise.q else "The plain loss suits.")
+        f"The models contradict about {noise.rate:.0%} of the labels with confidence; some of that is their own error. "
+        + (f"If most is the labels', train with --set class_q={noise.q:g}." if noise.q else "The plain loss suits.")
     )
 
 

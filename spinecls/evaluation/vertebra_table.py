@@ -15,6 +15,8 @@ from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
 from spinecls.records import DatasetDescription
 
 VERTEBRAE = "vertebrae.csv"
+NO_POSITION = "no_position"
+"""In the column `found`: nobody said where the vertebra is, so it cannot be told whether it was found."""
 
 
 def write_vertebrae(path: Path, outcomes: Sequence[CaseOutcome], description: DatasetDescription) -> None:
@@ -33,7 +35,7 @@ def _vertebra_row(vertebra: VertebraOutcome, names: Sequence[str]) -> dict[str, 
         "site": vertebra.site,
         "level": vertebra.level,
         "class": None if vertebra.true_class is None else names[vertebra.true_class],
-        "found": "no_position" if vertebra.match is None else vertebra.match.status,
+        "found": NO_POSITION if vertebra.match is None else vertebra.match.status,
         "named": vertebra.match.named if vertebra.match else None,
         "dice": None if vertebra.dice is None else round(vertebra.dice, 4),
     }

@@ -57,7 +57,7 @@ def test_the_wrong_label_is_listed_corrected_and_not_listed_again(doubted, capsy
     assert run_cli("audit", "-d", "1", "-o", root / "audit.csv") == 0
     rows = files.read_csv(root / "audit.csv")
     assert [(row["case"], row["vertebra"], row["predicted"]) for row in rows] == [(case, level, said)]
-    assert "labels seem wrong" in capsys.readouterr().out
+    assert "of the labels with confidence" in capsys.readouterr().out
     with open(root / "audit.csv", "w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
@@ -75,8 +75,8 @@ def test_a_vertebra_that_was_named_wrong_says_nothing_of_its_label(doubted):
     root, (case, level, _) = doubted
     files.write_csv(
         root / MODEL / "fold_0/validation/vertebrae.csv",
-        ["case", "level", "named"],
-        [{"case": case, "level": level, "named": False}],
+        ["case", "level", "found", "named"],
+        [{"case": case, "level": level, "found": "off_by_one", "named": "L5"}],
     )
     assert run_cli("audit", "-d", "1", "-o", root / "audit.csv") == 0
     assert files.read_csv(root / "audit.csv") == []
