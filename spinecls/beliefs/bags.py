@@ -30,7 +30,7 @@ class Bag:
 
 
 def size_bag(region: np.ndarray, classes: Sequence[int], low: float, high: float) -> Bag:
-    """Between `low` and `high` of the region's voxels are of the classes."""
+    """Between `low` and `high` of the region's voxels are of the classes; none of them when both are 0."""
     return Bag(region, tuple(classes), float(low), float(high))
 
 
@@ -38,11 +38,6 @@ def exists_bag(region: np.ndarray, classes: Sequence[int], voxel_mm3: float) -> 
     """Somewhere in the region is at least the smallest lesion worth the name."""
     volume = region.sum() * voxel_mm3
     return Bag(region, tuple(classes), float(min(1.0, SMALLEST_LESION_MM3 / max(volume, 1e-9))), 1.0)
-
-
-def none_bag(region: np.ndarray, classes: Sequence[int]) -> Bag:
-    """Nothing in the region is of the classes."""
-    return Bag(region, tuple(classes), 0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ import numpy as np
 FILL_OF_TIGHT_BOX = (0.30, 0.90)
 """Least and greatest share of a tight box (of space) that an object fills, where none is drawn exactly."""
 
-FILL_OF_EXTENT = (0.45, 0.95)
-"""The same for the box along the vertebra's own axes whose edges are the median size of its level."""
+FILL_OF_EXTENT = (0.6, 1.2)
+"""The same for the box along the vertebra's own axes whose edges are the usual size of its level.
+
+Usual sizes are mean diameters, so a large body can fill more than that box.
+"""
 
 FEWEST_SHAPES = 10
 """Exactly drawn vertebrae from which on their shapes replace the assumptions."""

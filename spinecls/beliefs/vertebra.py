@@ -60,12 +60,7 @@ def belief(readings: Iterable[tuple[Sequence[int], float]], num_classes: int) ->
         if 0 < len(key) < num_classes:
             collected[key] = collected.get(key, 0.0) + confidence / len(readings)
     kept = sorted(collected.items(), key=lambda item: -item[1])[:MAX_SETS]
-    sets = np.zeros((MAX_SETS, num_classes), bool)
-    masses = np.zeros(MAX_SETS, np.float32)
-    for row, (classes, mass) in enumerate(kept):
-        sets[row, list(classes)] = True
-        masses[row] = mass
-    return Belief(sets, masses)
+    return _filled([(classes, mass, -1) for classes, mass in kept], MAX_SETS, num_classes)
 
 
 def belief_by_reader(readings: Iterable[tuple[Sequence[int], float, int]], num_classes: int) -> Belief:
@@ -76,15 +71,19 @@ def belief_by_reader(readings: Iterable[tuple[Sequence[int], float, int]], num_c
     readings : (class indices meant, confidence in 0..1, number of the reader or -1)
     """
     readings = list(readings)
-    sets = np.zeros((MAX_READERS, num_classes), bool)
-    masses = np.zeros(MAX_READERS, np.float32)
-    readers = np.full(MAX_READERS, -1)
     kept = [r for r in readings if 0 < len(set(r[0])) < num_classes][:MAX_READERS]
-    for row, (classes, confidence, reader) in enumerate(kept):
-        sets[row, list(classes)] = True
-        masses[row] = confidence / len(readings)
-        readers[row] = reader
-    return Belief(sets, masses, readers)
+    shares = [(classes, confidence / len(readings), reader) for classes, confidence, reader in kept]
+    return _filled(shares, MAX_READERS, num_classes)
+
+
+def _filled(rows: Iterable[tuple[Sequence[int], float, int]], count: int, num_classes: int) -> Belief:
+    """Belief of `count` rows, the first of them these: classes, mass and reader."""
+    made = Belief(np.zeros((count, num_classes), bool), np.zeros(count, np.float32), np.full(count, -1))
+    for row, (classes, mass, reader) in enumerate(rows):
+        made.sets[row, list(classes)] = True
+        made.masses[row] = mass
+        made.readers[row] = reader
+    return made
 
 
 def certain(index: int, num_classes: int) -> Belief:

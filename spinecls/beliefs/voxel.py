@@ -98,14 +98,12 @@ def hard_beliefs(labels: np.ndarray, num_classes: int, unknown: int) -> VoxelBel
     return VoxelBeliefs(codes, np.eye(num_classes, dtype=bool), masses)
 
 
-def mean_beliefs(readers: Sequence[np.ndarray], num_classes: int, unknown: int) -> VoxelBeliefs:
+def mean_beliefs(readers: Sequence[np.ndarray], num_classes: int) -> VoxelBeliefs:
     """Mean of what several readers drew; for a loss that is linear in the masses like drawing a reader at random.
 
     Parameters
     ----------
-    readers : maps of class indices, `unknown` where a reader drew nothing
+    readers : maps of class indices; any other number where a reader drew nothing
     """
-    fields = {
-        (index,): np.mean([labels == index for labels in readers], axis=0) for index in range(num_classes)
-    }
+    fields = {(index,): np.mean([labels == index for labels in readers], axis=0) for index in range(num_classes)}
     return voxel_beliefs(fields, num_classes)

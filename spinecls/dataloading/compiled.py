@@ -91,7 +91,7 @@ class AnnotationCompiler:
         if case.reader_maps is not None and form["form"] == EXACT_FORM:
             # Where the combined map leaves background open, a vertebra is pointed at, or further ones may be.
             drawn = [self._binary(labels, hard == UNKNOWN) for labels in case.reader_maps]
-            return CompiledMap(mean_beliefs(drawn, 2, UNKNOWN), bag_map([], case.geometry.shape, 2))
+            return CompiledMap(mean_beliefs(drawn, 2), bag_map([], case.geometry.shape, 2))
         background = np.zeros(case.geometry.shape, bool) if hard is None else hard == 0
         return compile_vertebrae(
             case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm

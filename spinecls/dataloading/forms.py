@@ -1,7 +1,8 @@
 """From every form of annotation to beliefs of voxels and bags.
 
 What a form says of a voxel for sure becomes mass on one class, what it leaves open stays open, and what it says of the
-whole is a bag: sets alone would be satisfied by calling everything background.
+whole is a bag: sets alone would be satisfied by calling everything background. Boxes, points and strokes tell where a
+body of usual shape lies, so that the farther a voxel is from the surface of that, the more is believed of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.special import ndtr
 
 from spinecls.beliefs.bags import Bag, BagMap, bag_map, exists_bag, size_bag
 from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, TIGHT_MM, Shapes
@@ -25,19 +27,23 @@ BACKGROUND, VERTEBRA = 0, 1
 NOISE_OF_FORM = {"mask": 0.0, "slices": 0.0, "coarse": 0.3, "box": 0.3, "point": 0.3, "scribble": 0.0}
 """q of the loss by form: how little a wrong voxel may cost, see `tasks.losses.belief_loss`."""
 
-CORE_OF_BOX = 0.5
-"""Size of the part of a box, about its middle, that surely is vertebra, against the box without its slack.
+FILL_OF_BODY = 0.81
+"""Share of its box that the rounded body of `sealing.region.ellipsoid_distance` fills: Gamma(5/4)^3 / Gamma(7/4)."""
 
-Wedge-shaped and tilted bodies leave the corners of their boxes empty, never the middle.
-"""
+SHAPE_SPREAD = 0.12
+"""Scatter of the place of a body's surface in parts of half its size, for bodies differ in size and shape."""
+
+SLACK_ERROR = 1 / 3
+"""How uncertain the place of a loose box's face is, in parts of its slack."""
 
 UPRIGHT = 0.999
 """Cosine of the turn between the axes of array and world up to which planes of one are planes of the other (2.6°)."""
 
-POINT_RADIUS_MM = 2.0
-CORE_OF_LEVEL = 0.6
+WELL_TOLD = 0.3
+"""Relative size of a singular value from which on the tilt of a body is told apart from its size; so up to 28°."""
+
 REACH_OF_LEVEL = 1.35
-"""Of the median size of a level, what surely lies in a vertebra of known centre, and what it cannot reach beyond."""
+"""Of the median size of a level, what a vertebra of known centre cannot reach beyond."""
 
 SCRIBBLE_ERROR_MM = 2.0
 """Error of the centre that a scribble gives; strokes are parts of the midline."""
@@ -106,20 +112,20 @@ def compile_vertebrae(
         return _coarse(geometry, vertebrae, float(form["tolerance_mm"]), background, drawn)
     tangents = image_tangents_lps(np.array([v.centre_lps for v in vertebrae]), geometry) if vertebrae else []
     # A map beside boxes or points may be those filled; what a scribble shows is sure.
-    inside = drawn.copy() if name == "scribble" else np.zeros(geometry.shape, bool)
-    near, bags = inside.copy(), []
+    sure = drawn.astype(np.float32) if name == "scribble" else np.zeros(geometry.shape, np.float32)
+    likely, bags = sure.copy(), []
     error_mm = SCRIBBLE_ERROR_MM if name == "scribble" else float(form.get("jitter_mm", 0.0))
     for vertebra, tangent in zip(vertebrae, tangents, strict=True):
         if vertebra.box_lps is not None and name == "box":
-            core, reach, bag = _of_box(geometry, vertebra, float(form.get("slack_mm", slack_mm)), shapes)
+            own, bag = _of_box(geometry, vertebra, tangent, float(form.get("slack_mm", slack_mm)), shapes)
         else:
-            core, reach, bag = _of_centre(geometry, vertebra, tangent, error_mm, shapes)
-        inside |= core
-        near |= reach | core
+            own, bag = _of_centre(geometry, vertebra, tangent, error_mm, shapes)
+        likely = np.maximum(likely, own)
         bags += [bag] if bag is not None else []
-    # Next to what nobody annotated a region may reach beyond it; of the rest nothing is said there.
-    outside = ~near & ~unknown if vertebrae else np.zeros(geometry.shape, bool)
-    return CompiledMap(_two(outside & ~inside, inside), bag_map(bags, geometry.shape, 2), NOISE_OF_FORM[name])
+    # An even chance says nothing, certainty all. Of what is not next to a vertebra nothing is said where nobody drew.
+    outside = np.clip(1 - 2 * likely, 0, 1) * ~unknown if vertebrae else np.zeros(geometry.shape, np.float32)
+    beliefs = voxel_beliefs({(BACKGROUND,): outside, (VERTEBRA,): np.clip(2 * likely - 1, 0, 1)}, 2)
+    return CompiledMap(beliefs, bag_map(bags, geometry.shape, 2), NOISE_OF_FORM[name])
 
 
 def compile_structures(labels: np.ndarray, form: Mapping, num_classes: int, unknown: int, spacing_mm) -> CompiledMap:
@@ -196,36 +202,70 @@ def _coarse(geometry, vertebrae, tolerance_mm: float, background: np.ndarray, dr
     return CompiledMap(beliefs, bag_map(bags, geometry.shape, 2), NOISE_OF_FORM["coarse"])
 
 
-_Marks = tuple[np.ndarray, np.ndarray, Bag | None]
-"""Voxels that surely are of a vertebra, those that may be, and how many of these are."""
-
-
-def _of_box(geometry, vertebra: MarkedVertebra, slack_mm: float, shapes: Shapes) -> _Marks:
+def _of_box(
+    geometry: Geometry, vertebra: MarkedVertebra, tangent, slack_mm: float, shapes: Shapes
+) -> tuple[np.ndarray, Bag | None]:
+    """Chance of every voxel to be of the boxed vertebra, and how many of the box are."""
     low, high = np.asarray(vertebra.box_lps, float)
     region = inside_box(geometry, low, high)
     middle, edges = (low + high) / 2, np.maximum(high - low - 2 * slack_mm, 1.0)
-    core = ellipsoid_distance(geometry, middle, np.eye(3), CORE_OF_BOX * edges) <= 1
+    axes = vertebra_axes(geometry, tangent)
+    extent = boxed_extent_mm(axes, edges)
+    likely = _likely(geometry, middle, axes, extent, SLACK_ERROR * slack_mm, shapes.fill_of_box) * region
     if not region.any():
-        return core, region, None
+        return likely, None
     share = float(np.prod(edges) / np.prod(high - low))
     bag = size_bag(region, (VERTEBRA,), shapes.fill_of_box[0] * share, min(1.0, shapes.fill_of_box[1] * share))
     # Of a box turned against the array, the array's planes through its corners may miss the vertebra.
     upright = np.abs(np.asarray(geometry.direction, float)).max(axis=0).min() >= UPRIGHT
-    line = slack_mm <= TIGHT_MM and bool(upright)
-    return core & region, region, Bag(region, bag.classes, bag.low, bag.high, line)
+    return likely, dataclasses.replace(bag, line=slack_mm <= TIGHT_MM and bool(upright))
 
 
-def _of_centre(geometry, vertebra: MarkedVertebra, tangent, error_mm: float, shapes: Shapes) -> _Marks:
+def boxed_extent_mm(axes_lps: np.ndarray, edges_mm: np.ndarray) -> np.ndarray:
+    """Size along its own axes of a block that fills a box along the world's axes from face to face.
+
+    The edges are |axes| times the size. Near 45 degrees that cannot be told apart; then the sizes are taken as equal.
+
+    Parameters
+    ----------
+    axes_lps : (3, 3), columns = unit vectors of the block's axes
+    edges_mm : of the box, along x, y and z
+    """
+    turn = np.abs(axes_lps)
+    along = np.asarray(edges_mm, float)[turn.argmax(axis=0)]
+    return np.clip(np.linalg.pinv(turn, rcond=WELL_TOLD) @ edges_mm, along / 2, along)
+
+
+def _of_centre(
+    geometry: Geometry, vertebra: MarkedVertebra, tangent, error_mm: float, shapes: Shapes
+) -> tuple[np.ndarray, Bag | None]:
+    """Chance of every voxel to be of the vertebra with this centre, and how many of those near it are."""
     axes = vertebra_axes(geometry, tangent)
     extent = np.asarray(vertebra.extent_mm, float)
-    core_mm = np.maximum(CORE_OF_LEVEL * extent - 4 * error_mm, 2 * POINT_RADIUS_MM)
-    core = ellipsoid_distance(geometry, vertebra.centre_lps, axes, core_mm) <= 1
+    likely = _likely(geometry, vertebra.centre_lps, axes, extent, error_mm, shapes.fill_of_extent)
     reach = ellipsoid_distance(geometry, vertebra.centre_lps, axes, REACH_OF_LEVEL * extent + 4 * error_mm) <= 1
     if not reach.any():
-        return core, reach, None
+        return likely, None
     region_mm3 = reach.sum() * float(np.prod(geometry.spacing_mm))
     low, high = (fill * float(np.prod(extent)) / region_mm3 for fill in shapes.fill_of_extent)
-    return core, reach, size_bag(reach, (VERTEBRA,), min(low, 1.0), min(high, 1.0))
+    return likely, size_bag(reach, (VERTEBRA,), min(low, 1.0), min(high, 1.0))
+
+
+def _likely(
+    geometry: Geometry, centre_lps, axes, extent_mm: np.ndarray, error_mm: float, fill: tuple[float, float]
+) -> np.ndarray:
+    """(S, R, A) chance to lie in a body of usual shape; its surface scatters normally about where it is expected.
+
+    Parameters
+    ----------
+    extent_mm : expected size along the axes
+    error_mm : standard deviation of the place of its faces beyond the scatter of shapes
+    fill : least and greatest share of the box of that size which bodies fill; the expected one fills their mean
+    """
+    surface = (np.mean(fill) / FILL_OF_BODY) ** (1 / 3)
+    spread = np.hypot(SHAPE_SPREAD, error_mm / (np.mean(extent_mm) / 2))
+    distance = ellipsoid_distance(geometry, centre_lps, axes, extent_mm) ** 0.25
+    return ndtr((surface - distance) / spread).astype(np.float32)
 
 
 def inside_box(geometry: Geometry, low_lps: np.ndarray, high_lps: np.ndarray) -> np.ndarray:

@@ -14,14 +14,6 @@ NEVER = -1e4
 """Logit of a class that is left out of a sum."""
 
 
-def hard_patches(labels: torch.Tensor, num_classes: int, unknown: int) -> BeliefPatches:
-    """Beliefs of label maps: all mass on what is drawn, none where it is `unknown`; labels (B, S, R, A) long."""
-    codes = torch.where(labels == unknown, torch.zeros_like(labels), labels + 1)
-    eye = torch.eye(num_classes, device=labels.device)
-    masses = torch.cat([torch.zeros_like(eye[:1]), eye]).expand(len(labels), -1, -1)
-    return BeliefPatches(codes, eye > 0.5, masses, torch.zeros(len(labels), device=labels.device))
-
-
 def voxel_belief_loss(log_probabilities: torch.Tensor, beliefs: BeliefPatches) -> torch.Tensor:
     """`tasks.losses.belief_loss` of every voxel: sum over S of m(S) (1 - P(S)^q) / q, the mean over all mass.
 

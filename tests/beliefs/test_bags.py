@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spinecls.beliefs.bags import bag_map, exists_bag, none_bag, size_bag
+from spinecls.beliefs.bags import bag_map, exists_bag, size_bag
 
 
 def region(*rows):
@@ -12,13 +12,13 @@ def region(*rows):
 
 def test_overlapping_regions_keep_their_own_voxels():
     first, second = region(0, 1), region(1, 2)
-    made = bag_map([size_bag(first, [1], 0.2, 0.8), none_bag(second, [1])], (1, 4, 4), 2)
+    made = bag_map([size_bag(first, [1], 0.2, 0.8), size_bag(second, [1], 0.0, 0.0)], (1, 4, 4), 2)
     assert np.array_equal(made.members[:, 0][made.codes], first)
     assert np.array_equal(made.members[:, 1][made.codes], second)
 
 
 def test_bounds_and_sizes_are_kept():
-    made = bag_map([size_bag(region(0, 1), [1], 0.2, 0.8), none_bag(region(3), [1])], (1, 4, 4), 2)
+    made = bag_map([size_bag(region(0, 1), [1], 0.2, 0.8), size_bag(region(3), [1], 0.0, 0.0)], (1, 4, 4), 2)
     assert made.low.tolist() == pytest.approx([0.2, 0.0])
     assert made.high.tolist() == pytest.approx([0.8, 0.0])
     assert made.voxels.tolist() == [8, 4]

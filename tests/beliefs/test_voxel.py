@@ -51,7 +51,7 @@ def test_many_beliefs_are_rounded_until_their_codes_suffice():
 
 def test_the_mean_of_readers_is_the_share_who_drew_a_class():
     readers = [np.array([[[0, 1]]]), np.array([[[1, 1]]]), np.array([[[1, 255]]]), np.array([[[1, 0]]])]
-    beliefs = mean_beliefs(readers, 2, unknown=255)
+    beliefs = mean_beliefs(readers, 2)
     assert beliefs.mass([1]).ravel() == pytest.approx([0.75, 0.5])
     assert beliefs.silent.ravel() == pytest.approx([0.0, 0.25])
 

@@ -1,4 +1,5 @@
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from spinecls.beliefs.looseness import Shapes
 from spinecls.dataloading.forms import (
     MarkedVertebra,
+    boxed_extent_mm,
     compile_structures,
     compile_vertebrae,
     depth_mm,
@@ -97,16 +99,39 @@ def test_outside_all_boxes_is_background(direction):
     geometry = grid(direction)
     box = box_around(geometry)
     made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box)], geometry)
-    assert np.array_equal(made.beliefs.mass([0]) > 0, ~inside_box(geometry, *box))
+    assert made.beliefs.mass([0])[~inside_box(geometry, *box)].min() == 1
 
 
 @pytest.mark.parametrize("direction", GRIDS.values(), ids=GRIDS)
 def test_the_sure_part_of_a_box_lies_in_the_vertebra(direction):
     geometry = grid(direction)
     made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))], geometry)
-    sure = made.beliefs.mass([1]) > 0
+    sure = made.beliefs.mass([1]) > 0.9
     assert sure.any()
     assert not np.any(sure & ~block())
+
+
+def test_of_a_boxed_body_most_is_believed_in_the_middle_and_nothing_where_its_surface_is_expected():
+    geometry = grid()
+    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))])
+    # Bodies fill 0.75 of their boxes on average, the rounded shape 0.81: so it is smaller by the cube root of 0.926.
+    surface = NormalDist(0.9746 * 8, 0.12 * 8)
+    assert made.beliefs.mass([1])[2, 26, 20:27] == pytest.approx(
+        [1 - 2 * surface.cdf(d) for d in np.arange(7) + 0.5], abs=0.02
+    )
+    assert made.beliefs.mass([0])[2, 26, 28] == 1
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(0, (40, 28, 34)), (20, (40, 28, 34)), (-15, (40, 28, 34))])
+def test_the_size_of_a_tilted_body_is_told_from_its_box(degrees, expected):
+    axes = np.array(turned(degrees))
+    edges = np.abs(axes) @ np.array(expected)
+    assert boxed_extent_mm(axes, edges) == pytest.approx(expected)
+
+
+def test_at_45_degrees_the_size_of_a_boxed_body_is_the_same_both_ways():
+    axes = np.array(turned(45))
+    assert boxed_extent_mm(axes, np.abs(axes) @ np.array((40, 28, 34))) == pytest.approx((40, 31, 31))
 
 
 def test_a_tight_box_is_filled_as_exact_vertebrae_fill_theirs():
@@ -141,9 +166,8 @@ def test_a_box_whose_slack_nobody_told_has_that_of_the_data():
 def test_a_point_is_vertebra_and_what_lies_far_is_none(direction):
     geometry = grid(direction)
     made = compiled({"form": "point", "jitter_mm": 1.0}, [marked(geometry)], geometry)
-    assert made.beliefs.mass([1])[2, 26, 19] == 1
+    assert made.beliefs.mass([1])[2, 26, 19] >= 0.99
     assert made.beliefs.mass([0])[0, 0, 0] == 1
-    assert made.beliefs.silent[2, 34, 20] == 1
 
 
 def test_a_less_exact_point_says_less():
@@ -210,7 +234,7 @@ def test_of_a_turned_box_the_planes_of_the_array_are_not_asked():
 @pytest.mark.parametrize("form", ["box", "point"])
 def test_a_map_beside_boxes_or_points_is_not_believed(form):
     made = compiled({"form": form}, [marked(grid(), block())])
-    assert (made.beliefs.mass([1]) > 0).sum() < block().sum()
+    assert (made.beliefs.mass([1]) > 0.5).sum() < block().sum()
 
 
 def test_between_coarse_structures_that_touch_it_is_either_or_none():

@@ -10,7 +10,6 @@ from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.tasks.belief_losses import (
     bag_loss,
     disagreement,
-    hard_patches,
     masked_dice_loss,
     voxel_belief_loss,
 )
@@ -26,6 +25,10 @@ def patches(beliefs, q=0.0):
         torch.from_numpy(beliefs.codes)[None].long(), torch.from_numpy(beliefs.sets),
         torch.from_numpy(beliefs.masses)[None], torch.tensor([q]),
     )
+
+
+def hard_patches(labels, q=0.0):
+    return patches(hard_beliefs(labels[0].numpy(), 3, 255), q)
 
 
 def log_p(logits=LOGITS):
@@ -50,19 +53,14 @@ def bags(region, classes, low, high, line=False, whole=True):
 
 
 def test_singletons_cost_the_cross_entropy():
-    loss = voxel_belief_loss(log_p(), hard_patches(LABELS, 3, 255))
-    assert loss.item() == pytest.approx(functional.cross_entropy(LOGITS, LABELS).item(), abs=1e-6)
-
-
-def test_hard_maps_compile_to_the_same_loss():
-    loss = voxel_belief_loss(log_p(), patches(hard_beliefs(LABELS[0].numpy(), 3, 255)))
+    loss = voxel_belief_loss(log_p(), hard_patches(LABELS))
     assert loss.item() == pytest.approx(functional.cross_entropy(LOGITS, LABELS).item(), abs=1e-6)
 
 
 def test_cross_entropy_and_overlap_of_a_hard_map_are_those_of_the_exact_trainers():
     labels = LABELS.clone()
     labels[0, 0, :2] = 255
-    beliefs = hard_patches(labels, 3, 255)
+    beliefs = hard_patches(labels)
     loss = voxel_belief_loss(log_p(), beliefs) + masked_dice_loss(log_p().exp(), beliefs)
     assert loss.item() == pytest.approx(map_loss(LOGITS, labels, 255).item(), abs=1e-6)
 
@@ -91,7 +89,7 @@ def test_nothing_known_costs_nothing_and_has_a_gradient_of_zero():
 def test_unknown_voxels_do_not_dilute_the_others():
     labels = LABELS.clone()
     labels[0, 1] = 255
-    loss = voxel_belief_loss(log_p(), hard_patches(labels, 3, 255))
+    loss = voxel_belief_loss(log_p(), hard_patches(labels))
     expected = functional.cross_entropy(LOGITS, labels, ignore_index=255)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
@@ -99,7 +97,7 @@ def test_unknown_voxels_do_not_dilute_the_others():
 def test_the_gradient_of_averaged_readers_is_the_mean_of_theirs():
     readers = [torch.randint(0, 3, SHAPE, generator=torch.Generator().manual_seed(s)).numpy() for s in range(4)]
     separate = torch.stack([gradient(hard_beliefs(labels, 3, 255)) for labels in readers]).mean(dim=0)
-    assert torch.allclose(gradient(mean_beliefs(readers, 3, 255)), separate, atol=1e-6)
+    assert torch.allclose(gradient(mean_beliefs(readers, 3)), separate, atol=1e-6)
 
 
 @pytest.mark.parametrize("q", [0.0, 0.7])
@@ -119,13 +117,13 @@ def test_q_bounds_what_a_wrong_voxel_costs():
 
 
 def test_q_of_one_is_one_minus_the_probability():
-    loss = voxel_belief_loss(log_p(), patches(hard_beliefs(LABELS[0].numpy(), 3, 255), q=1.0))
+    loss = voxel_belief_loss(log_p(), hard_patches(LABELS, q=1.0))
     expected = 1 - log_p().exp().gather(1, LABELS[:, None]).mean()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_each_patch_has_its_own_q():
-    first, second = (patches(hard_beliefs(LABELS[0].numpy(), 3, 255), q) for q in (0.0, 1.0))
+    first, second = (hard_patches(LABELS, q) for q in (0.0, 1.0))
     both = BeliefPatches(
         first.codes.repeat(2, 1, 1, 1), first.sets, first.masses.repeat(2, 1, 1), torch.cat([first.q, second.q])
     )

@@ -24,6 +24,7 @@ LOOSE = {
     "coarse": ("--form", "coarse", "--tolerance_mm", "2"),
     "readers": ("--readers", "0.95", "--readers", "0.8", "--readers", "0.6"),
     "mixed": ("--form", "point", "--exact_cases", "3"),
+    "slices": ("--form", "slices", "--every", "4"),
 }
 
 
@@ -178,29 +179,34 @@ def test_the_teacher_stays_out_of_the_final_checkpoint_and_is_not_trained(loosen
 
 
 def test_consistency_is_asked_where_nothing_is_said(loosened, tmp_path):
-    trainer, data = make(loosened("point"), tmp_path, steps=41)
+    trainer, data = make(loosened("slices"), tmp_path, steps=41)
     trainer.fit(data)
     with open(tmp_path / "progress.csv", newline="") as stream:
         assert any(float(row["consistency"] or 0) > 0 for row in csv.DictReader(stream))
 
 
-def test_consistency_without_a_map_is_refused(loosened, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def trained(loosened, tmp_path, monkeypatch):
+    """Function: exit code of training two steps on points with further settings."""
     folder = loosened("point")
     monkeypatch.setenv("spinecls_preprocessed", str(folder.parent))
     monkeypatch.setenv("spinecls_results", str(tmp_path))
     words = ("train", folder.name, "3d_fullres", "0", "-tr", "UncertainLabelsTrainer", "-device", "cpu")
-    assert run_cli(*words, "--set", "steps=2", "task_weights.vertebra_map=0") == 2
+    return lambda *settings: run_cli(*words, "--set", "steps=2", *settings)
+
+
+def test_consistency_without_a_map_is_refused(trained, capsys):
+    assert trained("task_weights.vertebra_map=0") == 2
     assert "give both a weight, or neither" in capsys.readouterr().err
 
 
-def test_a_wrong_class_costs_less_with_a_greater_q(loosened, tmp_path, monkeypatch, capsys):
-    folder = loosened("point")
-    monkeypatch.setenv("spinecls_preprocessed", str(folder.parent))
-    monkeypatch.setenv("spinecls_results", str(tmp_path))
-    words = ("train", folder.name, "3d_fullres", "0", "-tr", "UncertainLabelsTrainer", "-device", "cpu")
-    assert run_cli(*words, "--set", "steps=2", "class_q=1.5") == 3
+def test_a_q_above_one_is_refused(trained, capsys):
+    assert trained("class_q=1.5") == 3
     assert "class_q" in capsys.readouterr().err
-    gentle, _ = make(folder, tmp_path / "gentle", class_q=0.7)
+
+
+def test_a_wrong_class_costs_less_with_a_greater_q(loosened, tmp_path):
+    gentle, _ = make(loosened("point"), tmp_path, class_q=0.7)
     assert next(t.task for t in gentle.tasks if t.task.name == "class").q == 0.7
 
 
