@@ -57,7 +57,7 @@ class Bench:
         counted : raw dataset whose images give the marrow numbers, if not `shown`
         """
         choice = ModelChoice(folder=self.model(dataset, trainer), folds=(fold,))
-        predictor = load_predictor(choose_model(choice), torch.device("cpu"), mirror=False)
+        predictor = load_predictor(choose_model(choice), torch.device("cpu"), augment=False)
         names, codes = predictor.plan.class_names, predictor.plan.levels
         with (self.raw(dataset) / "vertebraeTr.csv").open() as file:
             table = list(csv.DictReader(file))

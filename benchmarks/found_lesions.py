@@ -33,7 +33,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     model = choose_model(ModelChoice(folder=options.model, folds=(options.fold,)))
-    instrument = Instrument(load_predictor(model, torch.device("cpu"), mirror=False))
+    instrument = Instrument(load_predictor(model, torch.device("cpu"), augment=False))
     cohort = dataset_cohort(options.dataset, instrument.predictor.plan, model)
     if not cohort.held_out:
         raise SystemExit(f"fold {options.fold} of {options.model} has no validated cases of {options.dataset}")

@@ -61,7 +61,7 @@ def parse(description: str) -> argparse.Namespace:
 def run_fold(options: argparse.Namespace, fold: str, outcomes, named, seconds) -> None:
     preprocessed = options.preprocessed / options.dataset
     folder = options.results / options.dataset / f"{options.trainer}__spineclsPlans__{options.configuration}"
-    model = load_predictor(choose_model(ModelChoice(folder=folder, folds=(fold,))), torch.device("cpu"), mirror=False)
+    model = load_predictor(choose_model(ModelChoice(folder=folder, folds=(fold,))), torch.device("cpu"), augment=False)
     split = json.loads((preprocessed / "splits_final.json").read_text())[int(fold)]
     time_decoding(model, seconds)
     description = plan_description(model.plan)

@@ -87,7 +87,7 @@ class Bench:
     def dice(self, model: Path) -> list[tuple[str, float]]:
         """Patient and Dice of every annotated vertebra of the validation cases, against the exact maps."""
         predictor = load_predictor(
-            choose_model(ModelChoice(folder=model, folds=(self.fold,))), torch.device("cpu"), mirror=False
+            choose_model(ModelChoice(folder=model, folds=(self.fold,))), torch.device("cpu"), augment=False
         )
         plain = dataclasses.replace(plan_description(predictor.plan), class_names=())
         folder = self.preprocessed(EXACT)

@@ -50,7 +50,7 @@ def located_views(options, fold: str) -> list[dict]:
     """What the decoder is given for every view of every validation case, and the annotated names of its detections."""
     preprocessed = options.preprocessed / options.dataset
     folder = options.results / options.dataset / f"{options.trainer}__spineclsPlans__{options.configuration}"
-    model = load_predictor(choose_model(ModelChoice(folder=folder, folds=(fold,))), torch.device("cpu"), mirror=False)
+    model = load_predictor(choose_model(ModelChoice(folder=folder, folds=(fold,))), torch.device("cpu"), augment=False)
     split = json.loads((preprocessed / "splits_final.json").read_text())[int(fold)]
     description = plan_description(model.plan)
     given: list[dict] = []

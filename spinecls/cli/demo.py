@@ -54,7 +54,7 @@ def demo(
     )
     print("4. Predicting the test phantoms")
     model = choose_model(ModelChoice(dataset=DATASET, trainer=trainer))
-    predictor = load_predictor(model, chosen_device, mirror=True)
+    predictor = load_predictor(model, chosen_device, augment=True)
     predictions = folder / "predictions"
     predict_folder(predictor, model, raw_folder / "imagesTs", predictions, FolderOptions())
     print("5. Scoring them")

@@ -20,7 +20,7 @@ def predict(
     folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")] = None,
     model: Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")] = None,
     device: Device = None,
-    disable_tta: Annotated[bool, typer.Option("--disable_tta", help="No mirrored views; faster.")] = False,
+    disable_tta: Annotated[bool, typer.Option("--disable_tta", help="No views mirrored or of other contrast; faster.")] = False,
     continue_prediction: Annotated[
         bool, typer.Option("--continue_prediction", help="Keep results that are there and whole.")
     ] = False,
@@ -44,7 +44,7 @@ def predict(
         )
     )
     print(f"Model: {chosen.name}, fold {' '.join(chosen.folds)}")
-    predictor = load_predictor(chosen, pick_device(device), mirror=not disable_tta)
+    predictor = load_predictor(chosen, pick_device(device), augment=not disable_tta)
     done = predict_folder(predictor, chosen, source, target, FolderOptions(continue_prediction, save_probabilities))
     count = sum(len(case.vertebrae) for case in done)
     print(f"{len(done)} cases, {count} vertebrae: {target / 'predictions.csv'}")

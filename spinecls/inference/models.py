@@ -164,7 +164,7 @@ def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
     return TrainedModel(model.folder, model.dataset, model.trainer, model.plans, model.configuration, chosen)
 
 
-def load_predictor(model: TrainedModel, device: torch.device, mirror: bool) -> Predictor:
+def load_predictor(model: TrainedModel, device: torch.device, augment: bool) -> Predictor:
     """Predictor of a model's folds; they must have been trained by the same numbers to be averaged."""
     plans = {fold: load_plan(model.folder / f"fold_{fold}" / "plan.json") for fold in model.folds}
     first, *others = plans
@@ -187,4 +187,4 @@ def load_predictor(model: TrainedModel, device: torch.device, mirror: bool) -> P
                 f"{configuration.seal}. Put the plan back as it was, or train anew."
             )
         networks.append(build_model(content, path))
-    return Predictor(networks, plans[first], configuration, device, mirror)
+    return Predictor(networks, plans[first], configuration, device, augment)

@@ -40,7 +40,7 @@ def model_description(model: TrainedModel, predictor: Predictor) -> dict:
         "configuration": model.configuration,
         "folds": list(model.folds),
         "spinecls_version": __version__,
-        "test_time_augmentation": predictor.mirror,
+        "test_time_augmentation": predictor.augment,
         "calibration": "none",
         "checkpoints": {
             fold: files.content_hash(model.folder / f"fold_{fold}" / FINAL)[:16] for fold in model.folds

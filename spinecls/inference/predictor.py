@@ -20,7 +20,7 @@ from spinecls.geometry import Geometry
 from spinecls.inference.instances import vote_instances
 from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.peaks import find_centres
-from spinecls.inference.sealed_pass import SealedResult, classify, make_crops, mirrored_views
+from spinecls.inference.sealed_pass import UNCHANGED, SealedResult, augmented_views, classify, make_crops
 from spinecls.inference.sliding_window import open_maps, values_at
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.resample import resample_probabilities
@@ -103,14 +103,14 @@ class Predictor:
     ----------
     models : networks in evaluation mode
     plan, configuration : what they were trained by
-    mirror : test-time augmentation by views mirrored as training mirrored
+    augment : test-time augmentation by views mirrored as training mirrored, and of other contrast
     """
 
     models: Sequence[torch.nn.Module]
     plan: Plan
     configuration: Configuration
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    mirror: bool = True
+    augment: bool = True
 
     def __post_init__(self) -> None:
         for model in self.models:
@@ -145,7 +145,7 @@ class Predictor:
         """Open pass: centres, names, regions and the marrow reference."""
         network = self.configuration.network
         prepared = preprocess_volume(image, geometry, self.configuration)
-        mirror = self.mirror and 0 in self.configuration.mirror_axes
+        mirror = self.augment and 0 in self.configuration.mirror_axes
         maps = open_maps(
             self.models, prepared.image, self.configuration.patch_size, network.divisor, self.device, mirror
         )
@@ -183,7 +183,7 @@ class Predictor:
         if len(self.plan.class_names) < 2:
             return None
         crops, pooled = make_crops(image, geometry, regions, marrow, self.configuration)
-        views = mirrored_views(self.configuration.sealed_mirror_axes) if self.mirror else [()]
+        views = augmented_views(self.configuration.sealed_mirror_axes) if self.augment else UNCHANGED
         return classify(self.models, crops, pooled, self.class_shift(), self.device, views)
 
     def _level_stride(self) -> np.ndarray:

@@ -19,15 +19,37 @@ CHUNK = 8
 """Crops in one forward pass, padded with empty ones: a vertebra's numbers never depend on how many others there are."""
 
 
-def mirrored_views(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """Axes of a (N, C, s, r, a) batch that the views of test-time augmentation mirror: none, one, or two of them.
+CONTRASTS = (0.9, 1.1)
+"""Factors of the intensities, which are deviations from the marrow's, in views of test-time augmentation."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How a crop is looked at: mirrored along some axes of a (N, C, s, r, a) batch, with more or less contrast."""
+
+    mirrored: tuple[int, ...] = ()
+    contrast: float = 1.0
+
+    def of(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops (N, C + 1, s, r, a) in this view; the last channel shows the region and has no contrast."""
+        seen = crops.flip(self.mirrored)
+        return seen if self.contrast == 1 else torch.cat([seen[:, :-1] * self.contrast, seen[:, -1:]], dim=1)
+
+
+UNCHANGED = (View(),)
+"""The crop as it is."""
+
+
+def augmented_views(axes: Sequence[int]) -> list[View]:
+    """Views of test-time augmentation: mirrored along none, one or two of the axes, and of two other contrasts.
 
     Parameters
     ----------
     axes : spatial axes that training mirrored; of three the last is left out, eight views would add little
     """
     first = [axis + 2 for axis in sorted(axes)[:2]]
-    return [(), *((axis,) for axis in first), *([tuple(first)] if len(first) == 2 else [])]
+    mirrored = [(), *((axis,) for axis in first), *([tuple(first)] if len(first) == 2 else [])]
+    return [*map(View, mirrored), *(View(contrast=factor) for factor in CONTRASTS)]
 
 
 @dataclass(frozen=True)
@@ -37,7 +59,7 @@ class SealedResult:
     Attributes
     ----------
     probabilities : (N, K), mean over folds and views
-    members : (M, N, K) probabilities of every fold and view
+    members : (F, V, N, K) probabilities of every fold and view
     evidence : (N, K, s, r, a) mean evidence on the sealed grid. Of class 0, the absence of evidence, it is minus the
         greatest of any other class; of grades it is the severity, the same for each
     pooled : (N, E) mean pooled evidence, one number a map: a class but the first, or of grades the severity
@@ -73,9 +95,9 @@ def classify(
     pooled: torch.Tensor,
     balanced_shift: np.ndarray,
     device: torch.device,
-    views: Sequence[tuple[int, ...]],
+    views: Sequence[View],
 ) -> SealedResult:
-    """Class probabilities and evidence of crops.
+    """Class probabilities and evidence of crops, the views of one model in batches together.
 
     Parameters
     ----------
@@ -83,21 +105,27 @@ def classify(
     balanced_shift : (K,) added to the logits before the softmax: it removes the prior that training drew by and puts
         in the one that is reported
     """
+    # Vertebra by vertebra, so that the row of a view never depends on how many vertebrae follow.
+    seen = torch.stack([view.of(crops) for view in views], dim=1).flatten(0, 1)
+    # The crop's second spatial axis is its fourth, the map of pooled voxels has no channels.
+    counted = [pooled.flip([axis - 1 for axis in view.mirrored]) for view in views]
+    counted = torch.stack(counted, dim=1).flatten(0, 1)
     members = []
     evidence, contributions, numbers = 0.0, 0.0, 0.0
-    for axes in views:
-        for model in models:
-            # The crop's second spatial axis is its fourth, the map of pooled voxels has no channels.
-            counted = pooled.flip([axis - 1 for axis in axes])
-            outputs = _in_chunks(model, crops.flip(axes) if axes else crops, counted, device)
-            members.append(torch.softmax(outputs.logits.double() + torch.from_numpy(balanced_shift), dim=1).numpy())
-            evidence = evidence + (outputs.evidence.flip(axes) if axes else outputs.evidence)
-            contributions = contributions + (outputs.contributions.flip(axes) if axes else outputs.contributions)
-            numbers = numbers + outputs.pooled
+    for model in models:
+        outputs = _in_chunks(model, seen, counted, device)
+        shifted = outputs.logits.double() + torch.from_numpy(balanced_shift)
+        probabilities = torch.softmax(shifted, dim=1).numpy()
+        members.append(np.stack([probabilities[i :: len(views)] for i in range(len(views))]))
+        for i, view in enumerate(views):
+            evidence = evidence + outputs.evidence[i :: len(views)].flip(view.mirrored)
+            contributions = contributions + outputs.contributions[i :: len(views)].flip(view.mirrored)
+            numbers = numbers + outputs.pooled[i :: len(views)]
     stacked = np.stack(members)
-    evidence, contributions, numbers = ((x / len(members)).numpy() for x in (evidence, contributions, numbers))
-    by_class = _by_class(evidence, stacked.shape[2], models[0].ordinal)
-    return SealedResult(stacked.mean(axis=0), stacked, by_class, numbers, contributions)
+    total = len(models) * len(views)
+    evidence, contributions, numbers = ((x / total).numpy() for x in (evidence, contributions, numbers))
+    by_class = _by_class(evidence, stacked.shape[-1], models[0].ordinal)
+    return SealedResult(stacked.mean(axis=(0, 1)), stacked, by_class, numbers, contributions)
 
 
 def _in_chunks(

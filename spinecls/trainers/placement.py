@@ -73,7 +73,7 @@ def predict_places(
 ) -> dict[str, Places]:
     """Look for the vertebrae of scans; the network is left in the mode it was in."""
     training = model.training
-    predictor = Predictor([model], plan, configuration, device, mirror=False)
+    predictor = Predictor([model], plan, configuration, device, augment=False)
     found = {}
     try:
         for case in cases:

@@ -60,7 +60,7 @@ def validate(
         The content of summary.json.
     """
     path = folder / "checkpoint_final.pt"
-    predictor = Predictor([build_model(load_checkpoint(path), path)], plan, configuration, device, mirror=False)
+    predictor = Predictor([build_model(load_checkpoint(path), path)], plan, configuration, device)
     description = plan_description(plan)
     predictions: list[CasePrediction] = []
     truth: list[matching.CaseTruth] = []

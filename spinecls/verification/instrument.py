@@ -15,13 +15,11 @@ import torch
 
 from spinecls.geometry import Geometry
 from spinecls.inference.predictor import Predictor
-from spinecls.inference.sealed_pass import CHUNK, classify, make_crops
+from spinecls.inference.sealed_pass import CHUNK, UNCHANGED, classify, make_crops
 from spinecls.sealing.crop import evidence_to_native, shown_voxels, snapped_centre
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.region import Region
 from spinecls.verification.results import Outcome
-
-UNMIRRORED = [()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +124,8 @@ class Instrument:
         """Output for crops, by other networks than the predictor's if given."""
         # The predictor does not offer the shift to its reported prior; written out here it could drift apart.
         shift = self.predictor.class_shift()
-        result = classify(models or self.models, crops.images, crops.pooled, shift, self.device, UNMIRRORED)
-        return Answers(result.members, result.probabilities, result.evidence)
+        result = classify(models or self.models, crops.images, crops.pooled, shift, self.device, UNCHANGED)
+        return Answers(result.members[:, 0], result.probabilities, result.evidence)
 
     def ask(self, questions: Sequence[Question]) -> Answers:
         """Output for vertebrae in images."""

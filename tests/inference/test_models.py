@@ -84,7 +84,7 @@ def test_a_sealed_model_is_preferred_to_an_open_one_of_the_same_trainer(results)
 def test_a_plan_that_says_another_level_than_the_checkpoint_is_refused(results):
     set_plan_seal(results / NAME, "S1")
     with pytest.raises(ModelError, match=r"trained with crops of level S2.*says S1"):
-        load_predictor(choose_model(ModelChoice(folder=results / NAME)), torch.device("cpu"), mirror=False)
+        load_predictor(choose_model(ModelChoice(folder=results / NAME)), torch.device("cpu"), augment=False)
 
 
 def test_a_model_of_an_earlier_version_is_sealed_by_case_numbers_and_pools_softly(results):
@@ -99,7 +99,7 @@ def test_a_model_of_an_earlier_version_is_sealed_by_case_numbers_and_pools_softl
     for key in ("seal", "pooling"):
         del plan["configurations"]["3d_fullres"][key]
     plan_path.write_text(json.dumps(plan))
-    predictor = load_predictor(choose_model(ModelChoice()), torch.device("cpu"), mirror=False)
+    predictor = load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False)
     assert predictor.configuration.seal == "S2"
     assert type(predictor.models[0].pooling).__name__ == "LogSumExpPooling"
 
@@ -122,7 +122,7 @@ def test_folds_trained_by_other_numbers_are_not_averaged(results):
     plan["configurations"]["3d_fullres"]["sealing_margin_mm"] = 5.0
     (model / "fold_1/plan.json").write_text(json.dumps(plan))
     with pytest.raises(ModelError, match="sealing_margin_mm"):
-        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), mirror=False)
+        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False)
 
 
 def test_a_file_that_holds_code_is_refused_and_not_run(results, tmp_path):
@@ -132,5 +132,5 @@ def test_a_file_that_holds_code_is_refused_and_not_run(results, tmp_path):
 
     torch.save({"weights": Evil()}, results / NAME / "fold_0/checkpoint_final.pt")
     with pytest.raises(ModelError, match="more than tensors"):
-        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), mirror=False)
+        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False)
     assert not (tmp_path / "was_here").exists()

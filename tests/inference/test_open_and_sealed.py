@@ -10,6 +10,7 @@ import torch
 from spinecls.geometry import Geometry
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.inference.predictor import Predictor
+from spinecls.inference.sealed_pass import View, augmented_views, classify, make_crops
 from spinecls.io.images import read_image
 from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
@@ -79,7 +80,7 @@ def test_a_sealed_class_is_bit_identical_when_everything_outside_is_replaced(sea
     for i, region in enumerate(regions):
         for seed in (1, 2):
             after = predictor.classify_regions(only_inside(image, region, seed), grid, regions, MARROW)
-            assert np.array_equal(before.members[:, i], after.members[:, i])
+            assert np.array_equal(before.members[..., i, :], after.members[..., i, :])
             assert np.array_equal(before.evidence[i], after.evidence[i])
 
 
@@ -89,7 +90,7 @@ def test_an_open_class_changes_when_everything_outside_is_replaced(seal, kind, i
     predictor = predictor_of(seal, kind)
     before = predictor.classify_regions(image, grid, regions, MARROW)
     after = predictor.classify_regions(only_inside(image, regions[1], 1), grid, regions, MARROW)
-    assert np.abs(before.members[:, 1] - after.members[:, 1]).max() > 1e-4
+    assert np.abs(before.members[..., 1, :] - after.members[..., 1, :]).max() > 1e-4
 
 
 def test_s3_does_not_look_at_the_marrow_of_the_case_and_s2_does(image, grid, regions):
@@ -105,7 +106,7 @@ def test_a_voxel_of_the_region_counts_at_every_level(image, grid, regions):
     for seal in SEALS:
         predictor = predictor_of(seal)
         one, two = (predictor.classify_regions(i, grid, regions, MARROW) for i in (image, changed))
-        assert not np.array_equal(one.members[:, 1], two.members[:, 1]), seal
+        assert not np.array_equal(one.members[..., 1, :], two.members[..., 1, :]), seal
 
 
 def bright_spots(predictor):
@@ -138,12 +139,33 @@ def test_mirrored_views_pool_the_mirrored_voxels(grid, regions):
     lesion = np.full((1, *SHAPE), 100.0, np.float32)
     lesion[0, 3:5, 44:48, 40:48] = 200.0
     for seal in SEALS:
-        plain, mirrored = predictor_of(seal, mirror=False), predictor_of(seal, mirror=True)
+        plain, mirrored = predictor_of(seal, augment=False), predictor_of(seal, augment=True)
         bright_spots(plain)
         bright_spots(mirrored)
         one, two = (p.classify_regions(lesion, grid, regions, MARROW) for p in (plain, mirrored))
-        assert len(two.members) == 4
-        assert one.probabilities == pytest.approx(two.probabilities, abs=1e-6)
+        assert two.members.shape[:2] == (1, 6)
+        for view in two.members[0, :4]:
+            assert one.probabilities == pytest.approx(view, abs=1e-6)
+
+
+def test_views_of_more_contrast_show_greater_deviations_of_the_same_region():
+    crops = torch.rand((2, 3, 2, 4, 4))
+    seen = View(contrast=1.1).of(crops)
+    assert torch.allclose(seen[:, :2], 1.1 * crops[:, :2])
+    assert torch.equal(seen[:, 2], crops[:, 2])
+
+
+def test_members_are_what_each_fold_says_to_each_view_alone(image, grid, regions):
+    predictor = predictor_of("S2")
+    predictor.models = [predictor.models[0], predictor_of("S2").models[0]]
+    with torch.no_grad():
+        predictor.models[1].evidence.weight.mul_(2)
+    both = predictor.classify_regions(image, grid, regions, MARROW)
+    for fold, model in enumerate(predictor.models):
+        crops, pooled = make_crops(image, grid, regions, MARROW, predictor.configuration)
+        for number, view in enumerate(augmented_views(predictor.configuration.sealed_mirror_axes)):
+            alone = classify([model], crops, pooled, predictor.class_shift(), torch.device("cpu"), [view])
+            assert both.members[fold, number] == pytest.approx(alone.members[0, 0], abs=1e-6)
 
 
 def test_evidence_of_every_grade_is_the_severity(image, grid, regions):
@@ -157,7 +179,7 @@ def test_evidence_of_every_grade_is_the_severity(image, grid, regions):
 def results(trained_phantom):
     """Predictions of one image by a trained model at every level; also its image."""
     folder = trained_phantom / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
-    predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), mirror=False)
+    predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), augment=False)
     volume = read_image([sorted((trained_phantom / "raw/Dataset001_Phantom/imagesTr").iterdir())[0]])
     found = {}
     for seal in SEALS:

@@ -53,7 +53,7 @@ def test_eight_other_patients_around_fifty_vertebrae_change_no_bit(trainer_class
         )
     )
     model = build_model(load_checkpoint(trainer.final_path), trainer.final_path)
-    predictor = Predictor([model], plan, configuration, mirror=False)
+    predictor = Predictor([model], plan, configuration, augment=False)
     asked = 0
     for number, (image, grid, regions, marrow) in enumerate(scans):
         for region in regions:

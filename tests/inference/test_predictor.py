@@ -16,7 +16,7 @@ from spinecls.sealing.marrow import marrow_reference
 @pytest.fixture(scope="module")
 def predictor(trained_phantom):
     folder = trained_phantom / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
-    return load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), mirror=False)
+    return load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), augment=False)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_classes_are_bit_identical_when_everything_outside_the_region_comes_from
             view = swapped[(slice(None), *region.slices)]
             view[:, region.mask] = image[(slice(None), *region.slices)][:, region.mask]
             after = predictor.classify_regions(swapped, grid, regions, marrow)
-            assert np.array_equal(before.members[:, i], after.members[:, i])
+            assert np.array_equal(before.members[..., i, :], after.members[..., i, :])
             assert np.array_equal(before.evidence[i], after.evidence[i])
 
 

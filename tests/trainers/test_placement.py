@@ -137,7 +137,7 @@ def test_places_are_predicted_twice_in_a_training():
 def test_places_are_where_the_localiser_finds_vertebrae_and_it_goes_on_learning(trained_phantom, material, case):
     _, plan, configuration = material
     folder = trained_phantom / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
-    predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), mirror=False)
+    predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), augment=False)
     located = predictor.locate(case.native.astype(np.float32), case.native_geometry)
     assert len(located.centres_lps) > 0
     model = predictor.models[0].train()

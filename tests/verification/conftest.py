@@ -21,7 +21,7 @@ def phantom_model(trained_phantom):
 
 @pytest.fixture(scope="session")
 def instrument(phantom_model):
-    return Instrument(load_predictor(phantom_model, torch.device("cpu"), mirror=False))
+    return Instrument(load_predictor(phantom_model, torch.device("cpu"), augment=False))
 
 
 @pytest.fixture(scope="session")
