@@ -20,7 +20,7 @@ def predict(
     folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")] = None,
     model: Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")] = None,
     device: Device = None,
-    disable_tta: Annotated[bool, typer.Option("--disable_tta", help="No views mirrored or of other contrast; faster.")] = False,
+    disable_tta: Annotated[bool, typer.Option("--disable_tta", help="One view of each crop; faster.")] = False,
     continue_prediction: Annotated[
         bool, typer.Option("--continue_prediction", help="Keep results that are there and whole.")
     ] = False,

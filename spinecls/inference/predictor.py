@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from spinecls.anatomy import LEVEL_CODES, LEVELS
 from spinecls.curve import drop_outliers, image_frame, image_tangents_lps
 from spinecls.dataloading.cases import core_region, level_extent_mm
 from spinecls.dataloading.targets import OFFSET_UNIT_MM
+from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
 from spinecls.inference.instances import vote_instances
 from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
@@ -95,6 +97,22 @@ class VolumePrediction:
     sealed: SealedResult | None
 
 
+@dataclass(frozen=True)
+class ImagePrediction:
+    """Result of an image in memory; the maps are of its kind, SimpleITK images or arrays, and lie as it does.
+
+    Attributes
+    ----------
+    vertebrae : head to feet, positions in world millimetres (LPS)
+    level_map, evidence, contributions : as in `VolumePrediction`
+    """
+
+    vertebrae: tuple[VertebraPrediction, ...]
+    level_map: Any
+    evidence: Any
+    contributions: Mapping[str, Any]
+
+
 @dataclass
 class Predictor:
     """A trained model, one or several folds of it.
@@ -139,6 +157,68 @@ class Predictor:
             contributions=self._contribution_maps(located, sealed, geometry),
             located=located,
             sealed=sealed,
+        )
+
+    def predict_image(self, images) -> ImagePrediction:
+        """Vertebrae of an image in memory.
+
+        Parameters
+        ----------
+        images : SimpleITK.Image of three dimensions, or a sequence of them, one a channel in the order of the dataset's
+            `channel_names`; of a single image the components of a voxel are the channels
+
+        Returns
+        -------
+        ImagePrediction
+            Its maps are SimpleITK images on the grid of the first channel.
+
+        Raises
+        ------
+        DatasetError
+            When the image cannot be used, or has another number of channels than the model learned from.
+        """
+        # Training predicts, too, and must do without the library.
+        from spinecls.io.images import map_image, volume_from_sitk
+
+        volume = volume_from_sitk(images, register=self.plan.register_channels)
+        return self._returned(volume, map_image)
+
+    def predict_array(self, array: np.ndarray, geometry: Geometry) -> ImagePrediction:
+        """Vertebrae of an array whose axes lie in the patient as `geometry` says, in any order and direction.
+
+        Parameters
+        ----------
+        array : (C, ...) or (...), three spatial axes
+        geometry : grid of these axes; see `Geometry`, world coordinates are LPS millimetres
+
+        Returns
+        -------
+        ImagePrediction
+            Its maps are arrays with the axes of the input.
+
+        Raises
+        ------
+        DatasetError
+            As `predict_image`; also when the shapes differ.
+        """
+        from spinecls.io.images import map_array, volume_from_array
+
+        return self._returned(volume_from_array(array, geometry), map_array)
+
+    def _returned(self, volume, convert) -> ImagePrediction:
+        """Prediction of a volume with its maps as the caller's image lies."""
+        found, expected = len(volume.array), len(self.plan.channel_names)
+        if found != expected:
+            raise DatasetError(
+                f"image in memory: {found} channels, the model learned from {expected} "
+                f"({', '.join(self.plan.channel_names)}). Give them in this order."
+            )
+        result = self.predict_volume(volume.array, volume.geometry)
+        return ImagePrediction(
+            vertebrae=result.vertebrae,
+            level_map=convert(result.level_map, volume.source),
+            evidence=convert(result.evidence, volume.source),
+            contributions={name: convert(values, volume.source) for name, values in result.contributions.items()},
         )
 
     def locate(self, image: np.ndarray, geometry: Geometry) -> Located:

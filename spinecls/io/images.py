@@ -98,18 +98,33 @@ def read_image(paths: Sequence[Path], register: bool = False) -> Volume:
     if not paths:
         raise DatasetError("read_image: no file was given, expected one path a channel.")
     with _quiet_library():
-        (first, notes), *others = [_read(Path(path)) for path in paths]
-        source = source_grid(first)
-        channels = [finite_float32(paths[0], to_canonical(sitk.GetArrayViewFromImage(first), source))]
-        warnings = [f"{Path(paths[0]).name}: {text}" for _, text in notes]
-        motions = []
-        for path, (image, notes) in zip(map(Path, paths[1:]), others, strict=True):
-            moved, motion, more = _onto_first(path, image, first, register)
-            channels.append(finite_float32(path, to_canonical(sitk.GetArrayViewFromImage(moved), source_grid(moved))))
-            warnings += [f"{path.name}: {text}" for text in (*(text for _, text in notes), *more)]
-            motions.append(motion)
+        return _assembled([_Channel(Path(path), Path(path).name, *_read(Path(path))) for path in paths], register)
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """One channel as it was read: where it comes from in errors, its name in warnings, coded warnings."""
+
+    place: Path | str
+    name: str
+    image: sitk.Image
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def _assembled(channels: Sequence[_Channel], register: bool) -> Volume:
+    """All channels on the grid of the first."""
+    first, *others = channels
+    source = source_grid(first.image)
+    arrays = [_canonical(first.place, first.image)]
+    warnings = [f"{first.name}: {text}" for _, text in first.notes]
+    motions = []
+    for channel in others:
+        moved, motion, more = _onto_first(channel.place, channel.image, first.image, register)
+        arrays.append(_canonical(channel.place, moved))
+        warnings += [f"{channel.name}: {text}" for text in (*(text for _, text in channel.notes), *more)]
+        motions.append(motion)
     return Volume(
-        array=np.stack(channels),
+        array=np.stack(arrays),
         geometry=canonical_geometry(source),
         source=source,
         warnings=tuple(warnings),
@@ -117,15 +132,19 @@ def read_image(paths: Sequence[Path], register: bool = False) -> Volume:
     )
 
 
+def _canonical(place: Path | str, image: sitk.Image) -> np.ndarray:
+    return finite_float32(place, to_canonical(sitk.GetArrayViewFromImage(image), source_grid(image)))
+
+
 def _onto_first(
-    path: Path, image: sitk.Image, first: sitk.Image, register: bool
+    place: Path | str, image: sitk.Image, first: sitk.Image, register: bool
 ) -> tuple[sitk.Image, RigidMotion | None, list[str]]:
     """A further channel on the grid of the first, the motion that brought it there, and warnings."""
     grid, own = (canonical_geometry(source_grid(one)) for one in (first, image))
     share = overlap(grid, own)
     if share < MIN_OVERLAP:
         text = f"covers {share:.0%} of the first channel, expected at least {MIN_OVERLAP:.0%}."
-        raise CodedFault("E414", path, text + " The channels must show the same region.")
+        raise CodedFault("E414", place, text + " The channels must show the same region.")
     motion = find_motion(first, image) if register else None
     if motion is not None:
         return resample_moved(image, first, motion), motion, []
@@ -172,22 +191,27 @@ def read_header(path: Path) -> tuple[SourceGrid, tuple[tuple[str, str], ...]]:
         return source_grid(reader), notes
 
 
-def volume_from_sitk(image: sitk.Image) -> Volume:
-    """Volume of an image in memory; the components of a voxel become channels.
+def volume_from_sitk(images: sitk.Image | Sequence[sitk.Image], register: bool = False) -> Volume:
+    """Volume of images in memory, one a channel; of a single image the components of a voxel are the channels.
+
+    Parameters
+    ----------
+    register : as for `read_image`
 
     Raises
     ------
     DatasetError
-        When it is not three-dimensional or holds not finite voxels.
+        When one is not three-dimensional or not finite, or channels overlap by less than half.
     """
     place = "image in memory"
-    if image.GetDimension() != 3:
-        raise CodedFault("E402", place, f"has {image.GetDimension()} dimensions, expected 3.")
-    source = source_grid(image)
-    array = sitk.GetArrayViewFromImage(image)
-    array = array if array.ndim == 4 else array[..., None]
-    channels = [finite_float32(place, to_canonical(array[..., c], source)) for c in range(array.shape[-1])]
-    return Volume(array=np.stack(channels), geometry=canonical_geometry(source), source=source)
+    several = [images] if isinstance(images, sitk.Image) else list(images)
+    for image in several:
+        if image.GetDimension() != 3:
+            raise CodedFault("E402", place, f"has {image.GetDimension()} dimensions, expected 3.")
+    if len(several) == 1 and (count := several[0].GetNumberOfComponentsPerPixel()) > 1:
+        several = [sitk.VectorIndexSelectionCast(several[0], index) for index in range(count)]
+    with _quiet_library():
+        return _assembled([_Channel(place, f"channel {i}", image) for i, image in enumerate(several)], register)
 
 
 def volume_from_array(array: np.ndarray, geometry: Geometry) -> Volume:
@@ -207,6 +231,20 @@ def volume_from_array(array: np.ndarray, geometry: Geometry) -> Volume:
     source = grid_from(geometry.shape[::-1], geometry.spacing_mm[::-1], geometry.origin_lps, direction.ravel())
     channels = [finite_float32(place, to_canonical(channel, source)) for channel in array]
     return Volume(array=np.stack(channels), geometry=canonical_geometry(source), source=source)
+
+
+def map_image(array: np.ndarray, source: SourceGrid) -> sitk.Image:
+    """A canonical map (S, R, A) as an image in the axis order and position of the one it belongs to."""
+    image = sitk.GetImageFromArray(map_array(array, source))
+    image.SetSpacing(source.spacing_mm)
+    image.SetOrigin(source.origin_lps)
+    image.SetDirection(source.direction)
+    return image
+
+
+def map_array(array: np.ndarray, source: SourceGrid) -> np.ndarray:
+    """A canonical map (S, R, A) in the axis order of the array it belongs to; for a file that is (z, y, x)."""
+    return np.ascontiguousarray(from_canonical(array, source))
 
 
 def write_map(path: Path, array: np.ndarray, source: SourceGrid, canonical: Geometry) -> None:
@@ -232,16 +270,12 @@ def write_map(path: Path, array: np.ndarray, source: SourceGrid, canonical: Geom
         raise DatasetError(f"{path}: an array of shape {array.shape} is not on the image's grid {canonical.shape}.")
     if not path.name.endswith(_WRITABLE):
         raise UsageError(f"{path}: maps are written as {', '.join(_WRITABLE)}.")
-    stored = np.ascontiguousarray(from_canonical(_storable(path, array), source))
-    image = sitk.GetImageFromArray(stored)
-    image.SetSpacing(source.spacing_mm)
-    image.SetOrigin(source.origin_lps)
-    image.SetDirection(source.direction)
+    image = map_image(_storable(path, array), source)
     with _quiet_library(), atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
             back = _read(temporary)[0]
-            whole = np.array_equal(sitk.GetArrayViewFromImage(back), stored)
+            whole = np.array_equal(sitk.GetArrayViewFromImage(back), sitk.GetArrayViewFromImage(image))
         except (RuntimeError, CodedFault) as error:
             raise ResourceError(f"{path}: could not be written ({error}). Is the disk full?") from error
         if not whole or grid_difference(canonical, canonical_geometry(source_grid(back))):
