@@ -11,6 +11,8 @@ COMMANDS = (
     "preprocess",
     "train",
     "predict",
+    "find_best_configuration",
+    "ensemble",
     "evaluate",
     "check",
     "demo",

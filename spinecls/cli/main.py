@@ -24,6 +24,10 @@ COMMANDS = {
     "preprocess": ("spinecls.cli.plan_and_preprocess", "preprocess", SEVERAL),
     "train": ("spinecls.cli.train", "train", ("--set",)),
     "predict": ("spinecls.cli.predict", "predict", ("-f",)),
+    "find_best_configuration": (
+        "spinecls.cli.find_best_configuration", "find_best_configuration", ("-c", "-tr", "-p", "-f"),
+    ),
+    "ensemble": ("spinecls.cli.ensemble", "ensemble", ("-i",)),
     "evaluate": ("spinecls.cli.evaluate", "evaluate", ()),
     "audit": ("spinecls.cli.audit", "audit", ()),
     "check": ("spinecls.cli.check", "check", ()),
@@ -87,6 +91,16 @@ def train() -> None:
 def predict() -> None:
     """Console script."""
     run("predict")
+
+
+def find_best_configuration() -> None:
+    """Console script."""
+    run("find_best_configuration")
+
+
+def ensemble() -> None:
+    """Console script."""
+    run("ensemble")
 
 
 def evaluate() -> None:

@@ -165,8 +165,8 @@ def paired_interval(
     )
 
 
-def format_score(score: Mapping[str, Any]) -> str:
+def format_score(score: Mapping[str, Any], form: str = ".3f") -> str:
     """Estimate and interval as a person writes them."""
     if score["estimate"] is None or np.isnan(score["estimate"]):
         return "not defined"
-    return f"{score['estimate']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    return f"{score['estimate']:{form}} [{score['low']:{form}}, {score['high']:{form}}]"

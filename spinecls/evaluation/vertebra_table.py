@@ -11,7 +11,7 @@ import numpy as np
 
 from spinecls import files
 from spinecls.errors import DatasetError
-from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
+from spinecls.evaluation.matching import IDENTIFIED, CaseOutcome, VertebraOutcome
 from spinecls.records import DatasetDescription
 
 VERTEBRAE = "vertebrae.csv"
@@ -59,12 +59,20 @@ class ReadVertebrae:
     patients : (N,)
     truth : (N,) class index
     probabilities : (N, K); of a vertebra that was missed or misnamed the prior
+    found : (N,) bool, whether it was neither
     """
 
     names: tuple[tuple[str, str], ...]
     patients: tuple[str, ...]
     truth: np.ndarray
     probabilities: np.ndarray
+    found: np.ndarray
+
+
+def identified_vertebrae(path: Path) -> list[tuple[str, bool]]:
+    """Patient of every annotated vertebra whose place is known, and whether it was found and named rightly."""
+    rows = files.read_csv(path)
+    return [(row["patient"], row["found"] == IDENTIFIED) for row in rows if row["found"] != NO_POSITION]
 
 
 def read_vertebrae(path: Path, class_names: Sequence[str], prior: Sequence[float]) -> ReadVertebrae:
@@ -87,4 +95,5 @@ def read_vertebrae(path: Path, class_names: Sequence[str], prior: Sequence[float
         patients=tuple(row["patient"] for row in rows),
         truth=np.array([class_names.index(row["class"]) for row in rows], int),
         probabilities=np.array(table, float).reshape(len(rows), len(class_names)),
+        found=np.array([bool(row[columns[0]]) for row in rows], bool),
     )

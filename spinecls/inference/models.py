@@ -19,6 +19,8 @@ from spinecls.tasks.checkpoint import build_model, load_checkpoint
 logger = logging.getLogger(__name__)
 
 FINAL = "checkpoint_final.pt"
+BEST = "best_configuration.json"
+"""In a dataset's results folder: `models`, folder names, and their `folds`, that prediction takes by default."""
 
 AVERAGED_FIELDS = (
     "spacing_mm", "patch_size", "sealed_spacing_mm", "sealed_size", "network", "normalisation", "sealing_margin_mm",
@@ -73,6 +75,24 @@ def _model_at(folder: Path) -> TrainedModel | None:
     return TrainedModel(folder, folder.parent.name, *parts, folds)
 
 
+def choose_models(choice: ModelChoice) -> tuple[TrainedModel, ...]:
+    """The models whose predictions are averaged: those that `spinecls_find_best_configuration` chose, else one.
+
+    A choice of models by name goes before.
+
+    Raises
+    ------
+    ModelError
+        As `choose_model`.
+    """
+    if choice.folder is None and choice.configuration is choice.trainer is choice.plans is None:
+        fitting = _fitting(choice)
+        best = _remembered(fitting)
+        if best:
+            return tuple(_with_folds(model, choice.folds or folds) for model, folds in best)
+    return (choose_model(choice),)
+
+
 def choose_model(choice: ModelChoice) -> TrainedModel:
     """The model that the choice leaves, the best by cross-validation if several.
 
@@ -89,6 +109,20 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
         if model is None or not model.folds:
             raise ModelError(f"{choice.folder}: not a model folder with a finished fold (plan.json, fold_*/{FINAL}).")
         return _with_folds(model, choice.folds)
+    fitting = _fitting(choice)
+    sealed = [model for model in fitting if is_sealed(model)]
+    if not sealed and choice.trainer is None:
+        there = "; ".join(f"{m.name} ({', '.join(sorted(_seals(m)))})" for m in fitting)
+        raise ModelError(
+            f"Only models that are not sealed ({' or '.join(GUARANTEED)}) are trained: {there}. Their classes may come "
+            "from outside the vertebra, so they are not taken unasked. Name one by -tr or -m, or train a sealed one."
+        )
+    candidates = sealed or fitting
+    return _with_folds(candidates[0] if len(candidates) == 1 else _best(candidates), choice.folds)
+
+
+def _fitting(choice: ModelChoice) -> list[TrainedModel]:
+    """Models, all of one dataset, of the names that were given."""
     root = paths.results_root()
     everything = trained_models(root)
     dataset = None if choice.dataset is None else paths.dataset_name(choice.dataset)
@@ -102,15 +136,29 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
     datasets = sorted({model.dataset for model in fitting})
     if len(datasets) > 1:
         raise ModelError(f"Models of several datasets are trained ({', '.join(datasets)}). Choose one by -d.")
-    sealed = [model for model in fitting if all(is_guaranteed(seal) for seal in _seals(model))]
-    if not sealed and trainer is None:
-        there = "; ".join(f"{m.name} ({', '.join(sorted(_seals(m)))})" for m in fitting)
-        raise ModelError(
-            f"Only models that are not sealed ({' or '.join(GUARANTEED)}) are trained: {there}. Their classes may come "
-            "from outside the vertebra, so they are not taken unasked. Name one by -tr or -m, or train a sealed one."
-        )
-    candidates = sealed or fitting
-    return _with_folds(candidates[0] if len(candidates) == 1 else _best(candidates), choice.folds)
+    return fitting
+
+
+def _remembered(models: Sequence[TrainedModel]) -> list[tuple[TrainedModel, tuple[str, ...]]]:
+    """What was chosen for the dataset of some models, with its folds; empty when nothing was, or it is gone."""
+    path = models[0].folder.parent / BEST
+    if not path.exists():
+        return []
+    content = files.read_json(path)
+    known = {model.folder.name: model for model in models}
+    try:
+        chosen = [(known.get(str(name)), tuple(map(str, content["folds"]))) for name in content["models"]]
+    except (KeyError, TypeError):
+        raise ModelError(f"{path}: not written by spinecls_find_best_configuration. Run it again.") from None
+    if any(model is None or set(folds) - set(model.folds) for model, folds in chosen):
+        logger.warning("%s: a model that it names is no longer there; run spinecls_find_best_configuration.", path)
+        return []
+    return chosen
+
+
+def is_sealed(model: TrainedModel) -> bool:
+    """Whether the classes of every fold come from the vertebra's own voxels."""
+    return all(is_guaranteed(seal) for seal in _seals(model))
 
 
 def _seals(model: TrainedModel) -> set[str]:

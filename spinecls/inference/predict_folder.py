@@ -11,16 +11,19 @@ import numpy as np
 from tqdm import tqdm
 
 from spinecls import __version__, files
+from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
 from spinecls.inference.models import FINAL, TrainedModel
 from spinecls.inference.predictor import Predictor, VolumePrediction, case_prediction, class_names
 from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, find_inputs
 from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_table
-from spinecls.planning.plan import Plan
 from spinecls.records import SEVERITY, CasePrediction
 
 logger = logging.getLogger(__name__)
+
+PROBABILITIES = "{}_probabilities.npz"
+"""Name of the file of a case with what ensembling needs."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def _outputs(predictor: Predictor, target: Path, case: str, options: FolderOptio
     maps = predictor.evidence_names
     names = [f"{case}.json", f"{case}.nii.gz", f"{case}_evidence.nii.gz"]
     names += [contribution_file(case, name, maps) for name in maps]
-    names += [f"{case}_probabilities.npz"] if options.save_probabilities else []
+    names += [PROBABILITIES.format(case)] if options.save_probabilities else []
     return [target / name for name in names]
 
 
@@ -140,18 +143,19 @@ def _predict_case(
         path = target / contribution_file(case.identifier, name, predictor.evidence_names)
         write_map(path, values, volume.source, volume.geometry)
     if options.save_probabilities:
-        _save_probabilities(target / f"{case.identifier}_probabilities.npz", result, predictor.plan)
+        _save_probabilities(target / PROBABILITIES.format(case.identifier), result, predictor)
     write_case_json(target, prediction)
     return prediction
 
 
-def _save_probabilities(path: Path, result: VolumePrediction, plan: Plan) -> None:
-    """Arrays that ensembling needs: centres, level posteriors, class probabilities of every fold and view."""
+def _save_probabilities(path: Path, result: VolumePrediction, predictor: Predictor) -> None:
+    """Arrays that ensembling needs, vertebrae as in the JSON; class probabilities (folds, views, N, K)."""
     with files.atomic_path(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(
             stream,
             centres_lps=result.located.centres_lps,
             level_posterior=result.located.decoding.posterior,
-            class_names=np.array(plan.class_names),
-            class_probabilities=np.zeros((0, 0, 0)) if result.sealed is None else result.sealed.members,
+            level_codes=np.array([predictor.level_codes[name] for name in LEVELS], np.uint8),
+            class_names=np.array(predictor.plan.class_names),
+            class_probabilities=np.zeros((0, 0, 0, 0)) if result.sealed is None else result.sealed.members,
         )

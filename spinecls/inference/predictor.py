@@ -139,6 +139,11 @@ class Predictor:
         """Whether the network has a vertebra map."""
         return "vertebra_map" in self.models[0].heads
 
+    @property
+    def level_codes(self) -> dict[str, int]:
+        """What stands for each level in the maps: the dataset's own codes, else the usual ones."""
+        return {**LEVEL_CODES, **self.plan.levels}
+
     def predict_volume(self, image: np.ndarray, geometry: Geometry) -> VolumePrediction:
         """Vertebrae of one image.
 
@@ -348,7 +353,7 @@ class Predictor:
             score=float(located.scores[i]),
             class_probabilities=probabilities,
             prediction_set=tuple(self.plan.class_names) if probabilities else (),
-            entropy=_entropy(probabilities),
+            entropy=entropy_of(probabilities),
             visible_fraction=visible,
             region={
                 "source": region.source,
@@ -359,9 +364,7 @@ class Predictor:
                 "marrow_reference": None if self.configuration.seal == "S3" else located.marrow.tolist(),
             },
             evidence=self._evidence_sums(i, sealed),
-            level_probabilities={
-                name: float(p) for name, p in zip(LEVELS, decoding.posterior[i], strict=True) if p >= LEAST_REPORTED
-            },
+            level_probabilities=reported_levels(decoding.posterior[i]),
             relative_name=decoding.relative_names[i],
             flags=tuple(flags),
         )
@@ -370,7 +373,7 @@ class Predictor:
         """Codes of the named vertebrae; ellipsoids where there is no mask, the upper one keeping an overlap."""
         level_map = np.zeros(geometry.shape, np.uint8)
         for i, (region, level) in enumerate(zip(located.regions, located.decoding.labels, strict=True)):
-            code = {**LEVEL_CODES, **self.plan.levels}[level]
+            code = self.level_codes[level]
             if located.masks is not None and located.from_mask[i]:
                 level_map[located.masks == i + 1] = code
             else:
@@ -425,6 +428,11 @@ class Predictor:
         }
 
 
+def reported_levels(posterior: np.ndarray) -> dict[str, float]:
+    """Levels of a (27,) posterior that are probable enough to be written."""
+    return {name: float(p) for name, p in zip(LEVELS, posterior, strict=True) if p >= LEAST_REPORTED}
+
+
 def class_names(plan: Plan) -> tuple[str, ...]:
     """Classes that predictions tell apart; none when the dataset names fewer than two."""
     return tuple(plan.class_names) if len(plan.class_names) > 1 else ()
@@ -456,7 +464,8 @@ def visible_fraction(geometry: Geometry, centre_lps, tangent_lps, extent_mm) -> 
     return float(geometry.contains(world).mean())
 
 
-def _entropy(probabilities: Sequence[float]) -> float:
+def entropy_of(probabilities: Sequence[float]) -> float:
+    """Entropy in nats; 0 of no probabilities."""
     p = np.clip(np.asarray(probabilities, float), 1e-12, 1)
     return float(-(p * np.log(p)).sum()) if len(p) else 0.0
 

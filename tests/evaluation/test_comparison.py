@@ -1,5 +1,7 @@
 """Paired comparison of trainers, against plain loops and worked numbers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -16,7 +18,7 @@ def table(signal, seed):
     noise = np.random.default_rng(seed).normal(size=80)
     p = 1 / (1 + np.exp(-(signal * (2 * truth - 1) + noise)))
     names = tuple((f"case{i // 4}", f"L{i % 4 + 1}") for i in range(80))
-    return ReadVertebrae(names, PATIENTS, truth, np.column_stack([1 - p, p]))
+    return ReadVertebrae(names, PATIENTS, truth, np.column_stack([1 - p, p]), np.ones(len(p), bool))
 
 
 def runs(signals, draws=3):
@@ -104,7 +106,7 @@ def test_a_difference_is_claimed_only_with_both_the_interval_and_the_adjusted_p(
 def test_a_class_that_nobody_has_does_not_count():
     tables = {}
     for key, made in runs({"A": 0.5, "B": 1.5}).items():
-        tables[key] = ReadVertebrae(made.names, made.patients, made.truth, np.pad(made.probabilities, ((0, 0), (0, 1))))
+        tables[key] = dataclasses.replace(made, probabilities=np.pad(made.probabilities, ((0, 0), (0, 1))))
     found, plain = compare(tables, ["A", "B"], ["all"])[1], compare(runs({"A": 0.5, "B": 1.5}), ["A", "B"], ["all"])[1]
     assert found.gain == plain.gain
     assert found.verdict == "better"
@@ -114,5 +116,5 @@ def test_one_draw_gives_no_verdict_and_no_class_no_number():
     one = compare(runs({"A": 0.0, "B": 3.0}, draws=1), ["A", "B"], ["all"])[1]
     assert one.verdict == "no verdict from one draw"
     tables = runs({"A": 1, "B": 1})
-    bare = {k: ReadVertebrae(t.names, t.patients, t.truth * 0, t.probabilities) for k, t in tables.items()}
+    bare = {k: ReadVertebrae(t.names, t.patients, t.truth * 0, t.probabilities, t.found) for k, t in tables.items()}
     assert compare(bare, ["A", "B"], ["all"])[1].verdict == "not defined"

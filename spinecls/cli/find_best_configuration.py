@@ -1,0 +1,44 @@
+"""`spinecls_find_best_configuration`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spinecls.cli.common import Dataset
+
+
+def find_best_configuration(
+    dataset: Dataset,
+    configurations: Annotated[list[str] | None, typer.Option("-c", help="Configurations [default: all].")] = None,
+    trainers: Annotated[list[str] | None, typer.Option("-tr", help="Trainers [default: all].")] = None,
+    plans: Annotated[list[str] | None, typer.Option("-p", help="Plans [default: all].")] = None,
+    folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: all that any of them has].")] = None,
+    no_ensembles: Annotated[bool, typer.Option("--disable_ensembling", help="Single models only.")] = False,
+    unsealed: Annotated[bool, typer.Option("--unsealed", help="Also models that give no guarantee.")] = False,
+) -> None:
+    """Compare the trained models and pairs of them, and say what prediction should use.
+
+    Out of fold, patients drawn together; none is called better unless the interval of the difference says so. What is
+    chosen is what `spinecls_predict` takes when no model is named.
+    """
+    from spinecls.evaluation.intervals import format_score
+    from spinecls.inference.best import INSTRUCTIONS, BestRequest, find_best
+
+    judged, folder = find_best(
+        BestRequest(
+            dataset=dataset,
+            configurations=tuple(configurations or ()),
+            trainers=tuple(trainers or ()),
+            plans=tuple(plans or ()),
+            folds=tuple(folds or ()),
+            ensembles=not no_ensembles,
+            unsealed=unsealed,
+        )
+    )
+    print("Out of fold, 95 % intervals, gain over the chosen one:")
+    for found in judged:
+        gain = "" if found.gain is None else "  " + format_score(found.gain.as_dict(), "+.3f")
+        print(f"  {format_score(found.score.as_dict())}{gain}  {found.verdict}: {' + '.join(found.models)}")
+    print(f"How to predict: {folder / INSTRUCTIONS}")

@@ -1,0 +1,119 @@
+"""Which of several models, or means of them, to use: no one is called better without an interval that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinecls.errors import DatasetError
+from spinecls.evaluation import metrics
+from spinecls.evaluation.intervals import DEFAULT_DRAWS, Interval, Statistic, draw_patients, interval, paired_interval
+from spinecls.evaluation.vertebra_table import ReadVertebrae
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What could be used.
+
+    Attributes
+    ----------
+    models : names of the models that are averaged; one alone is just that one
+    patients : of each item that is scored out of fold
+    score : statistic of weights of these items
+    """
+
+    models: tuple[str, ...]
+    patients: tuple[str, ...]
+    score: Statistic
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate's score, and how much it is better than the chosen one; None for the chosen one itself."""
+
+    models: tuple[str, ...]
+    score: Interval
+    gain: Interval | None
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.gain is None:
+            return "chosen"
+        if not (self.gain.low > 0 or self.gain.high < 0):
+            return "no difference shown"
+        return "better" if self.gain.estimate > 0 else "worse"
+
+
+def select(candidates: Sequence[Candidate], draws: int = DEFAULT_DRAWS, seed: int = 0) -> list[Judged]:
+    """Score all and choose: the first of the list, the others follow by their score.
+
+    Of the candidates that cannot be told from the best (the 95 % interval of the difference, patients drawn together,
+    holds zero) those of the fewest models are taken, and of these the one with the best score.
+
+    Raises
+    ------
+    DatasetError
+        Without candidates, or when none has a score.
+    """
+    if not candidates:
+        raise DatasetError("There is nothing to choose from.")
+    drawn = draw_patients([patient for c in candidates for patient in c.patients], draws, seed)
+    scores = [interval(c.score, c.patients, drawn) for c in candidates]
+    known = [i for i, score in enumerate(scores) if not np.isnan(score.estimate)]
+    if not known:
+        raise DatasetError(f"None of {len(candidates)} candidates has a score; are there classes in every fold?")
+
+    def gain(over: int, of: int) -> Interval:
+        first, second = candidates[over], candidates[of]
+        return paired_interval(first.score, first.patients, second.score, second.patients, drawn)
+
+    top = max(known, key=lambda i: scores[i].estimate)
+    tied = [i for i in known if i == top or not gain(i, top).low > 0]
+    chosen = min(tied, key=lambda i: (len(candidates[i].models), -scores[i].estimate))
+    others = [i for i in range(len(candidates)) if i != chosen]
+    others.sort(key=lambda i: -np.nan_to_num(scores[i].estimate))
+    return [Judged(candidates[chosen].models, scores[chosen], None)] + [
+        Judged(candidates[i].models, scores[i], gain(chosen, i)) for i in others
+    ]
+
+
+def classification_candidate(models: Sequence[str], tables: Sequence[ReadVertebrae]) -> Candidate:
+    """Macro AUC, end to end, of the mean of some models' probabilities.
+
+    A vertebra that some of the models found has the mean of these; one that none found has the prior.
+
+    Raises
+    ------
+    DatasetError
+        When the models were not tested on the same vertebrae.
+    """
+    first = tables[0]
+    for name, table in zip(models, tables, strict=True):
+        if table.names != first.names or not np.array_equal(table.truth, first.truth):
+            raise DatasetError(
+                f"{name} was tested on {len(table.names)} vertebrae, {models[0]} on {len(first.names)}, and they are "
+                "not the same. Train both on the same folds of the same annotation."
+            )
+    found = np.stack([table.found for table in tables]).astype(float)
+    # Where none was found all hold the prior.
+    weights = np.where(found.any(axis=0), found, 1.0)
+    probabilities = (weights[..., None] * np.stack([t.probabilities for t in tables])).sum(axis=0)
+    probabilities /= weights.sum(axis=0)[:, None]
+    return Candidate(tuple(models), first.patients, metrics.macro_auc(first.truth, probabilities))
+
+
+def joined(tables: Sequence[ReadVertebrae]) -> ReadVertebrae:
+    """The tables of several folds as one, vertebrae by name, so that tables of two models can be compared."""
+    names = [name for table in tables for name in table.names]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    patients = [patient for table in tables for patient in table.patients]
+    return ReadVertebrae(
+        names=tuple(names[i] for i in order),
+        patients=tuple(patients[i] for i in order),
+        truth=np.concatenate([t.truth for t in tables])[order],
+        probabilities=np.concatenate([t.probabilities for t in tables])[order],
+        found=np.concatenate([t.found for t in tables])[order],
+    )

@@ -1,0 +1,171 @@
+"""The best of a dataset's trained models by their out-of-fold predictions, and what prediction takes by default."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinecls import __version__, files, paths
+from spinecls.errors import ModelError
+from spinecls.evaluation import metrics
+from spinecls.evaluation.intervals import format_score
+from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, joined, select
+from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, identified_vertebrae, read_vertebrae
+from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models
+from spinecls.planning.plan import load_plan
+
+INSTRUCTIONS = "inference_instructions.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestRequest:
+    """What to choose among; empty = all that were trained. `unsealed`: comparators without a guarantee take part."""
+
+    dataset: str
+    configurations: Sequence[str] = ()
+    trainers: Sequence[str] = ()
+    plans: Sequence[str] = ()
+    folds: Sequence[str] = ()
+    ensembles: bool = True
+    unsealed: bool = False
+
+
+def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
+    """Compare all models and pairs of them, out of fold, and write what to use.
+
+    Writes `best_configuration.json` and `inference_instructions.txt` into the dataset's results folder.
+
+    Returns
+    -------
+    judged : the chosen one first
+    folder : the results folder
+
+    Raises
+    ------
+    ModelError
+        When no model of the request has all folds.
+    """
+    dataset = paths.dataset_name(request.dataset)
+    models = _models(dataset, request)
+    folds = _common_folds(models, request.folds)
+    named = {model.folder.name: model for model in models}
+    candidates = [_candidate((model,), folds) for model in models]
+    if request.ensembles and _has_classes(models[0]):
+        candidates += [_candidate(pair, folds) for pair in itertools.combinations(models, 2) if _averageable(*pair)]
+    judged = select(candidates)
+    chosen = [named[name] for name in judged[0].models]
+    folder = paths.results_root() / dataset
+    files.write_json(
+        folder / BEST,
+        {
+            "models": list(judged[0].models),
+            "folds": list(folds),
+            "score": "macro AUC, end to end" if _has_classes(models[0]) else "identification rate",
+            "candidates": [_entry(j) for j in judged],
+            "spinecls_version": __version__,
+        },
+    )
+    with files.atomic_path(folder / INSTRUCTIONS) as temporary:
+        temporary.write_text(instructions(dataset, chosen, folds, judged), encoding="utf-8")
+    return judged, folder
+
+
+def _models(dataset: str, request: BestRequest) -> list[TrainedModel]:
+    wanted = {"configuration": request.configurations, "trainer": request.trainers, "plans": request.plans}
+    found = [
+        model
+        for model in trained_models(paths.results_root())
+        if model.dataset == dataset and all(not names or getattr(model, key) in names for key, names in wanted.items())
+    ]
+    usable = [model for model in found if request.unsealed or is_sealed(model)]
+    if not usable:
+        there = ", ".join(model.folder.name for model in found) or "none"
+        raise ModelError(f"{dataset}: no sealed model to choose from. Trained: {there}. Train one, or give --unsealed.")
+    return usable
+
+
+def _common_folds(models: Sequence[TrainedModel], asked: Sequence[str]) -> tuple[str, ...]:
+    """The folds that are compared; every model must have them."""
+    validated = {model.folder.name: _validated_folds(model) for model in models}
+    folds = tuple(asked) or tuple(sorted(set().union(*validated.values())))
+    lacking = {name: [fold for fold in folds if fold not in own] for name, own in validated.items()}
+    lacking = {name: missing for name, missing in lacking.items() if missing}
+    if lacking or not folds:
+        told = "; ".join(f"{name} lacks fold {', '.join(missing)}" for name, missing in lacking.items())
+        raise ModelError(
+            f"Models are compared on the same folds, out of fold: {told or 'no fold was validated'}. Train the missing "
+            "folds, or choose by -c, -tr, -p and -f."
+        )
+    return folds
+
+
+def _validated_folds(model: TrainedModel) -> set[str]:
+    return {fold for fold in model.folds if (model.folder / f"fold_{fold}" / "validation" / VERTEBRAE).exists()}
+
+
+def _has_classes(model: TrainedModel) -> bool:
+    return len(load_plan(model.folder / "plan.json").class_names) > 1
+
+
+def _averageable(first: TrainedModel, second: TrainedModel) -> bool:
+    """Models of the same classes; others cannot be averaged."""
+    plans = [load_plan(model.folder / "plan.json") for model in (first, second)]
+    return plans[0].class_names == plans[1].class_names
+
+
+def _candidate(models: Sequence[TrainedModel], folds: Sequence[str]) -> Candidate:
+    names = [model.folder.name for model in models]
+    if _has_classes(models[0]):
+        return classification_candidate(names, [joined([_table(model, fold) for fold in folds]) for model in models])
+    rows = [row for fold in folds for row in identified_vertebrae(_vertebrae(models[0], fold))]
+    values = [identified for _, identified in rows]
+    return Candidate(tuple(names), tuple(patient for patient, _ in rows), lambda weights: metrics.mean(values, weights))
+
+
+def _vertebrae(model: TrainedModel, fold: str) -> Path:
+    return model.folder / f"fold_{fold}" / "validation" / VERTEBRAE
+
+
+def _table(model: TrainedModel, fold: str) -> ReadVertebrae:
+    plan = load_plan(model.folder / f"fold_{fold}" / "plan.json")
+    total = max(1, sum(plan.class_counts.values()))
+    return read_vertebrae(
+        _vertebrae(model, fold), plan.class_names, [plan.class_counts.get(name, 0) / total for name in plan.class_names]
+    )
+
+
+def _entry(judged: Judged) -> dict:
+    return {
+        "models": list(judged.models),
+        "score": judged.score.as_dict(),
+        "gain": None if judged.gain is None else judged.gain.as_dict(),
+        "verdict": judged.verdict,
+    }
+
+
+def instructions(
+    dataset: str, chosen: Sequence[TrainedModel], folds: Sequence[str], judged: Sequence[Judged]
+) -> str:
+    """Commands that predict with what was chosen, and why it was."""
+    best = judged[0]
+    lines = [
+        f"{dataset}: {' and '.join(best.models)}, folds {' '.join(folds)}.",
+        f"Out of fold {format_score(best.score.as_dict())} (95 % interval, patients drawn).",
+        "",
+        "These are taken when no model is named:",
+        f"    spinecls_predict -d {paths.dataset_number(dataset) or dataset} -i INPUT -o OUTPUT",
+        "",
+        "The same, each step by itself:" if len(chosen) > 1 else "The same, with every name:",
+    ]
+    save = " --save_probabilities" if len(chosen) > 1 else ""
+    for number, model in enumerate(chosen, start=1):
+        target = f"OUTPUT_{number}" if len(chosen) > 1 else "OUTPUT"
+        lines.append(
+            f"    spinecls_predict -d {dataset} -c {model.configuration} -tr {model.trainer} -p {model.plans} "
+            f"-f {' '.join(folds)} -i INPUT -o {target}{save}"
+        )
+    if len(chosen) > 1:
+        lines.append(f"    spinecls_ensemble -i {' '.join(f'OUTPUT_{n + 1}' for n in range(len(chosen)))} -o OUTPUT")
+    return "\n".join(lines) + "\n"
