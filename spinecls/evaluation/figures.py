@@ -71,9 +71,7 @@ def _draw_roc(
     axes.legend(loc="lower right", fontsize="small", title="AUC [95 %]")
 
 
-def _draw_risk_coverage(
-    axes: Axes, truth: np.ndarray, probabilities: np.ndarray, scores: Mapping[str, Any]
-) -> None:
+def _draw_risk_coverage(axes: Axes, truth: np.ndarray, probabilities: np.ndarray, scores: Mapping[str, Any]) -> None:
     wrong = metrics.decide(probabilities) != truth
     coverage, risk = selective.risk_coverage(metrics.certainty(probabilities), wrong)
     axes.plot(coverage, risk, marker=".", label=f"AUGRC {format_score(scores['augrc'])}")
