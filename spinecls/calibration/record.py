@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,10 +125,8 @@ class Calibration:
         ModelError
             Saying what differs.
         """
+        self._require_folds(checkpoints)
         for fold, found in checkpoints.items():
-            if fold not in self.checkpoints:
-                known = ", ".join(self.checkpoints)
-                raise ModelError(f"Fold {fold} was not calibrated; folds {known} were. Calibrate again.")
             if found != self.checkpoints[fold]:
                 raise ModelError(
                     f"Fold {fold} was trained again after the calibration (checkpoint {found}, calibrated was "
@@ -173,11 +171,14 @@ class Calibration:
         pools = conformal.make_pools(self._scores_of(folds), len(self.class_names), self.class_order)
         return pool_names(pools, self.class_names)
 
-    def _scores_of(self, folds: Sequence[str]) -> CalibrationScores:
+    def _require_folds(self, folds: Iterable[str]) -> None:
         unknown = [fold for fold in folds if fold not in self.checkpoints]
         if unknown:
             known = ", ".join(self.checkpoints)
             raise ModelError(f"Fold {unknown[0]} was not calibrated; folds {known} were. Calibrate again.")
+
+    def _scores_of(self, folds: Sequence[str]) -> CalibrationScores:
+        self._require_folds(folds)
         return self._known.rows(np.isin(self._known.folds, list(folds)))
 
     @functools.cached_property
