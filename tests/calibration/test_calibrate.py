@@ -124,7 +124,7 @@ def test_record_is_strict_json(oof, tmp_path):
 
 @pytest.mark.parametrize("alpha", [0, 0.5, 1, float("nan"), -0.1])
 def test_alpha_must_be_a_small_share(oof, alpha):
-    with pytest.raises(UsageError, match="alpha: got .*, expected between 0 and 0.5"):
+    with pytest.raises(UsageError, match=r"alpha: got .*, expected between 0 and 0.5"):
         calibrated(oof, alpha=alpha)
 
 

@@ -115,10 +115,12 @@ def test_nine_patients_are_the_least_that_exclude_a_class_at_one_in_ten(patients
     assert conformal.sets_from_p_values(padded, np.asarray([1]), 0.1, ordered=False)[0, 0] == included
 
 
-def test_sum_of_thirds_that_equals_alpha_excludes():
-    # One of 19 patients, with its three vertebrae, is as odd: (1 + 1) / 20 is exactly 0.1, which is not above it.
-    patients = np.asarray([0, 0, 0, *range(1, 19)])
-    scores = CalibrationScores(patients, np.full(21, "0"), np.zeros(21, int), np.asarray([0.9] * 3 + [0.1] * 18))
+def test_fractions_that_add_up_to_alpha_exclude():
+    # Of 29 patients, 5/6 of one, 1/6 of another and all of a third are as odd: (1 + 2) / 30 is exactly 0.1, which is not
+    # above it, though as floats the fractions add up to a little more.
+    patients = np.asarray([0] * 6 + [1] * 6 + [2] * 2 + list(range(3, 29)))
+    odd = np.asarray([0.9] * 5 + [0.1] + [0.9] + [0.1] * 5 + [0.9] * 2 + [0.1] * 26)
+    scores = CalibrationScores(patients, np.full(40, "0"), np.zeros(40, int), odd)
     p_values = conformal.class_p_values(scores, ((0,),), ["0"], np.asarray([[[0.2]]]))
     padded = np.column_stack([p_values, np.ones(1)])
     assert not conformal.sets_from_p_values(padded, np.asarray([1]), 0.1, ordered=False)[0, 0]

@@ -35,7 +35,7 @@ def test_faulty_shares_are_refused(shares, message):
 
 def test_class_that_was_never_calibrated_can_have_no_share():
     old, shares = np.asarray([0.6, 0.4, 0.0]), {"normal": 0.5, "oedema": 0.4, "fatty": 0.1}
-    with pytest.raises(UsageError, match="'fatty' never occurred .* Got the share 0.1, expected 0"):
+    with pytest.raises(UsageError, match=r"'fatty' never occurred .* Got the share 0.1, expected 0"):
         checked_prior(shares, NAMES, old)
     assert checked_prior({"normal": 0.6, "oedema": 0.4, "fatty": 0}, NAMES, old).tolist() == [0.6, 0.4, 0.0]
 

@@ -117,7 +117,7 @@ def test_fewer_folds_may_need_pools():
     forty = calibrate(World(1).out_of_fold(40), NAMES, False, HASHES, True)
     assert forty.pooled(WORLD.folds) == {}
     # Fold 0 has eight patients, too few for any pool.
-    assert forty.pooled(["0"]) == {name: NAMES for name in NAMES}
+    assert forty.pooled(["0"]) == dict.fromkeys(NAMES, NAMES)
 
 
 def test_folds_that_were_not_calibrated_have_no_sets(calibration):
@@ -136,7 +136,7 @@ def test_same_checkpoints_are_accepted(calibration):
         (
             {"0": "other"},
             True,
-            r"Fold 0 was trained again after the calibration \(checkpoint other, calibrated was hash0",
+            r"Fold 0 was trained again .* \(checkpoint other, calibrated was hash0",
         ),
         ({"0": "hash0"}, False, "was calibrated with test-time augmentation"),
     ],
@@ -154,7 +154,7 @@ def test_missing_file_says_that_nothing_was_calibrated(tmp_path):
 def test_text_that_is_no_json_is_refused(tmp_path):
     path = tmp_path / "calibration.json"
     path.write_text("{")
-    with pytest.raises(ModelError, match="calibration.json: not valid JSON"):
+    with pytest.raises(ModelError, match=r"calibration.json: not valid JSON"):
         load_calibration(path)
 
 
