@@ -13,8 +13,8 @@ Barber and Willett, 2023).
 
 What is promised: when new patients come from the same source as those of the cross-validation, a vertebra drawn from a
 new patient, among those of its class, has its class in the set with probability 1 - alpha. With one fold that is
-proved; with several, what is proved (for one vertebra a patient) is about 1 - 2 alpha, and in practice coverage is close
-to 1 - alpha. It holds for each class on its own, so it does not depend on how frequent the classes are.
+proved; with several, about 1 - 2 alpha is proved (for one vertebra a patient), and in practice coverage is close to
+1 - alpha. It holds for each class on its own, so it does not depend on how frequent the classes are.
 
 What is added can only help: the class that is reported is always in the set, so no set is empty, and with ordered
 classes the gaps are filled. Both make sets larger, never smaller, so the promise stands; coverage may be above it.

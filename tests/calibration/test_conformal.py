@@ -116,8 +116,8 @@ def test_nine_patients_are_the_least_that_exclude_a_class_at_one_in_ten(patients
 
 
 def test_fractions_that_add_up_to_alpha_exclude():
-    # Of 29 patients, 5/6 of one, 1/6 of another and all of a third are as odd: (1 + 2) / 30 is exactly 0.1, which is not
-    # above it, though as floats the fractions add up to a little more.
+    # Of 29 patients, 5/6 of one, 1/6 of another and all of a third are as odd: (1 + 2) / 30 is exactly 0.1, not above
+    # it, though as floats the fractions add up to a little more.
     patients = np.asarray([0] * 6 + [1] * 6 + [2] * 2 + list(range(3, 29)))
     odd = np.asarray([0.9] * 5 + [0.1] + [0.9] + [0.1] * 5 + [0.9] * 2 + [0.1] * 26)
     scores = CalibrationScores(patients, np.full(40, "0"), np.zeros(40, int), odd)
