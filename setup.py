@@ -49,7 +49,11 @@ setup(
         "typer>=0.12",
         "tqdm>=4.66",
     ],
-    extras_require={"verify": ["captum>=0.8"], "test": ["pytest>=8"], "dev": ["pytest>=8", "ruff>=0.6"]},
+    extras_require={
+        "verify": ["captum>=0.8"],
+        "test": ["pytest>=8", "crepes>=0.9"],
+        "dev": ["pytest>=8", "crepes>=0.9", "ruff>=0.6"],
+    },
     entry_points={
         "console_scripts": [
             "spinecls = spinecls.cli.main:umbrella",

@@ -13,7 +13,7 @@ LAYERS = [
     {"sealing"},
     {"planning"},
     {"networks", "dataloading", "evaluation"},
-    {"tasks"},
+    {"tasks", "calibration"},
     {"inference"},
     {"trainers", "simulation", "verification"},
     {"testing"},

@@ -32,6 +32,8 @@ _CLASS_ROWS = {
     "nll": "negative log-likelihood",
     "ece": "ECE, debiased",
     "referral_ratio": "error of the referred 20 % over the others",
+    "aurc": "area under the risk-coverage curve",
+    "augrc": "  the same of the generalised risk",
 }
 
 
@@ -79,6 +81,8 @@ def _print_classes(classification: Mapping[str, Any]) -> None:
     for group, title in (("end_to_end", "Classes, end to end"), ("identified", "Classes, identified vertebrae only")):
         scores = classification[group]
         _print_rows(f"{title} ({scores['vertebrae']})", scores, _CLASS_ROWS)
+        risks = scores["risk_at_coverage"]
+        _print_rows("", risks, {share: f"  error among the surest {float(share):.0%}" for share in risks})
         _print_rows("", scores["auc_by_class"], {name: f"  AUC {name}" for name in scores["auc_by_class"]})
     sets = classification["prediction_sets"]
     _print_rows("Prediction sets", sets, {"coverage": "coverage", "mean_size": "mean size"})

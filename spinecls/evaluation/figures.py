@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from spinecls import files
-from spinecls.evaluation import intervals, metrics, summary
+from spinecls.evaluation import intervals, metrics, selective, summary
 from spinecls.evaluation.intervals import format_score
 from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
 from spinecls.records import DatasetDescription
@@ -25,7 +25,7 @@ def write_figures(
     scores: Mapping[str, Any],
     draws: int,
 ) -> None:
-    """Confusion matrix, ROC and reliability as PNG; nothing where no class was read."""
+    """Confusion matrix, ROC, risk-coverage curve and reliability as PNG; nothing where no class was read."""
     read = [v for case in outcomes for v in case.vertebrae if v.true_class is not None]
     if not read:
         return
@@ -34,6 +34,7 @@ def write_figures(
     figures = {
         "confusion.png": lambda axes: _draw_confusion(axes, scores["end_to_end"]["confusion"], description.class_names),
         "roc.png": lambda axes: _draw_roc(axes, truth, probabilities, description.class_names, scores["end_to_end"]),
+        "risk_coverage.png": lambda axes: _draw_risk_coverage(axes, truth, probabilities, scores["end_to_end"]),
     }
     identified = [v for v in read if v.prediction is not None]
     if identified:
@@ -70,6 +71,16 @@ def _draw_roc(
     axes.legend(loc="lower right", fontsize="small", title="AUC [95 %]")
 
 
+def _draw_risk_coverage(axes: Axes, truth: np.ndarray, probabilities: np.ndarray, scores: Mapping[str, Any]) -> None:
+    wrong = metrics.decide(probabilities) != truth
+    coverage, risk = selective.risk_coverage(metrics.certainty(probabilities), wrong)
+    axes.plot(coverage, risk, marker=".", label=f"AUGRC {format_score(scores['augrc'])}")
+    axes.axhline(wrong.mean(), linestyle="--", color="grey", label="in random order")
+    axes.set(xlabel="share that is decided, the surest first", ylabel="share of these that is wrong")
+    axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), title="Selective decision, end to end")
+    axes.legend(loc="upper left", fontsize="small")
+
+
 def _draw_reliability(
     axes: Axes, vertebrae: Sequence[VertebraOutcome], scores: Mapping[str, Any], draws: int
 ) -> None:
@@ -77,7 +88,7 @@ def _draw_reliability(
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == np.asarray([v.true_class for v in vertebrae])
     patients = [v.patient for v in vertebrae]
-    share = np.asarray([1 / patients.count(patient) for patient in patients])
+    share = metrics.patient_shares(patients)
     drawn = intervals.draw_patients(patients, draws)
     cut = metrics.calibration_bins(confidence, correct, share[None])
     scatter = metrics.calibration_bins(confidence, correct, drawn.weights(patients) * share)

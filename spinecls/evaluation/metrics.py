@@ -43,8 +43,8 @@ def auc(positive: np.ndarray, scores: np.ndarray) -> float:
 
 def auc_draws(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(B,) areas under the ROC curve: the chance that a positive scores higher than a negative, ties count half."""
-    above = _sum_by_value(scores, weights * positive)[1]
-    other = _sum_by_value(scores, weights * ~positive)[1]
+    above = sum_by_value(scores, weights * positive)[1]
+    other = sum_by_value(scores, weights * ~positive)[1]
     lower = np.cumsum(other, axis=1) - other
     with np.errstate(divide="ignore", invalid="ignore"):
         return (above * (lower + other / 2)).sum(axis=1) / (above.sum(axis=1) * other.sum(axis=1))
@@ -73,7 +73,7 @@ def macro_auc(truth: np.ndarray, probabilities: np.ndarray) -> Statistic:
     return statistic
 
 
-def _sum_by_value(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sum_by_value(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values (G,) in ascending order and the weights (B, G) that lie on each."""
     order = np.argsort(values, kind="stable")
     distinct, starts = np.unique(values[order], return_index=True)
@@ -145,10 +145,20 @@ def negative_log_likelihood(truth: np.ndarray, probabilities: np.ndarray) -> np.
     return -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], _SMALLEST_PROBABILITY))
 
 
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """(...) entropy of (..., K) probabilities, in nats."""
+    return -(probabilities * np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))).sum(axis=-1)
+
+
 def certainty(probabilities: np.ndarray) -> np.ndarray:
     """(N,) 1 - entropy / log K: 1 when one class has all the probability, 0 when all have the same."""
-    logarithms = np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
-    return 1 + (probabilities * logarithms).sum(axis=1) / np.log(max(2, probabilities.shape[1]))
+    return 1 - entropy(probabilities) / np.log(max(2, probabilities.shape[1]))
+
+
+def patient_shares(patients: Sequence) -> np.ndarray:
+    """(N,) weights of items that give every patient the total weight 1."""
+    _, index, sizes = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
+    return 1 / sizes[index]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +185,9 @@ def calibration_bins(
     confidence, correct : (N,) probability of the decided class, and whether it is the true one
     """
     total = weights.sum(axis=1, keepdims=True)
-    distinct, group_mass = _sum_by_value(confidence, weights)
-    group_correct = _sum_by_value(confidence, weights * correct)[1]
-    group_squares = _sum_by_value(confidence, weights**2)[1]
+    distinct, group_mass = sum_by_value(confidence, weights)
+    group_correct = sum_by_value(confidence, weights * correct)[1]
+    group_squares = sum_by_value(confidence, weights**2)[1]
     middle = (np.cumsum(group_mass, axis=1) - group_mass / 2) / np.maximum(total, _SMALLEST_PROBABILITY)
     place = np.clip(np.floor(middle * bins + 1e-9), 0, bins - 1).astype(int)
     flat = (place + bins * np.arange(len(weights))[:, None]).ravel()
@@ -224,8 +234,8 @@ def referral_errors(
     The share is met exactly: the vertebra at the border belongs to both sides by parts, and vertebrae of equal
     confidence are treated alike, so that their order does not matter.
     """
-    mass = _sum_by_value(confidence, weights)[1]
-    errors = _sum_by_value(confidence, weights * wrong)[1]
+    mass = sum_by_value(confidence, weights)[1]
+    errors = sum_by_value(confidence, weights * wrong)[1]
     total = mass.sum(axis=1)
     before = np.cumsum(mass, axis=1) - mass
     part = np.clip(share * total[:, None] - before, 0, mass)
@@ -275,8 +285,7 @@ def class_scores(
     names, ordered = description.class_names, description.class_order
     decided, corrected = decide(probabilities), decide(probabilities, prior)
     confidence, sure, right = probabilities.max(axis=1), certainty(probabilities), decided == truth
-    _, patient_index, sizes = np.unique(list(patients), return_inverse=True, return_counts=True)
-    share = 1 / sizes[patient_index]
+    share = patient_shares(patients)
     errors = (brier(truth, probabilities), negative_log_likelihood(truth, probabilities))
 
     def score(statistic: Statistic, estimate: float | None = None) -> dict:

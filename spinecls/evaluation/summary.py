@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from spinecls.anatomy import LEVEL_CODES, LEVELS, region
-from spinecls.evaluation import intervals, matching, metrics
+from spinecls.evaluation import intervals, matching, metrics, selective
 from spinecls.evaluation.intervals import PatientDraws
 from spinecls.evaluation.matching import CaseOutcome, CaseTruth, VertebraOutcome
 from spinecls.records import CasePrediction, DatasetDescription
@@ -194,8 +194,11 @@ def _classification(
     def scores(group: Sequence[VertebraOutcome], full: bool = True) -> dict[str, Any]:
         truth = np.asarray([v.true_class for v in group], int)
         patients = [v.patient for v in group]
+        table = probability_table(group, prior)
         score = metrics.class_scores if full else metrics.brief_class_scores
-        values = score(truth, probability_table(group, prior), prior, description, patients, draws)
+        values = score(truth, table, prior, description, patients, draws)
+        if full:
+            values |= selective.selective_scores(truth, table, patients, draws)
         return {"vertebrae": len(group), **values}
 
     return {

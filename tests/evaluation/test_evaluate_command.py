@@ -164,7 +164,7 @@ def test_figures_are_pictures_with_content(dataset, predict):
     folder = predict("a", "b")
     evaluate(folder, str(dataset), draws=5)
     pictures = sorted((folder / "figures").iterdir())
-    assert [path.name for path in pictures] == ["confusion.png", "reliability.png", "roc.png"]
+    assert [path.name for path in pictures] == ["confusion.png", "reliability.png", "risk_coverage.png", "roc.png"]
     for path in pictures:
         assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).std() > 5
 

@@ -122,6 +122,17 @@ def test_certainty_runs_from_even_to_sure():
     assert metrics.certainty(probabilities) == pytest.approx([0.0, 1.0, 1 - np.log(2) / np.log(3)])
 
 
+def test_entropy_is_in_nats():
+    # Over the last axis: even over two of three classes is log 2.
+    assert metrics.entropy(np.asarray([[[0.5, 0.5, 0.0]], [[0.0, 0.0, 1.0]]])) == pytest.approx(
+        np.asarray([[np.log(2)], [0.0]])
+    )
+
+
+def test_shares_give_every_patient_the_weight_one():
+    assert metrics.patient_shares(["b", "a", "b", "c", "b"]) == pytest.approx([1 / 3, 1, 1 / 3, 1, 1 / 3])
+
+
 def test_bins_hold_equal_mass():
     confidence = np.arange(30) / 30
     cut = metrics.calibration_bins(confidence, confidence > 0.5, np.ones((1, 30)))
