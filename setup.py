@@ -19,6 +19,8 @@ COMMANDS = (
     "simulate",
     "loosen",
     "audit",
+    "export_model",
+    "import_model",
 )
 
 setup(
@@ -46,6 +48,7 @@ setup(
         "matplotlib>=3.8",
         "typer>=0.12",
         "tqdm>=4.66",
+        "safetensors>=0.4",
     ],
     extras_require={"verify": ["captum>=0.8"], "test": ["pytest>=8"], "dev": ["pytest>=8", "ruff>=0.6"]},
     entry_points={
