@@ -143,7 +143,7 @@ def unpack_model(archive: Archive, description: BundleDescription, folder: Path)
     model = TrainedModel(folder, *names, description.folds)
     try:
         load_predictor(model, torch.device("cpu"), mirror=False)
-    except PlanError as error:
+    except (PlanError, ModelError) as error:
         raise ModelError(f"{archive.path}: {error}") from None
     return model
 

@@ -218,9 +218,9 @@ def parse_plan(data: bytes, configuration: str, where: str) -> Plan:
 
 def _rebuilt(kind: type, content: Mapping, where: str):
     try:
-        return from_plain(kind, content, where)
+        return from_plain(kind, content, "content")
     except PlanError as error:
-        raise ModelError(str(error)) from None
+        raise ModelError(f"{where}: {error}") from None
     except (ArithmeticError, TypeError, ValueError) as error:
         # The checks of a plan reckon with its numbers, which can be anything here.
         raise ModelError(f"{where}: its numbers contradict each other ({error}).") from None
