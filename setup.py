@@ -21,6 +21,8 @@ COMMANDS = (
     "simulate",
     "loosen",
     "audit",
+    "export_model",
+    "import_model",
 )
 
 setup(
@@ -48,6 +50,7 @@ setup(
         "matplotlib>=3.8",
         "typer>=0.12",
         "tqdm>=4.66",
+        "safetensors>=0.4",
     ],
     extras_require={
         "verify": ["captum>=0.8"],

@@ -111,11 +111,16 @@ def read_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start}"
         raise DatasetError(f"{path}: not UTF-8 text ({where}). Save it as UTF-8.") from None
+    return parse_json(text, path)
+
+
+def parse_json(text: str, where: Path | str) -> Any:
+    """Content of a JSON text that came from `where`."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
         position = f"line {error.lineno} column {error.colno}: {error.msg}" if hasattr(error, "lineno") else str(error)
-        raise DatasetError(f"{path}: not valid JSON, {position}.") from None
+        raise DatasetError(f"{where}: not valid JSON, {position}.") from None
 
 
 def _refuse_constant(name: str) -> float:

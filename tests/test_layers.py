@@ -15,7 +15,7 @@ LAYERS = [
     {"networks", "dataloading", "evaluation"},
     {"tasks", "calibration"},
     {"inference"},
-    {"trainers", "simulation", "verification"},
+    {"trainers", "simulation", "verification", "sharing"},
     {"testing"},
     {"cli"},
     {"__main__"},
@@ -31,6 +31,7 @@ ROOMS = {
     "sklearn": {"evaluation"},
     "matplotlib": {"evaluation"},
     "captum": {"verification"},
+    "safetensors": {"sharing"},
 }
 TORCH_FREE = {"plan", "planner", "topology", "memory", "splits", "pipeline", "inputs", "fingerprint"}
 

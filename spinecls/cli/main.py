@@ -35,6 +35,8 @@ COMMANDS = {
     "verify_evidence": ("spinecls.cli.verify_evidence", "verify_evidence", ("-f",)),
     "compare": ("spinecls.cli.compare", "compare", ("-tr", "--patients", "--set")),
     "loosen": ("spinecls.cli.loosen", "loosen", ("--slack_mm", "--readers")),
+    "export_model": ("spinecls.cli.export_model", "export_model", ("-f",)),
+    "import_model": ("spinecls.cli.import_model", "import_model", ()),
     "simulate": ("spinecls.cli.simulate", "simulate", ("--cases", "--exclude_cases", "--kinds", "--shortcut")),
 }
 """Word -> module, function, options that take several values."""
@@ -141,3 +143,13 @@ def compare() -> None:
 def verify_evidence() -> None:
     """Console script."""
     run("verify_evidence")
+
+
+def export_model() -> None:
+    """Console script."""
+    run("export_model")
+
+
+def import_model() -> None:
+    """Console script."""
+    run("import_model")

@@ -14,7 +14,7 @@ from spinecls.errors import ModelError
 from spinecls.inference.predictor import Predictor
 from spinecls.planning.plan import load_plan
 from spinecls.sealing.levels import GUARANTEED, is_guaranteed
-from spinecls.tasks.checkpoint import build_model, load_checkpoint
+from spinecls.tasks.checkpoint import EARLIER_SEAL, build_model, load_checkpoint, model_hash
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def _best(models: Sequence[TrainedModel]) -> TrainedModel:
     """The model with the best mean validation score, among those with the most folds; the reason is logged."""
     scored = []
     for model in models:
-        scores = [_score(model.folder / f"fold_{fold}") for fold in model.folds]
+        scores = [validation_score(model.folder / f"fold_{fold}") for fold in model.folds]
         known = [s for s in scores if s is not None]
         if known:
             scored.append((sum(known) / len(known), len(known), model))
@@ -190,7 +190,7 @@ def _best(models: Sequence[TrainedModel]) -> TrainedModel:
     return model
 
 
-def _score(fold: Path) -> float | None:
+def validation_score(fold: Path) -> float | None:
     """Macro AUC end to end of a fold's validation; the identification rate when there are no classes."""
     path = fold / "validation" / "summary.json"
     if not path.exists():
@@ -229,10 +229,16 @@ def load_predictor(model: TrainedModel, device: torch.device, augment: bool) -> 
     for fold in model.folds:
         path = model.folder / f"fold_{fold}" / FINAL
         content = load_checkpoint(path)
-        if (trained := content.get("seal", "S2")) != configuration.seal:
+        if (trained := content.get("seal", EARLIER_SEAL)) != configuration.seal:
             raise ModelError(
                 f"{path}: was trained with crops of level {trained}, but plan.json beside it says "
                 f"{configuration.seal}. Put the plan back as it was, or train anew."
             )
         networks.append(build_model(content, path))
     return Predictor(networks, plans[first], configuration, device, augment)
+
+
+def checkpoint_hashes(model: TrainedModel) -> dict[str, str]:
+    """First 16 digits of each fold's `model_hash`, which a prediction names its model by."""
+    paths_of = {fold: model.folder / f"fold_{fold}" / FINAL for fold in model.folds}
+    return {fold: model_hash(load_checkpoint(path), path)[:16] for fold, path in paths_of.items()}

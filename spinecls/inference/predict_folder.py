@@ -13,7 +13,7 @@ from tqdm import tqdm
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
-from spinecls.inference.models import FINAL, TrainedModel
+from spinecls.inference.models import TrainedModel, checkpoint_hashes
 from spinecls.inference.predictor import Predictor, VolumePrediction, case_prediction, class_names
 from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, find_inputs
@@ -45,9 +45,7 @@ def model_description(model: TrainedModel, predictor: Predictor) -> dict:
         "spinecls_version": __version__,
         "test_time_augmentation": predictor.augment,
         "calibration": "none",
-        "checkpoints": {
-            fold: files.content_hash(model.folder / f"fold_{fold}" / FINAL)[:16] for fold in model.folds
-        },
+        "checkpoints": checkpoint_hashes(model),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
@@ -11,14 +13,21 @@ import torch
 
 from spinecls import __version__
 from spinecls.errors import ModelError, PlanError
-from spinecls.files import atomic_path
+from spinecls.files import atomic_path, text_hash
 from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import NetworkPlan, from_plain
+
+EARLIER_SEAL = "S2"
+"""Sealing level of checkpoints of earlier versions, which do not name it."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What rebuilds a network: no trainer and no task is needed."""
+    """What rebuilds a network: no trainer and no task is needed.
+
+    Checkpoints of earlier versions do not name the pooling and whether classes are ordered; there was one pooling, and
+    no grades.
+    """
 
     network: NetworkPlan
     image_channels: int
@@ -68,38 +77,46 @@ def model_content(model: SpineModel, spec: ModelSpec, kept_heads: set[str], **de
     """What a final checkpoint holds: the network without the heads that only training needed."""
     dropped = ("auxiliary.", *(f"heads.{name}." for name in spec.dense_heads if name not in kept_heads))
     weights = {key: value.cpu() for key, value in model.state_dict().items() if not key.startswith(dropped)}
-    plain = {
-        "network": spec.network.__dict__,
-        "image_channels": spec.image_channels,
-        "num_classes": spec.num_classes,
-        "dense_heads": {name: n for name, n in spec.dense_heads.items() if name in kept_heads},
-        "pooling": spec.pooling,
-        "ordinal": spec.ordinal,
-    }
+    kept = {name: channels for name, channels in spec.dense_heads.items() if name in kept_heads}
+    plain = dataclasses.asdict(dataclasses.replace(spec, dense_heads=kept))
     return {"weights": weights, "spec": json.dumps(plain), "spinecls_version": __version__, **details}
+
+
+def read_spec(content: dict, where: Path | str) -> ModelSpec:
+    """Description of the network in a final checkpoint."""
+    try:
+        plain = json.loads(content["spec"])
+    except (KeyError, ValueError, TypeError):
+        raise ModelError(f"{where}: not a spinecls model (no network description in it).") from None
+    try:
+        return from_plain(ModelSpec, plain, "network description")
+    except PlanError as error:
+        raise ModelError(f"{where}: its network description is faulty ({error}).") from None
 
 
 def build_model(content: dict, where: Path) -> SpineModel:
     """Network of a final checkpoint, in evaluation mode."""
+    spec = read_spec(content, where)
+    if "weights" not in content:
+        raise ModelError(f"{where}: not a spinecls model (no weights in it).")
     try:
-        plain = json.loads(content["spec"])
-        weights = content["weights"]
-    except (KeyError, ValueError, TypeError):
-        raise ModelError(f"{where}: not a spinecls model (no network description in it).") from None
-    try:
-        spec = ModelSpec(
-            from_plain(NetworkPlan, plain["network"], f"{where}: network"),
-            int(plain["image_channels"]),
-            int(plain["num_classes"]),
-            {str(name): int(n) for name, n in plain["dense_heads"].items()},
-            # Checkpoints of earlier versions do not name these; there was one pooling, and no grades.
-            str(plain.get("pooling", "lse")),
-            bool(plain.get("ordinal", False)),
-        )
         model = spec.build()
-        model.load_state_dict(weights)
-    except (KeyError, TypeError, AttributeError, PlanError) as error:
+        model.load_state_dict(content["weights"])
+    except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{where}: its network description is faulty ({error}).") from None
     except RuntimeError as error:
         raise ModelError(f"{where}: the weights do not fit the network described in the file: {error}") from None
     return model.eval()
+
+
+def model_hash(content: dict, where: Path) -> str:
+    """SHA-256 of what a final checkpoint predicts with: network, sealing level and weights.
+
+    How torch packs the file has no influence, so a copy that was written anew has the same hash.
+    """
+    network = {"spec": dataclasses.asdict(read_spec(content, where)), "seal": content.get("seal", EARLIER_SEAL)}
+    digest = hashlib.sha256(text_hash(network).encode())
+    for name, tensor in sorted(content["weights"].items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spinecls import files
 from spinecls.errors import DatasetError, SpineclsError, UsageError
 from spinecls.evaluation.matching import DETECTION_RADIUS_MM, CaseTruth
 from spinecls.evaluation.truth import truth_of
-from spinecls.inference.models import FINAL, TrainedModel
+from spinecls.inference.models import TrainedModel, checkpoint_hashes
 from spinecls.inference.predictor import Located
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map
@@ -211,7 +210,5 @@ def model_identity(model: TrainedModel, instrument: Instrument) -> dict:
         "folds": list(model.folds),
         "seal": instrument.seal,
         "pooling": instrument.predictor.configuration.pooling,
-        "checkpoints": {
-            fold: files.content_hash(model.folder / f"fold_{fold}" / FINAL)[:16] for fold in model.folds
-        },
+        "checkpoints": checkpoint_hashes(model),
     }

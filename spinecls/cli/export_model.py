@@ -1,0 +1,45 @@
+"""`spinecls_export_model`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export_model(
+    target: Annotated[Path, typer.Option("-o", help="File to write, ending with .spinecls.", show_default=False)],
+    dataset: Annotated[str | None, typer.Option("-d", help="Dataset that the model was trained on.")] = None,
+    configuration: Annotated[str | None, typer.Option("-c", help="Configuration.")] = None,
+    trainer: Annotated[str | None, typer.Option("-tr", help="Name of the trainer.")] = None,
+    plans: Annotated[str | None, typer.Option("-p", help="Name of the plans.")] = None,
+    folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")] = None,
+    model: Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")] = None,
+) -> None:
+    """Write a trained model, with its model card, as one file that others can import without trusting you."""
+    from spinecls.inference.models import ModelChoice, choose_model
+    from spinecls.sharing.export import export_model as write_bundle
+    from spinecls.sharing.model_card import TO_FILL
+
+    chosen = choose_model(
+        ModelChoice(
+            folder=model,
+            dataset=dataset,
+            configuration=configuration,
+            trainer=trainer,
+            plans=plans,
+            folds=tuple(folds or ()),
+        )
+    )
+    print(f"Model: {chosen.name}, fold {' '.join(chosen.folds)}")
+    card = write_bundle(chosen, target)
+    with open(target, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
+    if blanks := card.count(TO_FILL) - 1:
+        print(
+            f"MODEL_CARD.md in it has {blanks} places {TO_FILL}. Fill them in, put the card into {chosen.folder}, and "
+            "export again."
+        )

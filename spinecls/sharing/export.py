@@ -1,0 +1,129 @@
+"""A trained model into one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from spinecls import __version__, files
+from spinecls.errors import ModelError, UsageError
+from spinecls.inference.models import FINAL, TrainedModel, checkpoint_hashes, load_predictor
+from spinecls.planning.plan import Plan, load_plan
+from spinecls.sharing.archive import opened, write_archive
+from spinecls.sharing.install import unpack_model
+from spinecls.sharing.layout import (
+    CARD,
+    CARRIED,
+    MODEL,
+    PLAN,
+    SUFFIX,
+    SUMMARY,
+    VALIDATION,
+    WEIGHTS,
+    BundleDescription,
+    FoldDescription,
+    fold_member,
+    parse_description,
+    parse_text,
+    shared_plan,
+    shared_summary,
+    size_limit,
+    to_json,
+)
+from spinecls.sharing.model_card import card_of, weights_line
+from spinecls.sharing.weights import weights_to_bytes
+from spinecls.tasks.checkpoint import build_model, load_checkpoint, read_spec
+
+
+def export_model(model: TrainedModel, path: Path) -> str:
+    """Write the chosen folds of a model as a bundle; the same model gives the same bytes.
+
+    Neither the names of cases, patients, sites and readers go into it, nor paths of this computer.
+
+    Returns
+    -------
+    str
+        The text of the model card in it.
+
+    Raises
+    ------
+    UsageError
+        When the file's name has another ending, so that no other kind of file is overwritten by mistake.
+    ModelError
+        When the model could not be predicted with, its folder has no name that other computers take, or its
+        MODEL_CARD.md is about other weights.
+    """
+    if path.suffix != SUFFIX or path.is_dir():
+        raise UsageError(f"-o {path}: expected the name of a file that ends with {SUFFIX}.")
+    description = BundleDescription(
+        dataset=model.dataset,
+        trainer=model.trainer,
+        plans=model.plans,
+        configuration=model.configuration,
+        folds=model.folds,
+        spinecls_version=__version__,
+    )
+    description.check(model.folder)
+    load_predictor(model, torch.device("cpu"), mirror=False)
+    card = _card(model)
+    with files.atomic_path(path) as temporary:
+        write_archive(temporary, _members(model, description, card))
+        _read_back(temporary)
+    return card
+
+
+def _card(model: TrainedModel) -> str:
+    """The card that lies in the model folder, filled in by somebody, or one made now."""
+    path = model.folder / CARD
+    hashes = checkpoint_hashes(model)
+    if not path.exists():
+        return card_of(model, hashes)
+    card = parse_text(path.read_bytes(), str(path))
+    if weights_line(hashes) not in card.splitlines():
+        raise ModelError(
+            f"{path}: is about other weights, because it lacks the line {weights_line(hashes)!r}. Remove it, and a new "
+            "one is made; or export the folds that it is about (-f)."
+        )
+    return card
+
+
+def _members(model: TrainedModel, description: BundleDescription, card: str) -> Iterator[tuple[str, bytes]]:
+    yield CARD, card.encode()
+    for name in CARRIED:
+        if (model.folder / name).is_file():
+            yield name, (model.folder / name).read_bytes()
+    for fold in sorted(model.folds):
+        for name, content in sorted(_fold_members(model.folder / f"fold_{fold}").items()):
+            yield fold_member(fold, name), content
+    yield MODEL, to_json(dataclasses.asdict(description))
+    yield PLAN, _plan_bytes(load_plan(model.folder / PLAN))
+
+
+def _fold_members(folder: Path) -> dict[str, bytes]:
+    path = folder / FINAL
+    content = load_checkpoint(path)
+    known = {f.name: content[f.name] for f in dataclasses.fields(FoldDescription) if f.name in content}
+    fold = FoldDescription(**{**known, "spec": read_spec(content, path)})
+    members = {
+        MODEL: to_json(dataclasses.asdict(fold)),
+        WEIGHTS: weights_to_bytes(build_model(content, path)),
+        PLAN: _plan_bytes(load_plan(folder / PLAN)),
+    }
+    summary = folder / VALIDATION / SUMMARY
+    if summary.is_file():
+        members[SUMMARY] = to_json(shared_summary(files.read_json(summary)))
+    return members
+
+
+def _plan_bytes(plan: Plan) -> bytes:
+    return to_json(dataclasses.asdict(shared_plan(plan)))
+
+
+def _read_back(path: Path) -> None:
+    """Do with the bundle what its receiver will do, so that no file is handed out which cannot be imported."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder, opened(path, size_limit) as archive:
+        unpack_model(archive, parse_description(archive.read(MODEL), MODEL), Path(folder))

@@ -1,0 +1,197 @@
+"""A bundle into the results folder: everything is checked beside its place, then renamed, or nothing remains."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from spinecls import files, paths
+from spinecls.errors import ModelError, PlanError, ResourceError
+from spinecls.inference.models import FINAL, TrainedModel, load_predictor, validation_score
+from spinecls.planning.plan import Plan, save_plan
+from spinecls.sharing.archive import Archive, opened
+from spinecls.sharing.layout import (
+    CALIBRATION,
+    CARD,
+    CARRIED,
+    MODEL,
+    PLAN,
+    SUMMARY,
+    VALIDATION,
+    WEIGHTS,
+    BundleDescription,
+    FoldDescription,
+    fold_member,
+    members,
+    parse_description,
+    parse_fold,
+    parse_object,
+    parse_plan,
+    parse_text,
+    shared_summary,
+    size_limit,
+)
+from spinecls.sharing.weights import read_weights
+from spinecls.tasks.checkpoint import build_model, model_content, save_checkpoint
+
+
+def import_model(path: Path, force: bool = False) -> TrainedModel:
+    """Install the model of a bundle below `$spinecls_results`, ready for prediction.
+
+    No code of the bundle is run and no class is looked up by a name in it. Until everything was checked it lies under
+    a temporary name beside its place.
+
+    Parameters
+    ----------
+    force : replace a model of the same name, folds that are not in the bundle included
+
+    Raises
+    ------
+    ModelError
+        When the file is not a bundle as `export_model` writes them, or a model of that name is there. The results
+        folder is then as it was.
+    """
+    with opened(path, size_limit) as archive:
+        description = parse_description(archive.read(MODEL), f"{path}: {MODEL}")
+        names = (description.dataset, description.trainer, description.plans, description.configuration)
+        target = paths.model_folder(*names)
+        _check_target(target, force)
+        with _staging(target.parent) as staging:
+            model = unpack_model(archive, description, staging / target.name)
+            _put_in_place(model.folder, target, staging / "replaced")
+    return dataclasses.replace(model, folder=target)
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if target.is_symlink():
+        raise ModelError(f"{target}: is a symbolic link, which is not written through. Remove it first.")
+    for folder in (target, target.parent):
+        if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+            raise ModelError(f"{folder}: is not a folder. Move it away first.")
+    if target.exists() and not force:
+        raise ModelError(f"{target}: a model of this name is installed. Give --force to replace it, or move it away.")
+    for lock in target.glob("fold_*/.lock"):
+        try:
+            FileLock(lock, timeout=0).acquire().lock.release()
+        except Timeout:
+            raise ResourceError(f"{lock.parent} is being trained by another process. Wait for it.") from None
+
+
+@contextmanager
+def _staging(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent`, which goes at the end; so do the folders made for it, if they are still empty."""
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    parent.mkdir(parents=True, exist_ok=True)
+    staging = parent / f".tmp-{secrets.token_hex(8)}"
+    try:
+        staging.mkdir()
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for folder in missing:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _put_in_place(folder: Path, target: Path, replaced: Path) -> None:
+    if target.exists():
+        target.rename(replaced)
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if replaced.exists():
+            replaced.rename(target)
+        raise ModelError(f"{target}: the model could not be put there ({error.strerror}). Try again.") from None
+
+
+def unpack_model(archive: Archive, description: BundleDescription, folder: Path) -> TrainedModel:
+    """Write the members of an archive as a model folder.
+
+    Parameters
+    ----------
+    folder : new, or empty
+
+    Raises
+    ------
+    ModelError
+        At the first fault; what was written until then is the caller's to remove.
+    """
+    required, optional = members(description.folds)
+    if missing := sorted(required - set(archive.names)):
+        raise ModelError(f"{archive.path}: {missing[0]} is missing. The file is incomplete; get it again.")
+    if unknown := sorted(set(archive.names) - required - optional):
+        raise ModelError(f"{archive.path}: {unknown[0]} belongs to no fold that {MODEL} names.")
+    folder.mkdir(exist_ok=True)
+    plan = parse_plan(archive.read(PLAN), description.configuration, f"{archive.path}: {PLAN}")
+    save_plan(folder / PLAN, plan)
+    for fold in description.folds:
+        _unpack_fold(archive, description.configuration, fold, folder / f"fold_{fold}")
+    for name in {CARD, *CARRIED} & set(archive.names):
+        content = archive.read(name)
+        check = parse_object if name == CALIBRATION else parse_text
+        check(content, f"{archive.path}: {name}")
+        files.write_bytes(folder / name, content)
+    names = (description.dataset, description.trainer, description.plans, description.configuration)
+    model = TrainedModel(folder, *names, description.folds)
+    try:
+        load_predictor(model, torch.device("cpu"), mirror=False)
+    except (PlanError, ModelError) as error:
+        raise ModelError(f"{archive.path}: {error}") from None
+    return model
+
+
+def _unpack_fold(archive: Archive, configuration: str, fold: str, folder: Path) -> None:
+    where = {name: f"{archive.path}: {fold_member(fold, name)}" for name in (PLAN, MODEL, WEIGHTS, SUMMARY)}
+    plan = parse_plan(archive.read(fold_member(fold, PLAN)), configuration, where[PLAN])
+    described = parse_fold(archive.read(fold_member(fold, MODEL)), where[MODEL])
+    _check_agreement(plan, configuration, described, where[MODEL])
+    folder.mkdir()
+    save_plan(folder / PLAN, plan)
+    received = folder / WEIGHTS
+    archive.copy(fold_member(fold, WEIGHTS), received)
+    spec = described.spec
+    content = {"spec": json.dumps(dataclasses.asdict(spec)), "weights": read_weights(received, spec, where[WEIGHTS])}
+    model = build_model(content, received)
+    received.unlink()
+    save_checkpoint(folder / FINAL, model_content(model, spec, set(spec.dense_heads), **described.details()))
+    if fold_member(fold, SUMMARY) in archive.names:
+        _unpack_summary(archive.read(fold_member(fold, SUMMARY)), folder, where[SUMMARY])
+
+
+def _check_agreement(plan: Plan, configuration: str, described: FoldDescription, where: str) -> None:
+    """Refuse a network that is not the one of the plan beside it; prediction goes by both."""
+    planned = plan.configuration(configuration)
+    spec = described.spec
+    pairs = {
+        "network": (spec.network, planned.network),
+        "image channels": (spec.image_channels, len(plan.channel_names)),
+        "classes": (spec.num_classes, len(plan.class_names)),
+        "pooling": (spec.pooling, planned.pooling),
+        "ordered classes": (spec.ordinal, plan.class_order),
+        "seal": (described.seal, planned.seal),
+    }
+    for label, (found, expected) in pairs.items():
+        if found != expected:
+            raise ModelError(f"{where}: {label} {found}, but the plan of the fold says {expected}.")
+
+
+def _unpack_summary(data: bytes, folder: Path, where: str) -> None:
+    content = parse_object(data, where)
+    if content != shared_summary(content):
+        raise ModelError(f"{where}: holds more than the scores that a bundle carries.")
+    (folder / VALIDATION).mkdir()
+    files.write_json(folder / VALIDATION / SUMMARY, content)
+    try:
+        score = validation_score(folder)
+    except (KeyError, TypeError):
+        raise ModelError(f"{where}: has no validation score, by which models are compared.") from None
+    if not (score is None or isinstance(score, float | int)):
+        raise ModelError(f"{where}: its validation score is {score!r}, not a number.")

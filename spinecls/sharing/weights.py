@@ -1,0 +1,125 @@
+"""Weights of a network as safetensors, compared with the network before memory is spent on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from spinecls.errors import ModelError
+from spinecls.networks.pooling import POOLINGS
+from spinecls.tasks.checkpoint import ModelSpec
+
+MOST_STAGES = 12
+MOST_FEATURES = 4096
+LARGEST_KERNEL = 15
+MOST_CONVOLUTIONS = 16
+MOST_CHANNELS = 64
+MOST_CLASSES = 256
+MOST_HEADS = 16
+"""Bounds of what a bundle may describe, far beyond any network that was ever planned."""
+
+_OWN_HEADS = ("heatmap", "offset", "level")
+
+
+def first_names(model: nn.Module) -> dict[str, str]:
+    """Every name in the state dictionary -> the first name of the same tensor.
+
+    The network library registers a convolution under several names, of which one is enough in a file.
+    """
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in model.state_dict(keep_vars=True).items()}
+
+
+def weights_to_bytes(model: nn.Module) -> bytes:
+    """Content of a safetensors file; equal weights give equal bytes."""
+    state = model.state_dict()
+    return save({name: state[name].contiguous() for name in sorted(set(first_names(model).values()))})
+
+
+def read_weights(path: Path, spec: ModelSpec, where: str) -> dict[str, torch.Tensor]:
+    """Weights of the network `spec` under all of its names.
+
+    Parameters
+    ----------
+    where : named in errors
+
+    Raises
+    ------
+    ModelError
+        When the network is beyond all measure, the file is no whole safetensors file, its tensors are not those of the
+        network in name, shape and type, or hold anything but finite numbers.
+    """
+    expected = outline(spec, where)
+    names = first_names(expected)
+    wanted = {name: expected.state_dict()[name] for name in names.values()}
+    try:
+        with safe_open(path, framework="pt") as stream:
+            _check_names(set(stream.keys()), set(wanted), where)
+            for name, tensor in wanted.items():
+                shape = tuple(stream.get_slice(name).get_shape())
+                if shape != tuple(tensor.shape):
+                    raise ModelError(
+                        f"{where}: {name} has shape {shape}, the network described in the bundle {tuple(tensor.shape)}."
+                    )
+            found = {name: stream.get_tensor(name) for name in wanted}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{where}: not a whole safetensors file ({error}).") from None
+    for name, tensor in found.items():
+        if tensor.dtype != wanted[name].dtype:
+            raise ModelError(f"{where}: {name} is of type {tensor.dtype}, expected {wanted[name].dtype}.")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{where}: {name} holds values that are not finite numbers.")
+    return {name: found[first] for name, first in names.items()}
+
+
+def _check_names(found: set[str], wanted: set[str], where: str) -> None:
+    if missing := sorted(wanted - found):
+        raise ModelError(f"{where}: {len(missing)} tensors of the network are missing, among them {missing[0]}.")
+    if unknown := sorted(found - wanted):
+        raise ModelError(
+            f"{where}: {len(unknown)} tensors belong to no part of the network, among them {unknown[0]!r}."
+        )
+
+
+def outline(spec: ModelSpec, where: str) -> nn.Module:
+    """The network without memory for its weights: names, shapes and types alone."""
+    _check_bounds(spec, where)
+    try:
+        with torch.device("meta"):
+            return spec.build()
+    except Exception as error:
+        # What a made-up description comes to grief over inside the network library is not foreseeable.
+        raise ModelError(f"{where}: its network cannot be built ({type(error).__name__}: {error}).") from None
+
+
+def _check_bounds(spec: ModelSpec, where: str) -> None:
+    network = spec.network
+    bounds = {
+        "stages": (len(network.features), 1, MOST_STAGES),
+        "features": (_range(network.features), 1, MOST_FEATURES),
+        "strides": (_range(n for stride in network.strides for n in stride), 1, MOST_CHANNELS),
+        "kernels": (_range(n for kernel in network.kernels for n in kernel), 1, LARGEST_KERNEL),
+        "convs_per_stage": (network.convs_per_stage, 1, MOST_CONVOLUTIONS),
+        "image_channels": (spec.image_channels, 1, MOST_CHANNELS),
+        "num_classes": (spec.num_classes, 0, MOST_CLASSES),
+        "dense_heads": (len(spec.dense_heads), 0, MOST_HEADS),
+        "channels of dense_heads": (_range(spec.dense_heads.values()), 1, MOST_CLASSES),
+    }
+    for label, (value, least, most) in bounds.items():
+        low, high = value if isinstance(value, tuple) else (value, value)
+        if low < least or high > most:
+            raise ModelError(f"{where}: {label} {low} to {high} of the network; expected {least} to {most}.")
+    wrong = [name for name in spec.dense_heads if not name.isidentifier() or name in _OWN_HEADS]
+    if wrong:
+        raise ModelError(f"{where}: dense head {wrong[0]!r} cannot have that name.")
+    if spec.pooling not in POOLINGS:
+        raise ModelError(f"{where}: pooling {spec.pooling!r} is not known. Known: {', '.join(POOLINGS)}.")
+
+
+def _range(values) -> tuple[int, int]:
+    found = list(values) or [1]
+    return min(found), max(found)
