@@ -20,7 +20,13 @@ from spinecls.calibration.temperature import (
     why_not_fitted,
 )
 from spinecls.errors import DatasetError, UsageError
-from spinecls.evaluation.metrics import expected_calibration_error, negative_log_likelihood, patient_shares
+from spinecls.evaluation.metrics import (
+    REFERRED_SHARE,
+    certainty,
+    expected_calibration_error,
+    negative_log_likelihood,
+    patient_shares,
+)
 
 
 def calibrate(
@@ -51,7 +57,8 @@ def calibrate(
     """
     _check(oof, class_names, checkpoints, alpha)
     temperature = fit_temperature(oof.truth, oof.probabilities, oof.patients)
-    scores = conformal.calibration_scores(replace(oof, probabilities=apply_temperature(oof.probabilities, temperature)))
+    scaled = apply_temperature(oof.probabilities, temperature)
+    scores = conformal.calibration_scores(replace(oof, probabilities=scaled))
     by_class = {name: scores.of_classes((k,)) for k, name in enumerate(class_names)}
     pools = conformal.make_pools(scores, len(class_names), class_order)
     return Calibration(
@@ -61,6 +68,7 @@ def calibrate(
         test_time_augmentation=test_time_augmentation,
         temperature=temperature,
         alpha=alpha,
+        refer_below=float(np.clip(np.quantile(certainty(scaled), REFERRED_SHARE), 0, 1)),
         counts={name: ClassCounts(vertebrae=len(s.scores), patients=s.num_patients) for name, s in by_class.items()},
         quality=_quality(oof, class_names, class_order, alpha),
         notes=(*_temperature_notes(oof, temperature), *_pool_notes(scores, pools, class_names, alpha)),

@@ -74,6 +74,7 @@ class Calibration:
     test_time_augmentation : whether the out-of-fold predictions are means over mirrored views
     temperature : divides the logarithms of probabilities
     alpha : share of vertebrae whose class may be missing in the set
+    refer_below : `evaluation.metrics.certainty` of calibrated probabilities that a fifth of the vertebrae did not reach
     counts : what each class rests on
     quality : measured by cross-fitting
     notes : decisions in words: why no temperature was fitted, which classes were pooled
@@ -91,6 +92,7 @@ class Calibration:
     test_time_augmentation: bool
     temperature: float
     alpha: float
+    refer_below: float
     counts: Mapping[str, ClassCounts]
     quality: Quality
     notes: tuple[str, ...]
@@ -212,10 +214,10 @@ def _check_numbers(calibration: Calibration) -> None:
         raise ModelError(f"Calibration: temperature: got {calibration.temperature:g}, expected {low:g} to {high:g}.")
     if not 0 < calibration.alpha < LARGEST_ALPHA:
         raise ModelError(f"Calibration: alpha: got {calibration.alpha:g}, expected between 0 and {LARGEST_ALPHA:g}.")
-    shares = [quality.ece_before, quality.ece_after, *(c for c in quality.coverage.values() if c is not None)]
+    shares = [calibration.refer_below, quality.ece_before, quality.ece_after, *(c for c in quality.coverage.values() if c is not None)]
     others = [quality.nll_before, quality.nll_after, quality.mean_set_size]
     if not all(0 <= s <= 1 for s in shares) or not all(n >= 0 and math.isfinite(n) for n in others):
-        raise ModelError(f"Calibration: quality: {quality} holds a number that cannot be.")
+        raise ModelError(f"Calibration: refer_below or quality: {quality} holds a number that cannot be.")
     if not any(counts.vertebrae for counts in calibration.counts.values()):
         raise ModelError("Calibration: scores: there is no vertebra. Calibrate again.")
 

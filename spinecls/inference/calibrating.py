@@ -1,0 +1,89 @@
+"""The calibration of a trained model: from the out-of-fold predictions of its folds to `calibration.json` beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from spinecls import files
+from spinecls.calibration.calibrate import calibrate
+from spinecls.calibration.out_of_fold import OutOfFold
+from spinecls.calibration.record import CALIBRATION, Calibration, load_calibration, save_calibration
+from spinecls.errors import DatasetError, ModelError
+from spinecls.evaluation.vertebra_table import VERTEBRAE, joined, read_vertebrae
+from spinecls.inference.models import TrainedModel, checkpoint_hashes
+from spinecls.planning.plan import load_plan
+
+logger = logging.getLogger(__name__)
+
+FEWEST_FOLDS = 2
+"""Folds from which on a calibration is made; of one alone no other can say whether it helps."""
+
+
+def out_of_fold(model: TrainedModel, folds: Sequence[str]) -> OutOfFold:
+    """Vertebrae with a class that the folds identified in their validation cases."""
+    tables = []
+    for fold in folds:
+        folder = model.folder / f"fold_{fold}"
+        names = load_plan(folder / "plan.json").class_names
+        tables.append(read_vertebrae(folder / "validation" / VERTEBRAE, names, [1 / len(names)] * len(names)))
+    table = joined(tables)
+    fold_of = {name: fold for fold, part in zip(folds, tables, strict=True) for name in part.names}
+    return OutOfFold(
+        patients=np.array(table.patients)[table.found],
+        folds=np.array([fold_of[name] for name in table.names])[table.found],
+        truth=table.truth[table.found],
+        probabilities=table.probabilities[table.found],
+    )
+
+
+def calibrate_model(model: TrainedModel) -> Calibration | None:
+    """Calibrate a model on all folds that were validated, and write it down; None when there are too few or no classes."""
+    plan = load_plan(model.folder / "plan.json")
+    folds = [fold for fold in model.folds if (model.folder / f"fold_{fold}" / "validation" / VERTEBRAE).exists()]
+    if len(plan.class_names) < 2 or len(folds) < FEWEST_FOLDS:
+        return None
+    try:
+        found = calibrate(
+            out_of_fold(model, folds),
+            plan.class_names,
+            plan.class_order,
+            checkpoint_hashes(dataclasses.replace(model, folds=tuple(folds))),
+            test_time_augmentation=True,
+        )
+    except DatasetError as error:
+        logger.warning("%s stays uncalibrated. %s", model.name, error)
+        return None
+    save_calibration(model.folder / CALIBRATION, found)
+    return found
+
+
+def calibration_of(model: TrainedModel, augment: bool) -> Calibration | None:
+    """The calibration of a model's folds if it has one that suits; why not is logged."""
+    path = model.folder / CALIBRATION
+    if not path.exists():
+        return None
+    try:
+        found = load_calibration(path)
+        found.require_models(checkpoint_hashes(model), augment)
+    except ModelError as error:
+        logger.warning("%s: predictions are not calibrated. %s", model.name, error)
+        return None
+    return found
+
+
+def described(calibration: Calibration | None, folds: Sequence[str]) -> dict | str:
+    """What a prediction folder says of its calibration."""
+    if calibration is None:
+        return "none"
+    return {
+        "temperature": calibration.temperature,
+        "alpha": calibration.alpha,
+        "patients": {name: counts.patients for name, counts in calibration.counts.items()},
+        "pooled": {name: list(pool) for name, pool in calibration.pooled(folds).items()},
+        "notes": list(calibration.notes),
+        "hash": files.text_hash(dataclasses.asdict(calibration))[:16],
+    }
