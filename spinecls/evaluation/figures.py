@@ -13,7 +13,7 @@ from sklearn.metrics import roc_curve
 
 from spinecls import files
 from spinecls.evaluation import intervals, metrics, selective, summary
-from spinecls.evaluation.intervals import format_score
+from spinecls.evaluation.intervals import PatientDraws, format_score
 from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
 from spinecls.evaluation.patients import AFFECTED, CaseNumbers, case_numbers
 from spinecls.records import DatasetDescription
@@ -21,6 +21,8 @@ from spinecls.records import DatasetDescription
 MOST_BINS = 10
 VERTEBRAE_A_BIN = 15
 """Of the reliability figure, so that a point says something; the ECE has bins of its own."""
+BAND_COVERAGES = tuple(np.linspace(0.1, 1.0, 10))
+"""Where the band of the risk-coverage figure is computed."""
 
 
 def write_figures(
@@ -39,10 +41,13 @@ def write_figures(
         return
     truth = np.asarray([v.true_class for v in read])
     probabilities = summary.probability_table(read, scores["prior"])
+    patients = [v.patient for v in read]
     figures = {
         "confusion.png": lambda axes: _draw_confusion(axes, scores["end_to_end"]["confusion"], description.class_names),
         "roc.png": lambda axes: _draw_roc(axes, truth, probabilities, description.class_names, scores["end_to_end"]),
-        "risk_coverage.png": lambda axes: _draw_risk_coverage(axes, truth, probabilities, scores["end_to_end"]),
+        "risk_coverage.png": lambda axes: _draw_risk_coverage(
+            axes, truth, probabilities, scores["end_to_end"], intervals.draw_patients(patients, draws), patients
+        ),
     }
     identified = [v for v in read if v.prediction is not None]
     if identified:
@@ -87,15 +92,28 @@ def _draw_roc(
 
 
 def _draw_risk_coverage(
-    axes: Axes, truth: np.ndarray, probabilities: np.ndarray, scores: Mapping[str, Any]
+    axes: Axes,
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    scores: Mapping[str, Any],
+    drawn: PatientDraws,
+    patients: Sequence[str],
 ) -> None:
-    wrong = metrics.decide(probabilities) != truth
-    coverage, risk = selective.risk_coverage(metrics.certainty(probabilities), wrong)
+    sure, wrong = metrics.certainty(probabilities), metrics.decide(probabilities) != truth
+
+    def risks(weights: np.ndarray) -> np.ndarray:
+        return np.stack([selective.risk_at(sure, wrong, weights, share) for share in BAND_COVERAGES], axis=1)
+
+    band = intervals.joint_intervals(risks, BAND_COVERAGES, patients, drawn).values()
+    ends = np.asarray([(score.low, score.high) for score in band])
+    axes.fill_between(BAND_COVERAGES, *ends.T, alpha=0.2, label="95 % over patients")
+    coverage, risk = selective.risk_coverage(sure, wrong)
     axes.plot(coverage, risk, marker=".", label=f"AUGRC {format_score(scores['augrc'])}")
     axes.axhline(wrong.mean(), linestyle="--", color="grey", label="in random order")
     axes.set(xlabel="share that is decided, the surest first", ylabel="share of these that is wrong")
-    axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), title="Selective decision, end to end")
-    axes.legend(loc="upper left", fontsize="small")
+    axes.set(xlim=(0, 1.02), title="Selective decision, end to end")
+    axes.set_ylim(bottom=-0.01)
+    axes.legend(loc="upper right", fontsize="small")
 
 
 def _draw_reliability(
@@ -151,4 +169,5 @@ def _draw_patients(figure: Figure, numbers: Sequence[CaseNumbers], scores: Mappi
 def _draw_counts(axes: Axes, x: np.ndarray, y: np.ndarray, label: str | None) -> None:
     """Circles whose area says how many cases lie at a place."""
     places, counts = np.unique(np.column_stack([x, y]), axis=0, return_counts=True)
-    axes.scatter(*places.T, s=40 * counts, facecolors="none", edgecolors="C0", linewidths=1.5, label=label)
+    areas = counts * min(40.0, 600.0 / counts.max())
+    axes.scatter(*places.T, s=areas, facecolors="none", edgecolors="C0", linewidths=1.5, label=label)
