@@ -113,7 +113,7 @@ def _draw_risk_coverage(
     axes.set(xlabel="share that is decided, the surest first", ylabel="share of these that is wrong")
     axes.set(xlim=(0, 1.02), title="Selective decision, end to end")
     axes.set_ylim(bottom=-0.01)
-    axes.legend(loc="upper right", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
 
 
 def _draw_reliability(
