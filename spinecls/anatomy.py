@@ -50,9 +50,13 @@ def chain(present: Iterable[str] = ()) -> list[str]:
     return [level for level in LEVELS if level not in VARIANTS or level in found]
 
 
+REGIONS = ("cervical", "thoracic", "lumbar", "sacral")
+"""Parts of the spine from head to feet."""
+
+
 def region(level: str) -> str:
-    """'cervical', 'thoracic', 'lumbar' or 'sacral'."""
-    return {"C": "cervical", "T": "thoracic", "L": "lumbar", "S": "sacral"}[level[0]]
+    """Which of `REGIONS` a level belongs to."""
+    return REGIONS["CTLS".index(level[0])]
 
 
 def parse_level(text: str) -> str | None:

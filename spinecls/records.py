@@ -105,6 +105,10 @@ NUMBERING_AMBIGUOUS = "numbering_ambiguous"
 """Flag of every vertebra of a case whose names could all be shifted."""
 
 
+REFER = "refer"
+"""Flag of a vertebra whose class a reader should look at."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VertebraPrediction:
     """One located, named and classified vertebra.

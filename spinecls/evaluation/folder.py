@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinecls import files, paths
+from spinecls import paths
 from spinecls.errors import DatasetError, UsageError
 from spinecls.evaluation import matching, summary
 from spinecls.evaluation.figures import write_figures
 from spinecls.evaluation.matching import CaseOutcome
+from spinecls.evaluation.score_files import SUMMARY, write_scores
 from spinecls.evaluation.trivial_counter import commonest_lowest_level
 from spinecls.evaluation.truth import class_of, class_prior, truth_of
-from spinecls.evaluation.vertebra_table import VERTEBRAE, write_vertebrae
 from spinecls.io import predictions as prediction_files
+from spinecls.io.case_table import read_sequences
 from spinecls.io.dataset import load_dataset
 from spinecls.records import Case, CasePrediction, RawDataset
 
-SUMMARY = "summary.json"
 TRAINING = "Tr"
 
 
@@ -34,7 +34,7 @@ class _Reference:
 def evaluate_folder(
     predictions: Path, dataset: str, split: str = TRAINING, output: Path | None = None, draws: int = 2000
 ) -> dict[str, Any]:
-    """Score a prediction folder and write summary.json, vertebrae.csv and figures.
+    """Score a prediction folder; writes the files of `score_files.write_scores` and figures.
 
     Cases in failed.csv count as cases with nothing predicted.
 
@@ -74,8 +74,7 @@ def evaluate_folder(
         "cases_without_annotation": without,
         **scores,
     }
-    files.write_json(target / SUMMARY, content)
-    write_vertebrae(target / VERTEBRAE, outcomes, raw.description)
+    write_scores(target, content, outcomes, raw.description)
     if scores["classification"] is not None:
         write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws)
     return content
@@ -113,7 +112,13 @@ def _score(
     maps = {case.identifier: folder / f"{case.identifier}.nii.gz" for case in cases}
     # Predictions without any map (points only) are not judged by the Dice; once there are maps, a missing one has 0.
     has_maps = any(path.exists() for path in maps.values())
-    truth = [truth_of(case, description, maps[case.identifier] if has_maps else None) for case in cases]
+    sequences = read_sequences(raw.folder)
+    truth = [
+        truth_of(
+            case, description, maps[case.identifier] if has_maps else None, sequences.get(case.identifier, "")
+        )
+        for case in cases
+    ]
     trained = [vertebra for case in reference.cases for vertebra in case.vertebrae]
     classes = (class_of(vertebra.readings, description.class_names) for vertebra in trained)
     prior = class_prior(classes, len(description.class_names))

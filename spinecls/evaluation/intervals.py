@@ -6,7 +6,7 @@ returns B values; so one matrix holds all draws and no draw is looped over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,9 @@ class Interval:
         }
 
 
+_UNDEFINED = Interval(estimate=np.nan, low=np.nan, high=np.nan, items=0, patients=0, valid_draws=0)
+
+
 @dataclass(frozen=True)
 class PatientDraws:
     """Patients drawn with replacement.
@@ -82,7 +85,7 @@ def draw_patients(patients: Sequence[str], draws: int = DEFAULT_DRAWS, seed: int
 
 
 def evaluate_draws(statistic: Statistic, item_patients: Sequence[str], draws: PatientDraws) -> np.ndarray:
-    """(B,) values of a statistic over all draws, in blocks that fit into memory."""
+    """(B,) values of a statistic over all draws, or (B, M) of one that returns M; in blocks that fit into memory."""
     total = len(draws.counts)
     block = max(1, _MAX_WEIGHTS_AT_ONCE // max(1, len(item_patients)))
     return np.concatenate(
@@ -121,18 +124,44 @@ def interval(
     estimate : the estimate itself where it is known already; else the statistic of equal weights
     """
     if not len(item_patients):
-        return Interval(estimate=np.nan, low=np.nan, high=np.nan, items=0, patients=0, valid_draws=0)
+        return _UNDEFINED
     with np.errstate(divide="ignore", invalid="ignore"):
         estimate = _point(statistic, item_patients) if estimate is None else float(estimate)
         values = evaluate_draws(statistic, item_patients, draws)
+    return _percentile_interval(estimate, values, len(item_patients), len(set(item_patients)))
+
+
+def joint_intervals(
+    statistic: Statistic, names: Sequence[Hashable], item_patients: Sequence[str], draws: PatientDraws
+) -> dict[Hashable, Interval]:
+    """As `interval`, of several statistics that are computed together.
+
+    Parameters
+    ----------
+    statistic : function of weights (B, N) that returns (B, M)
+    names : M of them, keys of the result
+    """
+    if not len(item_patients):
+        return dict.fromkeys(names, _UNDEFINED)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimates = statistic(np.ones((1, len(item_patients))))[0]
+        values = evaluate_draws(statistic, item_patients, draws)
+    count = len(set(item_patients))
+    return {
+        name: _percentile_interval(float(estimates[m]), values[:, m], len(item_patients), count)
+        for m, name in enumerate(names)
+    }
+
+
+def _percentile_interval(estimate: float, values: np.ndarray, items: int, patients: int) -> Interval:
     # An estimate that is not defined has no interval, even where single draws happen to give a number.
     low, high = percentiles(values) if not np.isnan(estimate) else (np.nan, np.nan)
     return Interval(
         estimate=estimate,
         low=low,
         high=high,
-        items=len(item_patients),
-        patients=len(set(item_patients)),
+        items=items,
+        patients=patients,
         valid_draws=int((~np.isnan(values)).sum()),
     )
 
@@ -150,19 +179,11 @@ def paired_interval(
     as `draws`, or fewer.
     """
     if not len(first_patients) or not len(second_patients):
-        return Interval(estimate=np.nan, low=np.nan, high=np.nan, items=0, patients=0, valid_draws=0)
+        return _UNDEFINED
     with np.errstate(divide="ignore", invalid="ignore"):
         estimate = _point(second, second_patients) - _point(first, first_patients)
         values = evaluate_draws(second, second_patients, draws) - evaluate_draws(first, first_patients, draws)
-    low, high = percentiles(values) if not np.isnan(estimate) else (np.nan, np.nan)
-    return Interval(
-        estimate=estimate,
-        low=low,
-        high=high,
-        items=len(second_patients),
-        patients=len({*first_patients, *second_patients}),
-        valid_draws=int((~np.isnan(values)).sum()),
-    )
+    return _percentile_interval(estimate, values, len(second_patients), len({*first_patients, *second_patients}))
 
 
 def format_score(score: Mapping[str, Any], form: str = ".3f") -> str:

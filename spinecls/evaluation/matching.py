@@ -62,6 +62,7 @@ class CaseTruth:
 
     Attributes
     ----------
+    site, sequence : where and how it was scanned; empty = not known
     centres_lps : annotated centres by level, world mm; only of levels whose position is known
     classes : class index by level; None or absent = not read
     dice : Dice of the predicted with the true map by level; absent = not judged
@@ -70,6 +71,7 @@ class CaseTruth:
     identifier: str
     patient: str
     site: str = ""
+    sequence: str = ""
     centres_lps: Mapping[str, Sequence[float]] = field(default_factory=dict)
     classes: Mapping[str, int | None] = field(default_factory=dict)
     dice: Mapping[str, float] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class VertebraOutcome:
     case: str
     patient: str
     site: str
+    sequence: str
     level: str
     true_class: int | None
     match: LevelMatch | None
@@ -290,6 +293,7 @@ def _judge_case(
             case=truth.identifier,
             patient=truth.patient,
             site=truth.site,
+            sequence=truth.sequence,
             level=level,
             true_class=truth.classes.get(level),
             match=match,

@@ -77,7 +77,8 @@ def sum_by_value(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, n
     """Distinct values (G,) in ascending order and the weights (B, G) that lie on each."""
     order = np.argsort(values, kind="stable")
     distinct, starts = np.unique(values[order], return_index=True)
-    return distinct, np.add.reduceat(weights[:, order], starts, axis=1)
+    ordered = weights[:, order]
+    return distinct, ordered if len(distinct) == len(values) else np.add.reduceat(ordered, starts, axis=1)
 
 
 def decide(probabilities: np.ndarray, prior: np.ndarray | None = None) -> np.ndarray:

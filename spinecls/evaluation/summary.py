@@ -9,16 +9,18 @@ predictions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from spinecls.anatomy import LEVEL_CODES, LEVELS, region
+from spinecls.anatomy import LEVEL_CODES, LEVELS, REGIONS, region
 from spinecls.evaluation import intervals, matching, metrics, selective
 from spinecls.evaluation.intervals import PatientDraws
 from spinecls.evaluation.matching import CaseOutcome, CaseTruth, VertebraOutcome
-from spinecls.records import CasePrediction, DatasetDescription
+from spinecls.evaluation.patients import agreement, case_numbers
+from spinecls.evaluation.per_class import scores_by_class
+from spinecls.records import REFER, CasePrediction, DatasetDescription
 
 TARGET_COVERAGE = 0.90
 COVERAGE_MIN_PATIENTS = 30
@@ -87,7 +89,7 @@ def summarise(
         "draws": draws,
         "seed": seed,
         "location": _location(outcomes, counter_reference, drawn),
-        "classification": _classification(vertebrae, description, prior, drawn) if num_classes > 1 else None,
+        "classification": _classification(outcomes, description, prior, drawn) if num_classes > 1 else None,
     }
 
 
@@ -185,11 +187,10 @@ def probability_table(vertebrae: Sequence[VertebraOutcome], prior: np.ndarray) -
 
 
 def _classification(
-    vertebrae: Sequence[VertebraOutcome], description: DatasetDescription, prior: np.ndarray, draws: PatientDraws
+    outcomes: Sequence[CaseOutcome], description: DatasetDescription, prior: np.ndarray, draws: PatientDraws
 ) -> dict[str, Any]:
-    read = [v for v in vertebrae if v.true_class is not None]
+    read = [v for case in outcomes for v in case.vertebrae if v.true_class is not None]
     identified = [v for v in read if v.prediction is not None]
-    sites = sorted({v.site for v in read if v.site})
 
     def scores(group: Sequence[VertebraOutcome], full: bool = True) -> dict[str, Any]:
         truth = np.asarray([v.true_class for v in group], int)
@@ -199,7 +200,15 @@ def _classification(
         values = score(truth, table, prior, description, patients, draws)
         if full:
             values |= selective.selective_scores(truth, table, patients, draws)
-        return {"vertebrae": len(group), **values}
+            values |= scores_by_class(truth, table, description.class_names, patients, draws)
+        return {"vertebrae": len(group), "patients": len(set(patients)), **values}
+
+    def brief_scores(key: Callable[[VertebraOutcome], str], order: Sequence[str] | None = None) -> dict[str, Any]:
+        """Scores of the vertebrae of each key that is not empty, the keys as in `order` or sorted."""
+        groups: dict[str, list[VertebraOutcome]] = {}
+        for vertebra in read:
+            groups.setdefault(key(vertebra), []).append(vertebra)
+        return {name: scores(groups[name], full=False) for name in order or sorted(groups) if name and name in groups}
 
     return {
         "class_names": description.class_names,
@@ -207,9 +216,31 @@ def _classification(
         "end_to_end": scores(read),
         "identified": scores(identified),
         "prediction_sets": _prediction_sets(identified, description.class_names, draws),
-        "by_level": {lv: scores(group, full=False) for lv in LEVELS if (group := [v for v in read if v.level == lv])},
-        "by_site": {site: scores([v for v in read if v.site == site], full=False) for site in sites},
+        "refer_flag": _refer_flag(identified, draws),
+        "by_region": brief_scores(lambda v: region(v.level), REGIONS),
+        "by_level": brief_scores(lambda v: v.level, LEVELS),
+        "by_sequence": brief_scores(lambda v: v.sequence),
+        "by_site": brief_scores(lambda v: v.site),
+        "patients_summary": agreement(case_numbers(outcomes, description), draws),
     }
+
+
+def _refer_flag(vertebrae: Sequence[VertebraOutcome], draws: PatientDraws) -> dict[str, Any] | None:
+    """Whether identified vertebrae that are flagged for a reader are the wrong ones; None where none is flagged."""
+    flagged = np.asarray([REFER in v.prediction.flags for v in vertebrae], bool)
+    if not flagged.any():
+        return None
+    wrong = np.asarray([v.true_class != np.argmax(v.prediction.class_probabilities) for v in vertebrae])
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        share = metrics.mean(flagged, weights)
+        referred = metrics.ratio(wrong & flagged, flagged, weights)
+        others = metrics.ratio(wrong & ~flagged, ~flagged, weights)
+        return np.stack([share, referred, others], axis=1)
+
+    names = ("share_referred", "error_referred", "error_not_referred")
+    found = intervals.joint_intervals(statistic, names, [v.patient for v in vertebrae], draws)
+    return {name: score.as_dict() for name, score in found.items()}
 
 
 def _prediction_sets(

@@ -29,7 +29,9 @@ def class_prior(classes: Iterable[int | None], num_classes: int) -> np.ndarray:
     return counts / counts.sum() if counts.sum() else np.full(num_classes, 1 / max(1, num_classes))
 
 
-def truth_of(case: Case, description: DatasetDescription, predicted_map: Path | None = None) -> CaseTruth:
+def truth_of(
+    case: Case, description: DatasetDescription, predicted_map: Path | None = None, sequence: str = ""
+) -> CaseTruth:
     """Truth of one case of a raw dataset.
 
     The centre of a vertebra is the centroid of its voxels, else the point of the table, else the middle of its box.
@@ -64,6 +66,7 @@ def truth_of(case: Case, description: DatasetDescription, predicted_map: Path | 
         identifier=case.identifier,
         patient=case.patient,
         site=case.site,
+        sequence=sequence,
         centres_lps=centres_lps,
         classes={v.level: class_of(v.readings, description.class_names) for v in case.vertebrae},
         dice={level: float(np.mean(values)) for level, values in dice.items()},

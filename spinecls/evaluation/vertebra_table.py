@@ -22,7 +22,7 @@ NO_POSITION = "no_position"
 def write_vertebrae(path: Path, outcomes: Sequence[CaseOutcome], description: DatasetDescription) -> None:
     """One row an annotated vertebra: what it is, whether it was found and named, and its class probabilities."""
     names = description.class_names
-    header = ["case", "patient", "site", "level", "class", "found", "named", "error_mm", "predicted_class"]
+    header = ["case", "patient", "site", "sequence", "level", "class", "found", "named", "error_mm", "predicted_class"]
     header += [*(f"p_{name}" for name in names), "prediction_set", "dice"]
     rows = [_vertebra_row(vertebra, names) for case in outcomes for vertebra in case.vertebrae]
     files.write_csv(path, header, rows)
@@ -33,6 +33,7 @@ def _vertebra_row(vertebra: VertebraOutcome, names: Sequence[str]) -> dict[str, 
         "case": vertebra.case,
         "patient": vertebra.patient,
         "site": vertebra.site,
+        "sequence": vertebra.sequence,
         "level": vertebra.level,
         "class": None if vertebra.true_class is None else names[vertebra.true_class],
         "found": NO_POSITION if vertebra.match is None else vertebra.match.status,

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from spinecls import files
 from spinecls.errors import DatasetError, UsageError
+from spinecls.io.case_table import CASE_TABLE, read_sequences
 from spinecls.io.images import read_geometry
 from spinecls.io.source_grid import grid_difference
 from spinecls.records import Case, RawDataset
@@ -119,17 +119,15 @@ def _sequences(
 
 def _listed(dataset: RawDataset) -> dict[str, str]:
     """Sequences in cases.csv beside dataset.json, which has the columns case and sequence."""
-    path = dataset.folder / "cases.csv"
     listed: dict[str, str] = {}
-    for row in files.read_csv(path) if path.is_file() else []:
-        text = (row.get("sequence") or "").strip()
+    for case, text in read_sequences(dataset.folder).items():
         sequence = sequence_of(text)
-        if text and sequence is None:
+        if sequence is None:
             raise DatasetError(
-                f"{path}: case {row.get('case')} has the sequence {text!r}, expected {', '.join(SEQUENCES)}. Leave "
-                "the case out with --exclude_cases and its cell empty, or correct it."
+                f"{dataset.folder / CASE_TABLE}: case {case} has the sequence {text!r}, expected "
+                f"{', '.join(SEQUENCES)}. Leave the case out with --exclude_cases and its cell empty, or correct it."
             )
-        listed[row.get("case") or ""] = sequence or ""
+        listed[case] = sequence
     return listed
 
 

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from spinecls import files
 from spinecls.beliefs import agreed_class
 from spinecls.errors import SpineclsError
 from spinecls.evaluation import matching, summary, trivial_counter
-from spinecls.evaluation.vertebra_table import VERTEBRAE, write_vertebrae
+from spinecls.evaluation.score_files import write_scores
 from spinecls.inference.predictor import Predictor, case_prediction
 from spinecls.io.predictions import write_case_json, write_failures, write_table
 from spinecls.io.preprocessed import PreprocessedCase
@@ -51,7 +50,7 @@ def validate(
 ) -> dict:
     """Predict and score cases that the fold did not train on.
 
-    Writes `validation/` below the fold: one JSON a case, predictions.csv, summary.json and vertebrae.csv. Maps are not
+    Writes `validation/` below the fold: one JSON a case, predictions.csv and the scores (`write_scores`). Maps are not
     written here; `spinecls_predict` writes them.
 
     Returns
@@ -83,9 +82,8 @@ def validate(
     lowest = trivial_counter.commonest_lowest_level(reference.levels)
     outcomes = matching.judge(predictions, truth, description, lowest)
     scores = summary.summarise(outcomes, description, reference.prior, lowest)
-    write_vertebrae(target / VERTEBRAE, outcomes, description)
     content = {"fold": folder.name, "predicted": [p.identifier for p in predictions], **scores}
-    files.write_json(target / "summary.json", content)
+    write_scores(target, content, outcomes, description)
     return scores
 
 

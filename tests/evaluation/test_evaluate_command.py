@@ -143,9 +143,9 @@ def test_table_has_one_row_an_annotated_vertebra(dataset, predict):
         rows = list(csv.DictReader(stream))
     assert [row["level"] for row in rows] == ["L3", "L4", "L5"]
     assert rows[0] == {
-        "case": "b", "patient": "b", "site": "", "level": "L3", "class": "oedema", "found": "identified", "named": "L3",
-        "error_mm": "0.0", "predicted_class": "oedema", "p_normal": "0.1", "p_oedema": "0.9",
-        "prediction_set": "normal|oedema", "dice": "1.0",
+        "case": "b", "patient": "b", "site": "", "sequence": "", "level": "L3", "class": "oedema",
+        "found": "identified", "named": "L3", "error_mm": "0.0", "predicted_class": "oedema", "p_normal": "0.1",
+        "p_oedema": "0.9", "prediction_set": "normal|oedema", "dice": "1.0",
     }  # fmt: skip
 
 
@@ -164,7 +164,9 @@ def test_figures_are_pictures_with_content(dataset, predict):
     folder = predict("a", "b")
     evaluate(folder, str(dataset), draws=5)
     pictures = sorted((folder / "figures").iterdir())
-    assert [path.name for path in pictures] == ["confusion.png", "reliability.png", "risk_coverage.png", "roc.png"]
+    assert [path.name for path in pictures] == [
+        "confusion.png", "patients.png", "reliability.png", "risk_coverage.png", "roc.png",
+    ]  # fmt: skip
     for path in pictures:
         assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).std() > 5
 
@@ -174,6 +176,38 @@ def test_output_folder_keeps_the_prediction_folder_clean(tmp_path, dataset, pred
     evaluate(folder, str(dataset), output=tmp_path / "scores", draws=5)
     assert (tmp_path / "scores" / "summary.json").exists()
     assert not (folder / "summary.json").exists()
+
+
+def test_sequences_of_the_table_of_cases_are_scored_apart(dataset, predict):
+    (dataset / "cases.csv").write_text("case,sequence\na,T1\nb,STIR\nc,T1\n")
+    folder = predict(*CASES)
+    evaluate(folder, str(dataset), draws=5)
+    by_sequence = scores(folder)["classification"]["by_sequence"]
+    assert {name: group["vertebrae"] for name, group in by_sequence.items()} == {"STIR": 3, "T1": 6}
+    with open(folder / "vertebrae.csv", newline="") as stream:
+        assert {(row["case"], row["sequence"]) for row in csv.DictReader(stream)} == {
+            ("a", "T1"), ("b", "STIR"), ("c", "T1"), ("d", ""),
+        }  # fmt: skip
+
+
+def test_flat_table_holds_the_scores_of_the_summary(dataset, predict):
+    folder = predict("a", "b")
+    evaluate(folder, str(dataset), draws=5)
+    with open(folder / "summary.csv", newline="") as stream:
+        table = {(row["group"], row["score"]): row for row in csv.DictReader(stream)}
+    row = table["classification/end_to_end", "auc_macro"]
+    assert (row["estimate"], row["patients"], row["items"]) == ("1.0", "2", "6")
+    assert ("classification/patients_summary/agreement/affected/decided", "icc") in table
+
+
+def test_perfect_prediction_counts_the_affected_vertebrae(dataset, predict):
+    folder = predict(*CASES)
+    evaluate(folder, str(dataset), draws=5)
+    with open(folder / "patients.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["case"] for row in rows] == list(CASES)
+    assert [float(row["affected_true"]) for row in rows] == [sum(classes) for classes in CASES.values()]
+    assert [row["affected_decided"] for row in rows] == [row["affected_true"] for row in rows]
 
 
 def test_second_run_gives_the_same_summary(dataset, predict):

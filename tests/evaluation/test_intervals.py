@@ -69,6 +69,21 @@ def test_interval_of_nothing_is_undefined():
     assert (empty.items, empty.patients, empty.valid_draws) == (0, 0, 0)
 
 
+def test_intervals_of_several_statistics_are_those_of_each_alone():
+    first, second = mean_of([0, 1, 1, 0]), mean_of([3, 5, 4, np.nan])
+    draws = intervals.draw_patients("abcd", 100)
+    joint = intervals.joint_intervals(
+        lambda w: np.stack([first(w), second(w)], axis=1), ["one", "two"], list("abcd"), draws
+    )
+    assert joint["one"] == intervals.interval(first, list("abcd"), draws)
+    assert np.isnan([joint["two"].estimate, joint["two"].low]).all()
+
+
+def test_joint_intervals_of_nothing_are_undefined():
+    empty = intervals.joint_intervals(mean_of([]), ["one"], [], intervals.draw_patients(["a"], 10))["one"]
+    assert np.isnan([empty.estimate, empty.low, empty.high]).all()
+
+
 def test_undefined_estimate_has_no_interval():
     result = intervals.interval(mean_of([1, 2]), ["a", "b"], intervals.draw_patients("ab", 10), estimate=np.nan)
     assert np.isnan([result.low, result.high]).all()

@@ -163,6 +163,44 @@ def test_scores_by_level_and_site(vertebra, case, description):
     assert math.isnan(classification["by_level"]["L2"]["auc_macro"]["estimate"])
 
 
+def test_scores_by_region_and_sequence_name_their_patients(vertebra, case, description):
+    places = {"T12": (0, 0, 120), **TRUE}
+    truth = [
+        CaseTruth(
+            identifier=name, patient=name, sequence=sequence, centres_lps=places, classes=dict.fromkeys(places, k)
+        )
+        for name, sequence, k in (("a", "T1", 0), ("b", "STIR", 1), ("c", "", 1))
+    ]
+    classification = run([], truth, description())["classification"]
+    sizes = {
+        group: {name: (scores["vertebrae"], scores["patients"]) for name, scores in classification[group].items()}
+        for group in ("by_region", "by_sequence")
+    }
+    assert sizes["by_region"] == {"thoracic": (3, 3), "lumbar": (9, 3)}
+    assert sizes["by_sequence"] == {"STIR": (4, 1), "T1": (4, 1)}
+    assert list(classification["by_region"]) == ["thoracic", "lumbar"]
+
+
+def referred(vertebra):
+    return dataclasses.replace(vertebra, flags=("truncated", "refer"))
+
+
+def test_errors_are_counted_apart_in_referred_and_other_vertebrae(vertebra, case, description):
+    # Truth is 0, 1, 0. L2 is wrong and referred in both scans; in the second L1 is right and referred, L3 right.
+    found = {"L1": vertebra("L1", TRUE["L1"], (0.9, 0.1)), "L2": referred(vertebra("L2", TRUE["L2"], (0.6, 0.4))),
+             "L3": vertebra("L3", TRUE["L3"], (0.1, 0.9))}  # fmt: skip
+    second = found | {"L1": referred(found["L1"]), "L3": vertebra("L3", TRUE["L3"], (0.8, 0.2))}
+    result = run([case("a", found.values()), case("b", second.values())], [patient("a"), patient("b")], description())
+    flag = result["classification"]["refer_flag"]
+    assert estimate(flag, "share_referred") == pytest.approx(3 / 6)
+    assert estimate(flag, "error_referred") == pytest.approx(2 / 3)
+    assert estimate(flag, "error_not_referred") == pytest.approx(1 / 3)
+
+
+def test_without_a_referred_vertebra_there_is_no_referral_to_judge(two_patients):
+    assert two_patients["classification"]["refer_flag"] is None
+
+
 def test_nothing_predicted_identifies_nothing_and_has_no_precision(description):
     result = run([], [patient("a")], description())
     location = result["location"]

@@ -1,0 +1,44 @@
+"""The files of an evaluation: summary.json, the same flat in summary.csv, vertebrae.csv and patients.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spinecls import files
+from spinecls.evaluation.matching import CaseOutcome
+from spinecls.evaluation.patients import PATIENTS, case_numbers, write_patients
+from spinecls.evaluation.vertebra_table import VERTEBRAE, write_vertebrae
+from spinecls.records import DatasetDescription
+
+SUMMARY = "summary.json"
+SUMMARY_TABLE = "summary.csv"
+_SCORE_KEYS = ("estimate", "low", "high", "patients", "items")
+
+
+def write_scores(
+    folder: Path, content: Mapping[str, Any], outcomes: Sequence[CaseOutcome], description: DatasetDescription
+) -> None:
+    """Write all tables of scores; patients.csv only for a dataset with classes.
+
+    Parameters
+    ----------
+    content : of summary.json, with what `summary.summarise` returned
+    """
+    files.write_json(folder / SUMMARY, content)
+    files.write_csv(folder / SUMMARY_TABLE, ["group", "score", *_SCORE_KEYS], flat_scores(content))
+    write_vertebrae(folder / VERTEBRAE, outcomes, description)
+    if len(description.class_names) > 1:
+        write_patients(folder / PATIENTS, case_numbers(outcomes, description))
+
+
+def flat_scores(content: Mapping[str, Any], group: str = "") -> Iterator[dict[str, Any]]:
+    """One row a score with an interval: the keys that lead to it joined by `/`, its own key, its numbers."""
+    for key, value in content.items():
+        if not isinstance(value, Mapping):
+            continue
+        if "estimate" in value:
+            yield {"group": group, "score": key, **{name: value[name] for name in _SCORE_KEYS}}
+        else:
+            yield from flat_scores(value, f"{group}/{key}" if group else key)

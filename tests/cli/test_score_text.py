@@ -1,0 +1,56 @@
+import dataclasses
+
+import pytest
+from evaluation.conftest import make_case, make_description, make_vertebra
+
+from spinecls.cli.score_text import score_text
+from spinecls.evaluation import summary
+from spinecls.evaluation.matching import CaseTruth
+
+PLACE = (0, 0, 0)
+
+
+def text_of(flags=(), class_names=("normal", "oedema"), failed=()):
+    predicted = dataclasses.replace(make_vertebra("L1", PLACE, (0.2, 0.8)[: len(class_names)]), flags=flags)
+    truth = CaseTruth(identifier="a", patient="p", centres_lps={"L1": PLACE}, classes={"L1": 1} if class_names else {})
+    scores = summary.evaluate(
+        [make_case("a", [predicted], class_names)], [truth], make_description(class_names=class_names), None, None, 5
+    )
+    reference = {"cases": 7, "taken_from": "the training cases of the dataset"}
+    head = {"dataset": "Dataset007_Test", "training_reference": reference, "failed_cases": list(failed)}
+    return score_text({**head, "cases_without_annotation": [], **scores})
+
+
+def line_of(text, start):
+    return next(line for line in text.splitlines() if line.strip().startswith(start))
+
+
+def test_scores_stand_with_their_intervals():
+    assert line_of(text_of(), "right name within 20 mm").split() == [
+        "right", "name", "within", "20", "mm", "1.000", "[1.000,", "1.000]",
+    ]  # fmt: skip
+
+
+def test_each_class_has_a_line_with_its_number_of_vertebrae():
+    assert line_of(text_of(), "oedema (1)").split("  ")[-1].strip() == "1.000 [1.000, 1.000]"
+    assert "not defined" in line_of(text_of(), "normal (0)")
+
+
+def test_text_is_short():
+    assert len(text_of().splitlines()) < 45
+    assert max(len(line) for line in text_of().splitlines()) <= 120
+
+
+def test_referral_is_told_where_a_vertebra_is_referred():
+    assert line_of(text_of(flags=("refer",)), "share referred").endswith("1.000 [1.000, 1.000]")
+    assert "referred" not in text_of()
+
+
+def test_failed_cases_are_named():
+    assert "Failed, counted as missed: x, y" in text_of(failed=("x", "y"))
+
+
+@pytest.mark.parametrize("words", ["Classified", "Each class", "Prediction sets", "Affected vertebrae"])
+def test_dataset_without_classes_shows_location_alone(words):
+    assert words in text_of()
+    assert words not in text_of(class_names=())
