@@ -104,9 +104,20 @@ class RawDataset:
 NUMBERING_AMBIGUOUS = "numbering_ambiguous"
 """Flag of every vertebra of a case whose names could all be shifted."""
 
+UNSURE = "unsure"
+"""Flag of a vertebra whose class is among the least certain fifth, by what validation has shown."""
+
+TRUNCATED = "truncated"
+"""Flag of a vertebra that the border of the image cuts."""
+
+NO_MASK = "no_mask"
+"""Flag of a vertebra whose region is an ellipsoid, though the model segments."""
 
 REFER = "refer"
 """Flag of a vertebra whose class a reader should look at."""
+
+REFER_REASONS = (UNSURE, NUMBERING_AMBIGUOUS, TRUNCATED, NO_MASK)
+"""Flags for any of which a vertebra is referred."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +127,8 @@ class VertebraPrediction:
     `level_probabilities` holds every level of at least a thousandth; `class_probabilities` in class index order;
     `region` describes the voxels that the class may depend on; `evidence` holds for each evidence map (a class but the
     first, or of grades `severity`) its pooled value and the sum of the vertebra's contributions to it;
-    `entropy` in nats.
+    `entropy` of the reported probabilities in nats; `doubt` has two parts of the ensemble's entropy in nats:
+    `aleatoric`, which every fold and view has by itself, and `disagreement` between them.
     """
 
     level: str
@@ -132,6 +144,7 @@ class VertebraPrediction:
     visible_fraction: float
     region: Mapping
     evidence: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    doubt: Mapping[str, float] = field(default_factory=dict)
     level_probabilities: Mapping[str, float] = field(default_factory=dict)
     relative_name: str = ""
     flags: tuple[str, ...] = ()

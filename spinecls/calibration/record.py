@@ -214,7 +214,8 @@ def _check_numbers(calibration: Calibration) -> None:
         raise ModelError(f"Calibration: temperature: got {calibration.temperature:g}, expected {low:g} to {high:g}.")
     if not 0 < calibration.alpha < LARGEST_ALPHA:
         raise ModelError(f"Calibration: alpha: got {calibration.alpha:g}, expected between 0 and {LARGEST_ALPHA:g}.")
-    shares = [calibration.refer_below, quality.ece_before, quality.ece_after, *(c for c in quality.coverage.values() if c is not None)]
+    covered = [share for share in quality.coverage.values() if share is not None]
+    shares = [calibration.refer_below, quality.ece_before, quality.ece_after, *covered]
     others = [quality.nll_before, quality.nll_after, quality.mean_set_size]
     if not all(0 <= s <= 1 for s in shares) or not all(n >= 0 and math.isfinite(n) for n in others):
         raise ModelError(f"Calibration: refer_below or quality: {quality} holds a number that cannot be.")

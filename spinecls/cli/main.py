@@ -23,7 +23,7 @@ COMMANDS = {
     "plan_experiment": ("spinecls.cli.plan_and_preprocess", "plan_experiment", SEVERAL),
     "preprocess": ("spinecls.cli.plan_and_preprocess", "preprocess", SEVERAL),
     "train": ("spinecls.cli.train", "train", ("--set",)),
-    "predict": ("spinecls.cli.predict", "predict", ("-f",)),
+    "predict": ("spinecls.cli.predict", "predict", ("-f", "--prevalence")),
     "find_best_configuration": (
         "spinecls.cli.find_best_configuration", "find_best_configuration", ("-c", "-tr", "-p", "-f"),
     ),

@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import Device
+from spinecls.errors import PartialFailure, UsageError
+
+MEMBERS = "members"
+"""Folder, below the results of an ensemble, with those of each model."""
 
 
 def predict(
@@ -20,6 +24,10 @@ def predict(
     folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")] = None,
     model: Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")] = None,
     device: Device = None,
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option("--prevalence", help="Shares of the classes where it is used, CLASS=SHARE [default: as trained]."),
+    ] = None,
     disable_tta: Annotated[bool, typer.Option("--disable_tta", help="One view of each crop; faster.")] = False,
     continue_prediction: Annotated[
         bool, typer.Option("--continue_prediction", help="Keep results that are there and whole.")
@@ -29,11 +37,11 @@ def predict(
     ] = False,
 ) -> None:
     """Locate, name and classify the vertebrae of every image in a folder."""
-    from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+    from spinecls.inference.models import ModelChoice, choose_models, load_predictor
     from spinecls.inference.predict_folder import FolderOptions, predict_folder
     from spinecls.networks.device import pick_device
 
-    chosen = choose_model(
+    chosen = choose_models(
         ModelChoice(
             folder=model,
             dataset=dataset,
@@ -43,8 +51,37 @@ def predict(
             folds=tuple(folds or ()),
         )
     )
-    print(f"Model: {chosen.name}, fold {' '.join(chosen.folds)}")
-    predictor = load_predictor(chosen, pick_device(device), augment=not disable_tta)
-    done = predict_folder(predictor, chosen, source, target, FolderOptions(continue_prediction, save_probabilities))
+    shares = parse_shares(prevalence)
+    parts = [target] if len(chosen) == 1 else [target / MEMBERS / model.folder.name for model in chosen]
+    options = FolderOptions(continue_prediction, save_probabilities or len(chosen) > 1)
+    for one, part in zip(chosen, parts, strict=True):
+        print(f"Model: {one.name}, fold {' '.join(one.folds)}")
+        predictor = load_predictor(one, pick_device(device), not disable_tta, shares)
+        try:
+            done = predict_folder(predictor, one, source, part, options)
+        except PartialFailure:
+            # Of an ensemble the other cases go on; the failed ones are named when all are averaged.
+            if len(chosen) == 1:
+                raise
+    if len(chosen) > 1:
+        from spinecls.inference.ensemble import ensemble_folders
+
+        done = ensemble_folders(parts, target)
     count = sum(len(case.vertebrae) for case in done)
     print(f"{len(done)} cases, {count} vertebrae: {target / 'predictions.csv'}")
+
+
+def parse_shares(words: list[str] | None) -> dict[str, float] | None:
+    """`normal=0.9 inflammatory=0.1` as numbers by class; None when nothing was given."""
+    if not words:
+        return None
+    shares = {}
+    for word in words:
+        name, separator, value = word.rpartition("=")
+        try:
+            shares[name] = float(value)
+        except ValueError:
+            separator = ""
+        if not separator:
+            raise UsageError(f"--prevalence {word}: expected CLASS=SHARE, for example normal=0.9.")
+    return shares

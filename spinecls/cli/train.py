@@ -60,6 +60,25 @@ def train(
             )
         )
         _report(folder)
+    _calibrate(folder)
+
+
+def _calibrate(folder: Path) -> None:
+    """Calibrate the model of a fold folder as soon as two folds or more were validated."""
+    from spinecls.inference.calibrating import calibrate_model
+    from spinecls.inference.models import model_at
+
+    model = model_at(folder.parent)
+    made = None if model is None else calibrate_model(model)
+    if made is not None:
+        quality = made.quality
+        print(
+            f"Calibrated on {len(made.checkpoints)} folds: temperature {made.temperature:.2f}; out of fold NLL "
+            f"{quality.nll_before:.3f} -> {quality.nll_after:.3f}, ECE {quality.ece_before:.3f} -> "
+            f"{quality.ece_after:.3f}; sets of {1 - made.alpha:.0%} hold {quality.mean_set_size:.2f} classes on average"
+        )
+        for note in made.notes:
+            print(f"  {note}")
 
 
 def _report(folder: Path) -> None:

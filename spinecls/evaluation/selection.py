@@ -103,17 +103,3 @@ def classification_candidate(models: Sequence[str], tables: Sequence[ReadVertebr
     probabilities = (weights[..., None] * np.stack([t.probabilities for t in tables])).sum(axis=0)
     probabilities /= weights.sum(axis=0)[:, None]
     return Candidate(tuple(models), first.patients, metrics.macro_auc(first.truth, probabilities))
-
-
-def joined(tables: Sequence[ReadVertebrae]) -> ReadVertebrae:
-    """The tables of several folds as one, vertebrae by name, so that tables of two models can be compared."""
-    names = [name for table in tables for name in table.names]
-    order = sorted(range(len(names)), key=names.__getitem__)
-    patients = [patient for table in tables for patient in table.patients]
-    return ReadVertebrae(
-        names=tuple(names[i] for i in order),
-        patients=tuple(patients[i] for i in order),
-        truth=np.concatenate([t.truth for t in tables])[order],
-        probabilities=np.concatenate([t.probabilities for t in tables])[order],
-        found=np.concatenate([t.found for t in tables])[order],
-    )

@@ -98,3 +98,17 @@ def read_vertebrae(path: Path, class_names: Sequence[str], prior: Sequence[float
         probabilities=np.array(table, float).reshape(len(rows), len(class_names)),
         found=np.array([bool(row[columns[0]]) for row in rows], bool),
     )
+
+
+def joined(tables: Sequence[ReadVertebrae]) -> ReadVertebrae:
+    """The tables of several folds as one, vertebrae by name, so that tables of two models can be compared."""
+    names = [name for table in tables for name in table.names]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    patients = [patient for table in tables for patient in table.patients]
+    return ReadVertebrae(
+        names=tuple(names[i] for i in order),
+        patients=tuple(patients[i] for i in order),
+        truth=np.concatenate([t.truth for t in tables])[order],
+        probabilities=np.concatenate([t.probabilities for t in tables])[order],
+        found=np.concatenate([t.found for t in tables])[order],
+    )

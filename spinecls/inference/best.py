@@ -11,8 +11,8 @@ from spinecls import __version__, files, paths
 from spinecls.errors import ModelError
 from spinecls.evaluation import metrics
 from spinecls.evaluation.intervals import format_score
-from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, joined, select
-from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, identified_vertebrae, read_vertebrae
+from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, select
+from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, identified_vertebrae, joined, read_vertebrae
 from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models
 from spinecls.planning.plan import load_plan
 

@@ -1,4 +1,4 @@
-"""The calibration of a trained model: from the out-of-fold predictions of its folds to `calibration.json` beside them."""
+"""The calibration of a trained model: from its out-of-fold predictions to `calibration.json` beside its folds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from spinecls import files
 from spinecls.calibration.calibrate import calibrate
 from spinecls.calibration.out_of_fold import OutOfFold
-from spinecls.calibration.record import CALIBRATION, Calibration, load_calibration, save_calibration
-from spinecls.errors import DatasetError, ModelError
+from spinecls.calibration.record import CALIBRATION, Calibration, save_calibration
+from spinecls.errors import DatasetError
 from spinecls.evaluation.vertebra_table import VERTEBRAE, joined, read_vertebrae
 from spinecls.inference.models import TrainedModel, checkpoint_hashes
 from spinecls.planning.plan import load_plan
@@ -41,7 +41,7 @@ def out_of_fold(model: TrainedModel, folds: Sequence[str]) -> OutOfFold:
 
 
 def calibrate_model(model: TrainedModel) -> Calibration | None:
-    """Calibrate a model on all folds that were validated, and write it down; None when there are too few or no classes."""
+    """Calibrate a model on all folds that were validated, and write it down; None with too few folds or classes."""
     plan = load_plan(model.folder / "plan.json")
     folds = [fold for fold in model.folds if (model.folder / f"fold_{fold}" / "validation" / VERTEBRAE).exists()]
     if len(plan.class_names) < 2 or len(folds) < FEWEST_FOLDS:
@@ -58,20 +58,6 @@ def calibrate_model(model: TrainedModel) -> Calibration | None:
         logger.warning("%s stays uncalibrated. %s", model.name, error)
         return None
     save_calibration(model.folder / CALIBRATION, found)
-    return found
-
-
-def calibration_of(model: TrainedModel, augment: bool) -> Calibration | None:
-    """The calibration of a model's folds if it has one that suits; why not is logged."""
-    path = model.folder / CALIBRATION
-    if not path.exists():
-        return None
-    try:
-        found = load_calibration(path)
-        found.require_models(checkpoint_hashes(model), augment)
-    except ModelError as error:
-        logger.warning("%s: predictions are not calibrated. %s", model.name, error)
-        return None
     return found
 
 

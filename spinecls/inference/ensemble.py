@@ -24,8 +24,15 @@ from spinecls.inference.levels import LevelDecoding, decode_levels
 from spinecls.inference.predict_folder import PROBABILITIES, contribution_file
 from spinecls.inference.predictor import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_image, write_map
-from spinecls.io.predictions import read_case_json, read_folder, write_case_json, write_failures, write_table
-from spinecls.records import NUMBERING_AMBIGUOUS, CasePrediction, VertebraPrediction
+from spinecls.io.predictions import (
+    read_case_json,
+    read_folder,
+    write_case_json,
+    write_failures,
+    write_referrals,
+    write_table,
+)
+from spinecls.records import NUMBERING_AMBIGUOUS, REFER, REFER_REASONS, CasePrediction, VertebraPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +97,7 @@ def ensemble_folders(sources: Sequence[Path], target: Path) -> list[CasePredicti
             failed.append((case, f"{type(error).__name__}: {error}"))
     if done:
         write_table(target, done, done[0].class_names)
+        write_referrals(target, done)
         files.write_json(target / "model.json", done[0].model)
     write_failures(target, failed)
     if failed:
@@ -188,8 +196,9 @@ def _vertebra(
     base = next((v for v in seen if v.level == level), seen[0])
     probabilities = tuple(np.mean([v.class_probabilities for v in seen], axis=0).tolist())
     held = {name for v in seen for name in v.prediction_set}
-    flags = dict.fromkeys(flag for v in seen for flag in v.flags if flag != NUMBERING_AMBIGUOUS)
+    flags = dict.fromkeys(flag for v in seen for flag in v.flags if flag not in (REFER, NUMBERING_AMBIGUOUS))
     flags |= {NUMBERING_AMBIGUOUS: None} if decoding.ambiguous else {}
+    flags = {REFER: None, **flags} if probabilities and flags.keys() & set(REFER_REASONS) else flags
     lows, highs = (np.array([v.box_lps[end] for v in seen]) for end in (0, 1))
     return dataclasses.replace(
         base,

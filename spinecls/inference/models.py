@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from spinecls import files, paths
+from spinecls.calibration.prior import checked_prior
+from spinecls.calibration.record import CALIBRATION, Calibration, load_calibration
 from spinecls.errors import ModelError
 from spinecls.inference.predictor import Predictor
 from spinecls.planning.plan import load_plan
 from spinecls.sealing.levels import GUARANTEED, is_guaranteed
 from spinecls.tasks.checkpoint import EARLIER_SEAL, build_model, load_checkpoint, model_hash
+from spinecls.tasks.classification import class_prior
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +64,14 @@ def trained_models(root: Path) -> list[TrainedModel]:
     """All models with at least one finished fold below the results folder."""
     models = []
     for plan_path in sorted(root.glob("Dataset*/*__*__*/plan.json")):
-        model = _model_at(plan_path.parent)
+        model = model_at(plan_path.parent)
         if model is not None and model.folds:
             models.append(model)
     return models
 
 
-def _model_at(folder: Path) -> TrainedModel | None:
+def model_at(folder: Path) -> TrainedModel | None:
+    """Model of a folder `<Trainer>__<Plans>__<configuration>`; None when it is called otherwise."""
     parts = folder.name.split("__")
     if len(parts) != 3:
         return None
@@ -105,7 +109,7 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
         When none fits; lists what is there.
     """
     if choice.folder is not None:
-        model = _model_at(choice.folder.resolve()) if (choice.folder / "plan.json").exists() else None
+        model = model_at(choice.folder.resolve()) if (choice.folder / "plan.json").exists() else None
         if model is None or not model.folds:
             raise ModelError(f"{choice.folder}: not a model folder with a finished fold (plan.json, fold_*/{FINAL}).")
         return _with_folds(model, choice.folds)
@@ -212,8 +216,19 @@ def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
     return TrainedModel(model.folder, model.dataset, model.trainer, model.plans, model.configuration, chosen)
 
 
-def load_predictor(model: TrainedModel, device: torch.device, augment: bool) -> Predictor:
-    """Predictor of a model's folds; they must have been trained by the same numbers to be averaged."""
+def load_predictor(
+    model: TrainedModel, device: torch.device, augment: bool, prevalence: Mapping[str, float] | None = None
+) -> Predictor:
+    """Predictor of a model's folds; they must have been trained by the same numbers to be averaged.
+
+    Calibrated when the model folder holds a calibration of these folds and of predicting in this way; else it is logged
+    why not.
+
+    Parameters
+    ----------
+    augment : average over several views
+    prevalence : class -> share where the model is used; None = as in training
+    """
     plans = {fold: load_plan(model.folder / f"fold_{fold}" / "plan.json") for fold in model.folds}
     first, *others = plans
     configuration = plans[first].configuration(model.configuration)
@@ -235,7 +250,26 @@ def load_predictor(model: TrainedModel, device: torch.device, augment: bool) -> 
                 f"{configuration.seal}. Put the plan back as it was, or train anew."
             )
         networks.append(build_model(content, path))
-    return Predictor(networks, plans[first], configuration, device, augment)
+    if prevalence is not None:
+        known = class_prior(plans[first]).numpy().astype(float)
+        checked_prior(prevalence, plans[first].class_names, known)
+    return Predictor(
+        networks, plans[first], configuration, device, augment, model.folds, calibration_of(model, augment), prevalence
+    )
+
+
+def calibration_of(model: TrainedModel, augment: bool) -> Calibration | None:
+    """The calibration of a model's folds if it has one that suits; why not is logged."""
+    path = model.folder / CALIBRATION
+    if not path.exists():
+        return None
+    try:
+        found = load_calibration(path)
+        found.require_models(checkpoint_hashes(model), augment)
+    except ModelError as error:
+        logger.warning("%s: predictions are not calibrated. %s", model.name, error)
+        return None
+    return found
 
 
 def checkpoint_hashes(model: TrainedModel) -> dict[str, str]:

@@ -13,11 +13,12 @@ from tqdm import tqdm
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
+from spinecls.inference.calibrating import described
 from spinecls.inference.models import TrainedModel, checkpoint_hashes
 from spinecls.inference.predictor import Predictor, VolumePrediction, case_prediction, class_names
 from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, find_inputs
-from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_table
+from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_referrals, write_table
 from spinecls.records import SEVERITY, CasePrediction
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def model_description(model: TrainedModel, predictor: Predictor) -> dict:
         "folds": list(model.folds),
         "spinecls_version": __version__,
         "test_time_augmentation": predictor.augment,
-        "calibration": "none",
+        "calibration": described(predictor.calibration, model.folds),
+        "prevalence": None if predictor.prevalence is None else dict(predictor.prevalence),
         "checkpoints": checkpoint_hashes(model),
     }
 
@@ -79,6 +81,7 @@ def predict_folder(
             logger.debug("case %s failed", case.identifier, exc_info=True)
             failed.append((case.identifier, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__))
     write_table(target, done, class_names(predictor.plan))
+    write_referrals(target, done)
     write_failures(target, failed)
     files.write_json(target / "model.json", description)
     if failed:

@@ -14,20 +14,32 @@ import numpy as np
 import torch
 
 from spinecls.anatomy import LEVEL_CODES, LEVELS
+from spinecls.calibration.record import Calibration
 from spinecls.curve import drop_outliers, image_frame, image_tangents_lps
 from spinecls.dataloading.cases import core_region, level_extent_mm
 from spinecls.dataloading.targets import OFFSET_UNIT_MM
 from spinecls.errors import DatasetError
+from spinecls.evaluation.metrics import entropy
 from spinecls.geometry import Geometry
 from spinecls.inference.instances import vote_instances
 from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.peaks import find_centres
+from spinecls.inference.reported import ClassReport, report_classes
 from spinecls.inference.sealed_pass import UNCHANGED, SealedResult, augmented_views, classify, make_crops
 from spinecls.inference.sliding_window import open_maps, values_at
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.resample import resample_probabilities
 from spinecls.planning.volume import preprocess_volume
-from spinecls.records import NUMBERING_AMBIGUOUS, CasePrediction, VertebraPrediction, evidence_names
+from spinecls.records import (
+    NO_MASK,
+    NUMBERING_AMBIGUOUS,
+    REFER,
+    TRUNCATED,
+    UNSURE,
+    CasePrediction,
+    VertebraPrediction,
+    evidence_names,
+)
 from spinecls.sealing.crop import evidence_to_native, shares_to_native, shown_voxels, snapped_centre
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
@@ -122,6 +134,9 @@ class Predictor:
     models : networks in evaluation mode
     plan, configuration : what they were trained by
     augment : test-time augmentation by views mirrored as training mirrored, and of other contrast
+    folds : names of the models
+    calibration : of these folds with `augment` as it is; None = not calibrated
+    prevalence : class -> share where the model is used; None = as in training
     """
 
     models: Sequence[torch.nn.Module]
@@ -129,6 +144,9 @@ class Predictor:
     configuration: Configuration
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     augment: bool = True
+    folds: Sequence[str] = ()
+    calibration: Calibration | None = None
+    prevalence: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for model in self.models:
@@ -154,11 +172,14 @@ class Predictor:
         """
         located = self.locate(image, geometry)
         sealed = self.classify_regions(image, geometry, located.regions, located.marrow) if located.regions else None
-        vertebrae = tuple(self._vertebra(i, located, sealed) for i in range(len(located.regions)))
+        report = None
+        if sealed is not None:
+            report = report_classes(sealed, self.plan, self.folds, self.calibration, self.prevalence)
+        vertebrae = tuple(self._vertebra(i, located, sealed, report) for i in range(len(located.regions)))
         return VolumePrediction(
             vertebrae=vertebrae,
             level_map=self._level_map(located, geometry),
-            evidence=self._evidence_map(located, sealed, geometry),
+            evidence=self._evidence_map(located, sealed, report, geometry),
             contributions=self._contribution_maps(located, sealed, geometry),
             located=located,
             sealed=sealed,
@@ -332,16 +353,21 @@ class Predictor:
             visible_fractions=tuple(visible),
         )
 
-    def _vertebra(self, i: int, located: Located, sealed: SealedResult | None) -> VertebraPrediction:
+    def _vertebra(
+        self, i: int, located: Located, sealed: SealedResult | None, report: ClassReport | None
+    ) -> VertebraPrediction:
         decoding = located.decoding
         level = decoding.labels[i]
         visible = located.visible_fractions[i]
-        probabilities = () if sealed is None else tuple(float(p) for p in sealed.probabilities[i])
-        flags = ["uncalibrated"] if probabilities else []
+        probabilities = () if report is None else tuple(report.probabilities[i].tolist())
+        reasons = [UNSURE] if report is not None and report.unsure[i] else []
+        reasons += [NUMBERING_AMBIGUOUS] if decoding.ambiguous else []
+        reasons += [TRUNCATED] if visible < FULLY_VISIBLE else []
+        reasons += [NO_MASK] if self.segments and not located.from_mask[i] else []
+        flags = [REFER] if probabilities and reasons else []
+        flags += ["uncalibrated"] if probabilities and self.calibration is None else []
         flags += ["not_sealed"] if probabilities and not is_guaranteed(self.configuration.seal) else []
-        flags += [NUMBERING_AMBIGUOUS] if decoding.ambiguous else []
-        flags += ["truncated"] if visible < FULLY_VISIBLE else []
-        flags += ["no_mask"] if self.segments and not located.from_mask[i] else []
+        flags += reasons
         region = located.regions[i]
         return VertebraPrediction(
             level=level,
@@ -352,8 +378,9 @@ class Predictor:
             box_lps=region.box_lps,
             score=float(located.scores[i]),
             class_probabilities=probabilities,
-            prediction_set=tuple(self.plan.class_names) if probabilities else (),
+            prediction_set=() if report is None else report.sets[i],
             entropy=entropy_of(probabilities),
+            doubt={} if report is None else _doubt(report, i),
             visible_fraction=visible,
             region={
                 "source": region.source,
@@ -381,13 +408,15 @@ class Predictor:
                 view[region.mask & (view == 0)] = code
         return level_map
 
-    def _evidence_map(self, located: Located, sealed: SealedResult | None, geometry: Geometry) -> np.ndarray:
+    def _evidence_map(
+        self, located: Located, sealed: SealedResult | None, report: ClassReport | None, geometry: Geometry
+    ) -> np.ndarray:
         evidence = np.zeros(geometry.shape, np.float32)
         if sealed is None:
             return evidence
         spacing_mm = self.configuration.sealed_spacing_mm
         for i, region in enumerate(located.regions):
-            chosen = int(sealed.probabilities[i].argmax())
+            chosen = int(report.probabilities[i].argmax())
             pooled, centre = self._pooled_voxels(region, geometry)
             native = evidence_to_native(sealed.evidence[i, chosen], pooled, spacing_mm, centre)
             view = evidence[pooled.slices]
@@ -466,8 +495,14 @@ def visible_fraction(geometry: Geometry, centre_lps, tangent_lps, extent_mm) -> 
 
 def entropy_of(probabilities: Sequence[float]) -> float:
     """Entropy in nats; 0 of no probabilities."""
-    p = np.clip(np.asarray(probabilities, float), 1e-12, 1)
-    return float(-(p * np.log(p)).sum()) if len(p) else 0.0
+    return float(entropy(np.asarray(probabilities, float)))
+
+
+def _doubt(report: ClassReport, i: int) -> dict[str, float]:
+    return {
+        "aleatoric": float(report.doubt.aleatoric[i]),
+        "disagreement": float(report.doubt.mutual_information[i]),
+    }
 
 
 def _renumbered(masks: np.ndarray | None, rows: Sequence[int]) -> np.ndarray | None:

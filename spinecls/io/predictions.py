@@ -12,15 +12,17 @@ from typing import Any
 from spinecls import files
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
-from spinecls.records import CasePrediction, VertebraPrediction
+from spinecls.records import REFER, REFER_REASONS, CasePrediction, VertebraPrediction
 
 FORMAT = "spinecls case prediction"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 TABLE_NAME = "predictions.csv"
 FAILURES_NAME = "failed.csv"
+REFERRALS_NAME = "refer.csv"
 
 _LEADING = ("case", "vertebra", "x_mm", "y_mm", "z_mm", "class")
 _TRAILING = ("prediction_set", "entropy", "p_vertebra", "visible_fraction", "flags")
+_REFERRAL_COLUMNS = ("case", "vertebra", "class", "entropy", "prediction_set", "reasons")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _FLOAT_FIELDS = ("level_probability", "runner_up_probability", "score", "entropy", "visible_fraction")
 _TEXT_FIELDS = ("level", "runner_up", "relative_name")
@@ -167,6 +169,7 @@ def _vertebra(content: Mapping[str, Any], class_names: tuple[str, ...], where: s
         prediction_set=tuple(content["prediction_set"]),
         region=content["region"],
         evidence={str(name): dict(values) for name, values in content["evidence"].items()},
+        doubt=dict(content["doubt"]),
         level_probabilities=dict(content["level_probabilities"]),
         flags=tuple(content["flags"]),
     )
@@ -291,6 +294,25 @@ def write_failures(folder: Path, failures: Iterable[tuple[str, str]]) -> Path:
     """Write `failed.csv` with the columns case and reason; without failures it holds the header alone."""
     path = Path(folder) / FAILURES_NAME
     files.write_csv(path, ["case", "reason"], ({"case": case, "reason": reason} for case, reason in failures))
+    return path
+
+
+def write_referrals(folder: Path, predictions: Iterable[CasePrediction]) -> Path:
+    """Write `refer.csv`, the vertebrae that a reader should look at again, the least sure first, and return its path.
+
+    Columns: case, vertebra, class (the most probable one), entropy, prediction_set, reasons (joined by `|`).
+    """
+    path = Path(folder) / REFERRALS_NAME
+    referred = [(p, v) for p in predictions for v in p.vertebrae if REFER in v.flags]
+    referred.sort(key=lambda pair: -pair[1].entropy)
+    rows = []
+    for prediction, vertebra in referred:
+        row = _table_row(vertebra, prediction)
+        rows.append(
+            {name: row[name] for name in _REFERRAL_COLUMNS[:-1]}
+            | {"reasons": "|".join(flag for flag in vertebra.flags if flag in REFER_REASONS)}
+        )
+    files.write_csv(path, list(_REFERRAL_COLUMNS), rows)
     return path
 
 

@@ -3,21 +3,12 @@ import shutil
 
 import pytest
 import torch
+from inference.conftest import MODEL as NAME
 
 from spinecls import files
 from spinecls.errors import ModelError
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
-
-NAME = "AuxSegTrainer__spineclsPlans__3d_fullres"
-
-
-@pytest.fixture
-def results(trained_phantom, tmp_path, monkeypatch):
-    """A copy of the results with one model."""
-    shutil.copytree(trained_phantom / "results", tmp_path / "results")
-    monkeypatch.setenv("spinecls_results", str(tmp_path / "results"))
-    return tmp_path / "results/Dataset001_Phantom"
 
 
 def set_score(model, value):

@@ -78,7 +78,7 @@ def _edit(tmp_path, change):
     ("change", "words"),
     [
         (lambda c: c.update(format="other"), 'because "format" is not'),
-        (lambda c: c.update(format_version=99), "format_version 99, expected 2"),
+        (lambda c: c.update(format_version=99), "format_version 99, expected 3"),
         (lambda c: c.pop("model"), "missing keys: model"),
         (lambda c: c["vertebrae"][0].update(levle="L3"), "vertebra 0: missing keys: none; unknown keys: levle"),
         (lambda c: c["vertebrae"][0]["class_probabilities"].pop("oedema"), "class_probabilities: missing keys: oedema"),

@@ -1,0 +1,189 @@
+"""Averages of prediction folders, against what is averaged by hand."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from support import run_cli
+
+from spinecls.errors import DatasetError, PartialFailure, UsageError
+from spinecls.inference.ensemble import ensemble_folders, grouped
+from spinecls.inference.models import load_predictor, model_at
+from spinecls.inference.predict_folder import FolderOptions, predict_folder
+from spinecls.io.predictions import read_case_json
+
+NAME = "Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
+
+
+@pytest.fixture(scope="module")
+def predicted(trained_phantom, tmp_path_factory):
+    """Folders of two models, the second with other evidence, of one scan; and the scan's name."""
+    root = tmp_path_factory.mktemp("members")
+    scan = sorted((trained_phantom / "raw/Dataset001_Phantom/imagesTr").glob("*.nii.gz"))[0]
+    model = model_at(trained_phantom / "results" / NAME)
+    for number in range(2):
+        predictor = load_predictor(model, torch.device("cpu"), augment=False)
+        if number:
+            with torch.no_grad():
+                predictor.models[0].evidence.weight.mul_(1.5)
+        predict_folder(predictor, model, scan, root / str(number), FolderOptions(save_probabilities=True))
+    return root, read_case_json(next((root / "0").glob("*Phantom*.json"), None) or _case(root / "0")).identifier
+
+
+def _case(folder):
+    return next(p for p in sorted(folder.glob("*.json")) if p.name != "model.json")
+
+
+def copies(predicted, tmp_path):
+    root, case = predicted
+    shutil.copytree(root, tmp_path / "members")
+    return [tmp_path / "members/0", tmp_path / "members/1"], case
+
+
+def values(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def test_class_probabilities_are_averaged_vertebra_by_vertebra(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    made = ensemble_folders(sources, tmp_path / "out")[0]
+    first, second = (read_case_json(s / f"{case}.json").vertebrae for s in sources)
+    assert len(made.vertebrae) == len(first) > 0
+    for ours, a, b in zip(made.vertebrae, first, second, strict=True):
+        assert ours.level == a.level == b.level
+        assert a.class_probabilities != b.class_probabilities
+        assert ours.class_probabilities == pytest.approx(
+            (np.array(a.class_probabilities) + b.class_probabilities) / 2
+        )
+    assert read_case_json(tmp_path / "out" / f"{case}.json") == made
+
+
+def test_maps_are_averaged_and_what_they_add_up_to_stays_true(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    made = ensemble_folders(sources, tmp_path / "out")[0]
+    assert np.array_equal(values(tmp_path / "out" / f"{case}.nii.gz"), values(sources[0] / f"{case}.nii.gz"))
+    names = list(made.vertebrae[0].evidence)
+    for number, name in enumerate(names, start=1):
+        file = f"{case}_evidence_class{number}.nii.gz"
+        mean = (values(sources[0] / file) + values(sources[1] / file)) / 2
+        assert values(tmp_path / "out" / file) == pytest.approx(mean, abs=1e-6)
+        total = sum(v.evidence[name]["contributions"] for v in made.vertebrae)
+        assert mean.sum() == pytest.approx(total, abs=1e-3)
+
+
+def without_vertebra(folder, case, row):
+    """Take a vertebra out of a prediction folder."""
+    prediction = read_case_json(folder / f"{case}.json")
+    content = json.loads((folder / f"{case}.json").read_text())
+    gone = content["vertebrae"].pop(row)
+    (folder / f"{case}.json").write_text(json.dumps(content))
+    path = folder / f"{case}_probabilities.npz"
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    kept["level_posterior"] = np.delete(kept["level_posterior"], row, axis=0)
+    np.savez(path, **kept)
+    return prediction.vertebrae[row], gone["level"]
+
+
+def test_a_vertebra_that_half_of_the_models_found_stays_and_one_that_fewer_found_goes(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    shutil.copytree(sources[0], tmp_path / "members/2")
+    three = [*sources, tmp_path / "members/2"]
+    count = len(read_case_json(sources[0] / f"{case}.json").vertebrae)
+    without_vertebra(sources[0], case, count - 1)
+    assert len(ensemble_folders(sources, tmp_path / "two")[0].vertebrae) == count
+    without_vertebra(sources[1], case, count - 1)
+    assert len(ensemble_folders(three, tmp_path / "three")[0].vertebrae) == count - 1
+
+
+def test_sets_are_joined_and_a_model_without_a_calibration_shows(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    for source, names in zip(sources, (0, 1), strict=True):
+        path = source / f"{case}.json"
+        content = json.loads(path.read_text())
+        for vertebra in content["vertebrae"]:
+            vertebra["prediction_set"] = [content["class_names"][names]]
+            vertebra["flags"] = ["uncalibrated"] if names else ["unsure"]
+        path.write_text(json.dumps(content))
+    made = ensemble_folders(sources, tmp_path / "out")[0]
+    vertebra = made.vertebrae[0]
+    assert vertebra.prediction_set == made.class_names[:2]
+    assert {"refer", "unsure", "uncalibrated"} <= set(vertebra.flags)
+    assert (tmp_path / "out/refer.csv").read_text().count("unsure") == len(made.vertebrae)
+
+
+def test_detections_of_two_models_are_paired_by_the_least_distance():
+    first = np.array([[0.0, 0, 60], [0, 0, 30], [0, 0, 0]])
+    second = np.array([[0.0, 3, 2], [0, 0, 88], [2, 0, 33]])
+    rows = [dict(group.rows) for group in grouped([first, second])]
+    assert rows == [{1: 1}, {0: 0}, {0: 1, 1: 2}, {0: 2, 1: 0}]
+
+
+def test_a_case_that_not_every_model_predicted_fails_and_the_others_do_not(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    prediction = json.loads((sources[0] / f"{case}.json").read_text())
+    (sources[0] / "other.json").write_text(json.dumps(prediction | {"identifier": "other"}))
+    with pytest.raises(PartialFailure, match="other: not predicted by every model"):
+        ensemble_folders(sources, tmp_path / "out")
+    assert (tmp_path / "out" / f"{case}.json").exists()
+
+
+def test_probabilities_that_were_not_saved_are_asked_for(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    (sources[1] / f"{case}_probabilities.npz").unlink()
+    with pytest.raises(PartialFailure, match="Predict with --save_probabilities"):
+        ensemble_folders(sources, tmp_path / "out")
+
+
+def test_models_of_other_classes_are_not_averaged(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    path = sources[1] / f"{case}.json"
+    content = json.loads(path.read_text())
+    content["class_names"] = ["a", "b"]
+    for vertebra in content["vertebrae"]:
+        vertebra["class_probabilities"] = {"a": 0.5, "b": 0.5}
+    path.write_text(json.dumps(content))
+    with pytest.raises(PartialFailure, match="Only models of the same classes"):
+        ensemble_folders(sources, tmp_path / "out")
+
+
+def test_maps_on_other_grids_are_not_averaged(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    path = sources[1] / f"{case}.nii.gz"
+    image = sitk.ReadImage(str(path))
+    image.SetOrigin([v + 5 for v in image.GetOrigin()])
+    sitk.WriteImage(image, str(path))
+    with pytest.raises(PartialFailure, match="on another grid"):
+        ensemble_folders(sources, tmp_path / "out")
+
+
+def test_one_folder_or_the_same_twice_or_the_target_is_refused(predicted, tmp_path):
+    sources, _ = copies(predicted, tmp_path)
+    for given in (sources[:1], [sources[0], sources[0]]):
+        with pytest.raises(UsageError, match="two or more different"):
+            ensemble_folders(given, tmp_path / "out")
+    with pytest.raises(UsageError, match="one of the folders"):
+        ensemble_folders(sources, sources[0])
+
+
+def test_folders_without_a_common_case_are_refused(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    path = sources[1] / f"{case}.json"
+    content = json.loads(path.read_text()) | {"identifier": "another"}
+    path.unlink()
+    (sources[1] / "another.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="no case was predicted in all"):
+        ensemble_folders(sources, tmp_path / "out")
+
+
+def test_the_command_writes_a_prediction_folder(predicted, tmp_path, capsys):
+    sources, case = copies(predicted, tmp_path)
+    assert run_cli("ensemble", "-i", *sources, "-o", tmp_path / "out") == 0
+    assert "1 cases" in capsys.readouterr().out
+    assert (tmp_path / "out/predictions.csv").read_text().count(case) == len(
+        read_case_json(tmp_path / "out" / f"{case}.json").vertebrae
+    )
+    assert len(json.loads((tmp_path / "out/model.json").read_text())["ensemble"]) == 2
