@@ -170,8 +170,8 @@ def _check_frame(path: Path, stream: BinaryIO) -> tuple[int, int]:
     stream.seek(max(0, size - _END.size - _LOCATOR_64.size))
     if start + length + _END.size != size or stream.read(4) == _LOCATOR_64_SIGNATURE:
         raise ModelError(
-            f"{path}: not a model bundle: a zip archive of another kind, or something lies before it or between its parts. "
-            "Get the file again."
+            f"{path}: not a model bundle: a zip archive of another kind, or something lies before it or between its "
+            "parts. Get the file again."
         )
     return start, count
 
