@@ -239,6 +239,8 @@ DAMAGES = {
     "not an object": (with_member("model.json", lambda data: b"[]"), "expected a JSON object, got list"),
     "bytes that are no text": (with_member("plan.json", lambda data: b"\xff\xfe"), "not UTF-8 text"),
     "a card that is no text": (with_member("MODEL_CARD.md", lambda data: b"\xff\xfe"), "not UTF-8 text"),
+    "a card that steers the terminal": (
+        with_member("MODEL_CARD.md", lambda data: data + b"\x1b]0;owned\x07"), r"control character '\\x1b'"),
     "not a number": (with_member(FOLD, lambda data: data.replace(b'"seed": 0', b'"seed": NaN')), "not valid JSON"),
     "a number beyond measure": (with_member("plan.json", lambda d: d.replace(b"0.001", b"1e999", 1)), "too large"),
     "an integer beyond measure": (with_json(FOLD, "seed", value=10**60), "integer that is too large"),

@@ -99,6 +99,11 @@ def test_an_imported_model_is_exported_to_the_same_bytes(bundle, empty):
     assert (empty / "again.spinecls").read_bytes() == bundle.read_bytes()
 
 
+def test_the_order_in_which_folds_are_named_changes_nothing(bundle, phantom_results, empty):
+    export_model(chosen(phantom_results / NAME, "1", "0", "1"), empty / "again.spinecls")
+    assert (empty / "again.spinecls").read_bytes() == bundle.read_bytes()
+
+
 def test_the_bundle_holds_json_text_and_tensors_only(bundle):
     with zipfile.ZipFile(bundle) as archive:
         assert archive.namelist() == [
