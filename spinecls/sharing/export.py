@@ -59,6 +59,7 @@ def export_model(model: TrainedModel, path: Path) -> str:
     """
     if path.suffix != SUFFIX or path.is_dir():
         raise UsageError(f"-o {path}: expected the name of a file that ends with {SUFFIX}.")
+    model = dataclasses.replace(model, folds=tuple(sorted(set(model.folds))))
     description = BundleDescription(
         dataset=model.dataset,
         trainer=model.trainer,
@@ -96,7 +97,7 @@ def _members(model: TrainedModel, description: BundleDescription, card: str) -> 
     for name in CARRIED:
         if (model.folder / name).is_file():
             yield name, (model.folder / name).read_bytes()
-    for fold in sorted(model.folds):
+    for fold in model.folds:
         for name, content in sorted(_fold_members(model.folder / f"fold_{fold}").items()):
             yield fold_member(fold, name), content
     yield MODEL, to_json(dataclasses.asdict(description))

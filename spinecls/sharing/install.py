@@ -80,7 +80,8 @@ def _check_target(target: Path, force: bool) -> None:
         raise ModelError(f"{target}: a model of this name is installed. Give --force to replace it, or move it away.")
     for lock in target.glob("fold_*/.lock"):
         try:
-            FileLock(lock, timeout=0).acquire().lock.release()
+            with FileLock(lock, timeout=0):
+                pass
         except Timeout:
             raise ResourceError(f"{lock.parent} is being trained by another process. Wait for it.") from None
 

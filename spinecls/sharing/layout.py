@@ -49,7 +49,7 @@ _LARGEST_INTEGER = 2**53
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 MOST_VOXELS = 2**27
-"""Of a patch or crop in a plan that comes with a bundle: 512 a side, several times what any GPU takes."""
+"""Of a patch or crop in a plan that comes with a bundle: 512 a side, more than any GPU trains on."""
 
 _SUMMARY_KEYS = (
     "fold", "cases", "patients", "vertebrae", "vertebrae_without_position", "draws", "seed", "location",
@@ -138,11 +138,14 @@ def to_json(content: Any) -> bytes:
 
 
 def parse_text(data: bytes, where: str) -> str:
-    """Text of a member."""
+    """Text of a member, or of a file that is to become one."""
     try:
-        return data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ModelError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    if found := _UNPRINTABLE.search(re.sub(r"[\t\n\r]", "", text)):
+        raise ModelError(f"{where}: holds the control character {found[0]!r}, which could steer a terminal.")
+    return text
 
 
 def parse_object(data: bytes, where: str) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def read_weights(path: Path, spec: ModelSpec, where: str) -> dict[str, torch.Ten
         network in name, shape and type, or hold anything but finite numbers.
     """
     expected = outline(spec, where)
-    names = first_names(expected)
-    wanted = {name: expected.state_dict()[name] for name in names.values()}
+    names, state = first_names(expected), expected.state_dict()
+    wanted = {name: state[name] for name in names.values()}
     try:
         with safe_open(path, framework="pt") as stream:
             _check_names(set(stream.keys()), set(wanted), where)

@@ -3,10 +3,15 @@
 import shutil
 
 import pytest
+import torch
 from bundles import members_of
 from support import run_cli
 
-from spinecls.inference.models import ModelChoice, choose_model
+from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+from spinecls.inference.predictor import PEAK_THRESHOLD
+from spinecls.inference.sliding_window import open_maps
+from spinecls.io.images import read_image
+from spinecls.planning.volume import preprocess_volume
 from spinecls.sharing.export import export_model
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 
@@ -24,13 +29,25 @@ def phantom_results(phantom, tmp_path_factory):
         patch.setenv("spinecls_results", str(results))
         settings = ("--set", "steps=1", "task_weighting=fixed")
         assert run_cli("train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", *settings) == 0
-    shutil.copytree(results / NAME / "fold_0", results / NAME / "fold_1")
-    for heat, path in enumerate(sorted(results.rglob("checkpoint_final.pt")), start=2):
-        content = load_checkpoint(path)
-        # Everything is warm enough to be a centre, so that there are vertebrae to compare.
-        content["weights"][HEAT].fill_(heat)
-        save_checkpoint(path, content)
+    folder = results / NAME
+    path = folder / "fold_0/checkpoint_final.pt"
+    content = load_checkpoint(path)
+    content["weights"][HEAT] += missing_heat(folder, phantom)
+    save_checkpoint(path, content)
+    shutil.copytree(folder / "fold_0", folder / "fold_1")
+    content["weights"]["evidence.bias"] += 1
+    save_checkpoint(folder / "fold_1/checkpoint_final.pt", content)
     return results
+
+
+def missing_heat(folder, phantom):
+    """What the warmest voxels of a test image lack to be taken for centres."""
+    predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), mirror=False)
+    volume = read_image([sorted((phantom / "raw/Dataset001_Phantom/imagesTs").iterdir())[0]])
+    used = predictor.configuration
+    image = preprocess_volume(volume.array, volume.geometry, used).image
+    maps = open_maps(predictor.models, image, used.patch_size, used.network.divisor, predictor.device, mirror=False)
+    return torch.logit(torch.tensor(PEAK_THRESHOLD + 0.03)) - torch.logit(torch.tensor(maps["heatmap"].max()))
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,11 @@ def with_json(name, *path, value):
     return with_member(name, lambda data: edited(data, *path, value=value))
 
 
+def with_plan(*path, value):
+    """The bundle with a number of the first fold's plan changed."""
+    return with_json("fold_0/plan.json", "configurations", "3d_fullres", *path, value=value)
+
+
 def with_tensors(change):
     def changed(data):
         tensors = load(data)
@@ -131,9 +136,8 @@ def compressed(members):
 
 def overlap(header):
     """Two tensors over the same bytes."""
-    names = [name for name in header if header[name]["dtype"] == "F32"]
-    first, second = [n for n in names if header[n]["shape"] == header[HEAT]["shape"]] * 2, names
-    header[HEAT]["data_offsets"] = header[next(n for n in second if n not in first)]["data_offsets"]
+    other = next(n for n in header if n != HEAT and header[n]["shape"][:1] == header[HEAT]["shape"][:1])
+    header[HEAT]["data_offsets"][0] = header[other]["data_offsets"][0]
 
 
 def deep(levels):
@@ -235,6 +239,8 @@ DAMAGES = {
     "not an object": (with_member("model.json", lambda data: b"[]"), "expected a JSON object, got list"),
     "bytes that are no text": (with_member("plan.json", lambda data: b"\xff\xfe"), "not UTF-8 text"),
     "a card that is no text": (with_member("MODEL_CARD.md", lambda data: b"\xff\xfe"), "not UTF-8 text"),
+    "a card that steers the terminal": (
+        with_member("MODEL_CARD.md", lambda data: data + b"\x1b]0;owned\x07"), r"control character '\\x1b'"),
     "not a number": (with_member(FOLD, lambda data: data.replace(b'"seed": 0', b'"seed": NaN')), "not valid JSON"),
     "a number beyond measure": (with_member("plan.json", lambda d: d.replace(b"0.001", b"1e999", 1)), "too large"),
     "an integer beyond measure": (with_json(FOLD, "seed", value=10**60), "integer that is too large"),
@@ -253,7 +259,7 @@ DAMAGES = {
     "a dataset elsewhere": (with_json("model.json", "dataset", value="/tmp/Dataset001_x"), "cannot be part"),
     "a dataset of no number": (with_json("model.json", "dataset", value="Phantom"), "DatasetXXX_Name"),
     "a trainer with a slash": (with_json("model.json", "trainer", value="a/../../b"), "trainer 'a/../../b'"),
-    "a trainer that is a function": (with_json("model.json", "trainer", value="subprocess.Popen"), "not the name of a"),
+    "a trainer that is a function": (with_json("model.json", "trainer", value="subprocess.Popen"), "name of a class"),
     "a trainer that is a file": (with_json("model.json", "trainer", value="evil.py:Trainer"), "cannot be part"),
     "plans that end in a dot": (with_json("model.json", "plans", value="plans."), "cannot be part"),
     "plans of two names": (with_json("model.json", "plans", value="a__b"), "cannot be part"),
@@ -263,25 +269,24 @@ DAMAGES = {
     "a fold above": (with_json("model.json", "folds", value=["../0"]), "not distinct numbers"),
     "a fold twice": (with_json("model.json", "folds", value=["0", "0"]), "not distinct numbers"),
     "no fold": (with_json("model.json", "folds", value=[]), "not distinct numbers"),
-    "a configuration that no plan has": (with_json("model.json", "configuration", value="4d"), "'4d' is not in the plan"),
+    "a configuration that no plan has": (with_json("model.json", "configuration", value="4d"), "'4d' is not in"),
     # plans and networks
     "a network that is a function": (
-        with_json("fold_0/plan.json", "configurations", "3d_fullres", "network", value="os.system"), "expected an object"),
+        with_plan("network", value="os.system"), "expected an object, got 'os.system'"),
     "a network that is a module": (
         with_json(FOLD, *NETWORK, "backbone", value="evil_backbone.Net"), "'evil_backbone.Net' is not known"),
     "a pooling that is a function": (with_json(FOLD, "spec", "pooling", value="os.system"), "pooling os.system, but"),
     "a patch without end": (
-        with_json("fold_0/plan.json", "configurations", "3d_fullres", "patch_size", value=[2**20] * 3), "more than"),
+        with_plan("patch_size", value=[2**20] * 3), "more than 134217728 voxels"),
     "no distance of voxels": (
-        with_json("fold_0/plan.json", "configurations", "3d_fullres", "spacing_mm", value=[0, 1, 1]), "spacing"),
+        with_plan("spacing_mm", value=[0, 1, 1]), "spacing"),
     "strides of nought": (
-        with_json("fold_0/plan.json", "configurations", "3d_fullres", "network", "strides", value=[[0, 0, 0]] * 3),
-        "contradict each other"),
+        with_plan("network", "strides", value=[[0, 0, 0]] * 3), "contradict each other"),
     "another plan than network": (
-        with_json("fold_0/plan.json", "configurations", "3d_fullres", "pooling", value="max"), "the plan of the fold"),
+        with_plan("pooling", value="max"), "the plan of the fold says max"),
     "another seal than plan": (with_json(FOLD, "seal", value="S0"), "seal S0, but the plan of the fold says S2"),
     "folds of other numbers": (
-        with_json("fold_0/plan.json", "configurations", "3d_fullres", "sealing_margin_mm", value=9.0), "cannot be averaged"),
+        with_plan("sealing_margin_mm", value=9.0), "cannot be averaged"),
     "a head under another's name": (
         with_json(FOLD, "spec", "dense_heads", value={"level": 27}), "dense head 'level'"),
     "a head with a dot": (with_json(FOLD, "spec", "dense_heads", value={"a.b": 2}), "dense head 'a.b'"),
@@ -312,7 +317,7 @@ DAMAGES = {
         with_json(SCORES, "classification", "by_site", value={"Charité": {}}), "more than the scores"),
 
     "a score that is a text": (
-        with_json(SCORES, "classification", "end_to_end", "auc_macro", "estimate", value="best"), "'best', not a number"),
+        with_json(SCORES, "classification", "end_to_end", "auc_macro", "estimate", value="best"), "'best', not a"),
     "no class score": (with_json(SCORES, "classification", value={"x": 1}), "has no validation score"),
     "a calibration that is a list": (lambda m: pack({**m, "calibration.json": b"[]"}), "expected a JSON object"),
 }  # fmt: skip
@@ -329,6 +334,7 @@ def marked_modules(empty, monkeypatch):
     assert not {"evil", "evil_backbone"} & set(sys.modules)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_bundle_is_refused_with_its_reason_and_leaves_nothing(name, members, empty, marked_modules):
     damage, message = DAMAGES[name]
@@ -339,3 +345,152 @@ def test_a_bundle_is_refused_with_its_reason_and_leaves_nothing(name, members, e
         import_model(path)
     assert str(path) in str(refused.value)
     assert listing(empty) == before
+
+
+def test_a_network_of_hundreds_of_gigabytes_is_refused_without_taking_memory(members, empty):
+    network = {
+        "backbone": "ResidualEncoderUNet", "features": [4096] * 3, "convs_per_stage": 16,
+        "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]], "kernels": [[15, 15, 15]] * 3,
+    }  # fmt: skip
+    plan = edited(members["fold_0/plan.json"], "configurations", "3d_fullres", "network", value=network)
+    described = edited(members[FOLD], *NETWORK, value=network)
+    path = empty / "model.spinecls"
+    path.write_bytes(pack({**members, FOLD: described, "fold_0/plan.json": plan}))
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    with pytest.raises(ModelError, match=r"the network described in the bundle|tensors of the network are missing"):
+        import_model(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(("field", "value"), [("features", [10**9] * 3), ("convs_per_stage", 10**6)])
+def test_a_network_beyond_all_bounds_is_refused_before_it_is_built(members, empty, field, value):
+    plan = edited(members["fold_0/plan.json"], "configurations", "3d_fullres", "network", field, value=value)
+    described = edited(members[FOLD], *NETWORK, field, value=value)
+    path = empty / "model.spinecls"
+    path.write_bytes(pack({**members, FOLD: described, "fold_0/plan.json": plan}))
+    with pytest.raises(ModelError, match=rf"{field} 10{{6,9}} to .*expected 1 to"):
+        import_model(path)
+
+
+def test_random_damage_is_refused_or_changes_nothing(bundle, empty):
+    random = np.random.default_rng(0)
+    path = empty / "model.spinecls"
+    good = bundle.read_bytes()
+    import_model(bundle)
+    installed = listing(empty / "results")
+    (empty / "results").rename(empty / "kept")
+    structure = [i for i in range(len(good) - 4) if good[i : i + 2] == b"PK"]
+    refused = 0
+    places = [*random.integers(0, len(good), 15), *(random.choice(structure, 25) + random.integers(0, 46, 25))]
+    for place in places:
+        data = bytearray(good)
+        data[min(place, len(data) - 1)] ^= 1 << random.integers(8)
+        path.write_bytes(bytes(data))
+        try:
+            import_model(path)
+        except ModelError:
+            refused += 1
+            assert not (empty / "results").exists()
+        else:
+            assert listing(empty / "results") == installed
+            (empty / "results").rename(empty / f"harmless_{place}_{random.integers(10**9)}")
+    assert refused > 20
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_link_in_the_place_of_the_model_is_not_followed(bundle, empty, force):
+    (empty / "elsewhere").mkdir()
+    target = empty / "results" / NAME
+    target.parent.mkdir(parents=True)
+    target.symlink_to(empty / "elsewhere", target_is_directory=True)
+    before = listing(empty)
+    with pytest.raises(ModelError, match="symbolic link"):
+        import_model(bundle, force)
+    assert listing(empty) == before
+
+
+@pytest.mark.parametrize("place", [NAME, "Dataset001_Phantom"])
+def test_a_file_in_the_place_of_a_folder_is_kept(bundle, empty, place):
+    (empty / "results" / place).parent.mkdir(parents=True)
+    (empty / "results" / place).write_text("mine")
+    with pytest.raises(ModelError, match="not a folder"):
+        import_model(bundle, force=True)
+    assert (empty / "results" / place).read_text() == "mine"
+
+
+def test_a_model_that_is_there_is_not_replaced_unasked(bundle, empty):
+    import_model(bundle)
+    before = listing(empty)
+    with pytest.raises(ModelError, match=f"{NAME}.*--force"):
+        import_model(bundle)
+    assert listing(empty) == before
+
+
+def test_force_replaces_the_model_with_all_its_folds(bundle, empty):
+    fresh = import_model(bundle).folder
+    expected = listing(fresh)
+    (fresh / "fold_4").mkdir()
+    (fresh / "fold_4/checkpoint_final.pt").write_text("old")
+    import_model(bundle, force=True)
+    assert listing(fresh) == expected
+    assert [path.name for path in fresh.parent.iterdir()] == [fresh.name]
+
+
+def test_a_replacement_that_is_refused_leaves_the_model_as_it_was(members, bundle, empty):
+    import_model(bundle)
+    path = empty / "worse.spinecls"
+    path.write_bytes(DAMAGES["an infinite weight"][0](members))
+    before = listing(empty)
+    with pytest.raises(ModelError, match="not finite"):
+        import_model(path, force=True)
+    assert listing(empty) == before
+
+
+def test_a_model_that_cannot_be_put_in_place_leaves_the_one_before(bundle, empty, monkeypatch):
+    from pathlib import Path
+
+    folder = import_model(bundle).folder
+    before = listing(empty)
+    rename = Path.rename
+
+    def failing(path, target):
+        if path.parent.name.startswith(".tmp-") and path.name == folder.name:
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(ModelError, match="could not be put there"):
+        import_model(bundle, force=True)
+    assert listing(empty) == before
+
+
+def test_a_model_in_training_is_not_replaced(bundle, empty):
+    from filelock import FileLock
+
+    folder = import_model(bundle).folder
+    with FileLock(folder / "fold_0/.lock"), pytest.raises(ResourceError, match="fold_0 is being trained"):
+        import_model(bundle, force=True)
+    assert (folder / "fold_0/checkpoint_final.pt").exists()
+
+
+def test_a_folder_or_a_pipe_is_no_bundle(empty):
+    os.mkfifo(empty / "pipe.spinecls")
+    for path in (empty, empty / "pipe.spinecls", empty / "nothing.spinecls"):
+        with pytest.raises(ModelError, match="no such file"):
+            import_model(path)
+
+
+def test_the_results_folder_may_lie_behind_a_link(bundle, empty):
+    (empty / "disk").mkdir()
+    (empty / "results").symlink_to(empty / "disk", target_is_directory=True)
+    import_model(bundle)
+    assert (empty / "disk" / NAME / "plan.json").exists()
+
+
+def test_a_regular_member_may_be_marked_as_such(members, empty):
+    path = empty / "model.spinecls"
+    card = members["MODEL_CARD.md"]
+    rest = {name: data for name, data in members.items() if name != "MODEL_CARD.md"}
+    path.write_bytes(pack(rest, ((entry("MODEL_CARD.md", REGULAR), card),), sums_of(members)))
+    assert import_model(path).folder.joinpath("MODEL_CARD.md").read_bytes() == card

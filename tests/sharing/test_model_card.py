@@ -1,0 +1,122 @@
+"""What the model card says, and that it says it whatever things are called."""
+
+import re
+
+import pytest
+from bundles import edited, members_of
+from conftest import NAME
+
+from spinecls import files
+from spinecls.inference.models import ModelChoice, checkpoint_hashes, choose_model
+from spinecls.sharing.model_card import card_of, escaped
+
+
+@pytest.fixture(scope="module")
+def card(members):
+    return members["MODEL_CARD.md"].decode()
+
+
+def row(card, label):
+    return next(line for line in card.splitlines() if line.startswith(f"| {label} |"))
+
+
+def summary_of(model):
+    return files.read_json(model.folder / "fold_0/validation/summary.json")
+
+
+def test_cases_and_patients_are_counted_as_planning_saw_them(model, phantom, monkeypatch):
+    monkeypatch.setenv("spinecls_preprocessed", str(phantom / "preprocessed"))
+    card = card_of(model, checkpoint_hashes(model))
+    assert row(card, "cases").endswith("| 8 |")
+    assert row(card, "patients").endswith("| 8 |")
+
+
+def test_what_is_no_longer_known_is_called_so(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("spinecls_preprocessed", str(tmp_path))
+    card = card_of(model, checkpoint_hashes(model))
+    assert row(card, "cases").endswith("| 8 |")
+    assert row(card, "patients").endswith("| not recorded |")
+
+
+def test_scores_stand_with_their_intervals(card, model):
+    score = summary_of(model)["classification"]["end_to_end"]["auc_macro"]
+    text = f"{score['estimate']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    assert row(card, "macro AUC end to end") == f"| macro AUC end to end | {text} | {text} |"
+
+
+def test_preprocessing_network_and_training_are_those_of_the_plan(card):
+    assert "spacing 4 x 2 x 2 mm, patch 8 x 48 x 32 voxels" in card
+    assert "PlainConvUNet, 3 stages of 8 x 12 x 16 features, 35499 parameters" in card
+    assert "Sealing level S2: the class comes from the vertebra's own region and two numbers" in card
+    tasks = r"centre, level, class, vertebra\_map, structures, lesion"
+    assert f"| 0 | AuxSegTrainer | 1 | 0 | {tasks} | random weights | 0.1.0 |" in card
+
+
+def test_limits_name_levels_that_were_never_scored(card, model):
+    scored = summary_of(model)["location"]["identification_rate_by_level"]
+    listed = re.search(r"Levels without a scored vertebra: (.*)\.", card)[1].split(", ")
+    assert len(scored) + len(listed) == 27
+    assert not set(scored) & set(listed)
+    assert "Not a medical device" in card
+
+
+def test_the_card_names_the_weights_as_predictions_do(card, model):
+    for fold, digits in checkpoint_hashes(model).items():
+        assert f"fold {fold} `{digits}`" in card
+
+
+def test_a_model_without_calibration_is_called_uncalibrated(card):
+    assert "## Calibration\nUncalibrated" in card
+
+
+def test_calibration_is_told_from_its_file(phantom_results, tmp_path):
+    import shutil
+
+    folder = tmp_path / NAME
+    shutil.copytree(phantom_results / NAME, folder)
+    (folder / "calibration.json").write_text('{"method": "temperature", "temperature": 1.25, "bins": [1, 2]}')
+    model = choose_model(ModelChoice(folder=folder))
+    card = card_of(model, checkpoint_hashes(model))
+    assert "Calibrated by the model's calibration.json (method: temperature; temperature: 1.25)." in card
+    assert "Uncalibrated" not in card
+
+
+def test_every_item_of_tripod_is_known_or_left_to_fill(card):
+    items = card[card.index("## Reporting items") :]
+    rows = [line.split(" | ") for line in items.splitlines() if line.startswith("| ") and " | " in line][2:]
+    numbers = {int(n) for cells in rows for n in re.findall(r"\d+", cells[1])}
+    assert numbers == set(range(3, 28)) | {1, 18}
+    assert all(cells[3].strip(" |") for cells in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("<script>", r"\<script\>"),
+        ("[x](http://y)", r"\[x\](http\:\/\/y)"),
+        ("two\nlines # no heading", r"two lines \# no heading"),
+        ("`code` *bold* _it_", r"\`code\` \*bold\* \_it\_"),
+        ("back\\slash", r"back\\slash"),
+        ("STIR 1.5 T", "STIR 1.5 T"),
+    ],
+)
+def test_text_of_users_is_shown_as_it_is(text, shown):
+    assert escaped(text) == shown
+
+
+def test_names_of_classes_cannot_break_the_table(phantom_results, tmp_path):
+    import shutil
+
+    folder = tmp_path / NAME
+    shutil.copytree(phantom_results / NAME, folder)
+    plan = folder / "fold_0/plan.json"
+    plan.write_bytes(edited(plan.read_bytes(), "class_counts", value={"a | b\n# c": 3}))
+    model = choose_model(ModelChoice(folder=folder, folds=("0",)))
+    lines = card_of(model, checkpoint_hashes(model)).splitlines()
+    assert sum(r"a \| b \# c 3" in line for line in lines) == 1
+    assert not [line for line in lines if line.startswith("# c")]
+
+
+def test_members_of_the_bundle_and_the_card_agree(bundle, card):
+    assert members_of(bundle)["MODEL_CARD.md"].decode() == card
