@@ -69,7 +69,7 @@ def export_model(model: TrainedModel, path: Path) -> str:
         spinecls_version=__version__,
     )
     description.check(model.folder)
-    load_predictor(model, torch.device("cpu"), mirror=False)
+    load_predictor(model, torch.device("cpu"), augment=False)
     card = _card(model)
     with files.atomic_path(path) as temporary:
         write_archive(temporary, _members(model, description, card))

@@ -143,7 +143,7 @@ def unpack_model(archive: Archive, description: BundleDescription, folder: Path)
     names = (description.dataset, description.trainer, description.plans, description.configuration)
     model = TrainedModel(folder, *names, description.folds)
     try:
-        load_predictor(model, torch.device("cpu"), mirror=False)
+        load_predictor(model, torch.device("cpu"), augment=False)
     except (PlanError, ModelError) as error:
         raise ModelError(f"{archive.path}: {error}") from None
     return model

@@ -42,7 +42,7 @@ def phantom_results(phantom, tmp_path_factory):
 
 def missing_heat(folder, phantom):
     """What the warmest voxels of a test image lack to be taken for centres."""
-    predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), mirror=False)
+    predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), augment=False)
     volume = read_image([sorted((phantom / "raw/Dataset001_Phantom/imagesTs").iterdir())[0]])
     used = predictor.configuration
     image = preprocess_volume(volume.array, volume.geometry, used).image
