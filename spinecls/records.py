@@ -105,6 +105,10 @@ NUMBERING_AMBIGUOUS = "numbering_ambiguous"
 """Flag of every vertebra of a case whose names could all be shifted."""
 
 
+UNFAMILIAR_IMAGE = "unfamiliar_image"
+"""Flag of every vertebra of a case whose image is unlike those of training."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VertebraPrediction:
     """One located, named and classified vertebra.
@@ -135,13 +139,17 @@ class VertebraPrediction:
 
 @dataclass(frozen=True, kw_only=True)
 class CasePrediction:
-    """All vertebrae of one scan, from head to feet; `geometry` is the canonical grid of its image."""
+    """All vertebrae of one scan, from head to feet.
+
+    `geometry` is the canonical grid of its image; `warnings` says in which ways the image is unlike those of training.
+    """
 
     identifier: str
     class_names: tuple[str, ...]
     vertebrae: tuple[VertebraPrediction, ...]
     model: Mapping
     geometry: Geometry | None = None
+    warnings: tuple[str, ...] = ()
 
 
 SEVERITY = "severity"

@@ -12,11 +12,14 @@ from tqdm import tqdm
 
 from spinecls import __version__, files
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
+from spinecls.geometry import Geometry
 from spinecls.inference.models import FINAL, TrainedModel
 from spinecls.inference.predictor import Predictor, VolumePrediction, case_prediction, class_names
 from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, find_inputs
 from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_table
+from spinecls.planning.appearance import appearance
+from spinecls.planning.familiarity import unfamiliar
 from spinecls.planning.plan import Plan
 from spinecls.records import SEVERITY, CasePrediction
 
@@ -64,6 +67,8 @@ def predict_folder(
     _refuse_clashing_names({case.identifier for case in cases})
     target.mkdir(parents=True, exist_ok=True)
     files.remove_temporaries(target)
+    if predictor.plan.familiar is None:
+        logger.warning("The plan of this model does not say what images it was trained on; images are not compared.")
     description = model_description(model, predictor)
     done: list[CasePrediction] = []
     for case in tqdm(cases, desc="predict", unit="case", disable=None):
@@ -132,8 +137,13 @@ def _predict_case(
     volume = read_image(case.images, register=predictor.plan.register_channels)
     for warning in volume.warnings:
         logger.warning("%s: %s", case.identifier, warning)
+    # Training images are measured as scanned, and interpolation would change how sharp and noisy a channel is.
+    scanned = read_image(case.images) if predictor.plan.register_channels else volume
+    warnings = image_warnings(scanned.array, scanned.geometry, predictor.plan)
+    for warning in warnings:
+        logger.warning("%s: unlike the training images: %s", case.identifier, warning)
     result = predictor.predict_volume(volume.array, volume.geometry)
-    prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry)
+    prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry, warnings)
     write_map(target / f"{case.identifier}.nii.gz", result.level_map, volume.source, volume.geometry)
     write_map(target / f"{case.identifier}_evidence.nii.gz", result.evidence, volume.source, volume.geometry)
     for name, values in result.contributions.items():
@@ -143,6 +153,18 @@ def _predict_case(
         _save_probabilities(target / f"{case.identifier}_probabilities.npz", result, predictor.plan)
     write_case_json(target, prediction)
     return prediction
+
+
+def image_warnings(image: np.ndarray, geometry: Geometry, plan: Plan) -> tuple[str, ...]:
+    """In which ways an image as scanned is unlike those of training; none when the plan has no limits.
+
+    Parameters
+    ----------
+    image : (C, S, R, A) array on the canonical grid `geometry`
+    """
+    if plan.familiar is None:
+        return ()
+    return unfamiliar(geometry.shape, geometry.spacing_mm, appearance(image, geometry.spacing_mm), plan)
 
 
 def _save_probabilities(path: Path, result: VolumePrediction, plan: Plan) -> None:

@@ -6,6 +6,7 @@ validation cases of a fold.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,7 +26,13 @@ from spinecls.inference.sliding_window import open_maps, values_at
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.resample import resample_probabilities
 from spinecls.planning.volume import preprocess_volume
-from spinecls.records import NUMBERING_AMBIGUOUS, CasePrediction, VertebraPrediction, evidence_names
+from spinecls.records import (
+    NUMBERING_AMBIGUOUS,
+    UNFAMILIAR_IMAGE,
+    CasePrediction,
+    VertebraPrediction,
+    evidence_names,
+)
 from spinecls.sealing.crop import evidence_to_native, shares_to_native, shown_voxels, snapped_centre
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
@@ -351,15 +358,28 @@ def class_names(plan: Plan) -> tuple[str, ...]:
 
 
 def case_prediction(
-    identifier: str, volume: VolumePrediction, plan: Plan, model: Mapping, geometry: Geometry | None = None
+    identifier: str,
+    volume: VolumePrediction,
+    plan: Plan,
+    model: Mapping,
+    geometry: Geometry | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> CasePrediction:
-    """What is written for a case."""
+    """What is written for a case.
+
+    Parameters
+    ----------
+    warnings : in which ways the image is unlike those of training, see `familiarity.unfamiliar`; with any, every
+        vertebra is flagged
+    """
+    flags = (UNFAMILIAR_IMAGE,) if warnings else ()
     return CasePrediction(
         identifier=identifier,
         class_names=class_names(plan),
-        vertebrae=volume.vertebrae,
+        vertebrae=tuple(dataclasses.replace(v, flags=(*v.flags, *flags)) for v in volume.vertebrae),
         model=model,
         geometry=geometry,
+        warnings=warnings,
     )
 
 

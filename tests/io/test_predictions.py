@@ -32,7 +32,8 @@ L4 = VertebraPrediction(
     flags=("truncated", "uncalibrated"),
 )
 CASE = CasePrediction(
-    identifier="spine_01", class_names=("normal", "oedema"), vertebrae=(L4,), model={"trainer": "T"}, geometry=GRID
+    identifier="spine_01", class_names=("normal", "oedema"), vertebrae=(L4,), model={"trainer": "T"}, geometry=GRID,
+    warnings=("noise 9; training scans 1",),
 )
 EMPTY = dataclasses.replace(CASE, identifier="spine_02", vertebrae=(), geometry=None)
 
@@ -78,7 +79,7 @@ def _edit(tmp_path, change):
     ("change", "words"),
     [
         (lambda c: c.update(format="other"), 'because "format" is not'),
-        (lambda c: c.update(format_version=99), "format_version 99, expected 2"),
+        (lambda c: c.update(format_version=99), "format_version 99, expected 3"),
         (lambda c: c.pop("model"), "missing keys: model"),
         (lambda c: c["vertebrae"][0].update(levle="L3"), "vertebra 0: missing keys: none; unknown keys: levle"),
         (lambda c: c["vertebrae"][0]["class_probabilities"].pop("oedema"), "class_probabilities: missing keys: oedema"),
