@@ -71,7 +71,7 @@ def appearance(
 
 
 def _channel(volume: np.ndarray, spacing_mm: Sequence[float], body: np.ndarray) -> dict[str, float]:
-    # In-plane surroundings within the body, so that neither its outline nor the mask's counts as structure.
+    # Voxels whose neighbours in the slice are all of the body, so that its outline does not count as structure.
     inner = _all_three(_all_three(body, 1), 2)
     if inner.sum() < LEAST_VOXELS:
         return {}

@@ -81,8 +81,8 @@ def grid_numbers(shape: Sequence[int], spacing_mm: Sequence[float]) -> dict[str,
 def familiar_images(cases: Sequence[CaseFingerprint]) -> FamiliarImages | None:
     """What images of training look like; None with fewer than `LEAST_PATIENTS` patients.
 
-    The usual range of a number runs from its 5th to its 95th percentile; every patient counts once, however many
-    scans there are of him. The limits are wider by the share that `WIDENING` says, at least by the number's slack.
+    The usual range of a number runs from its 5th to its 95th percentile; every patient counts once, however often
+    scanned. The limits are wider by the share that `WIDENING` says, at least by the number's slack.
     """
     patients = len({case.patient for case in cases})
     if patients < LEAST_PATIENTS:
@@ -130,7 +130,7 @@ def _contrast(seen: Sequence[tuple[str, Mapping[str, float]]]) -> FamiliarContra
 
     The distance is Mahalanobis'. A further patient of the same kind is beyond the limit with probability
     `CONTRAST_ALARMS` when the numbers are normal (Hotelling's T-squared of a future observation, e.g. Johnson and
-    Wichern, Applied Multivariate Statistical Analysis, section 5.4).
+    Wichern, Applied Multivariate Statistical Analysis, section 5.6).
     """
     # Imported here, for a run that finds its plan up to date imports no heavy library.
     from scipy.special import fdtri
