@@ -4,10 +4,11 @@
 
 The patients of the two large sources of T2 scans are parted into two halves, every second one. What to measure was
 chosen with a look at all scans, the limits' constants on the first half, the further patients and phantoms. Here the
-limits come from patients of the first half and the scans of the second are judged, as they are and altered. Then limits from fewer patients, drawn at random; limits from one source alone,
-against the scans of the other; the scans of two further patients, most of them T1 and STIR; and phantoms, T2 against T1
-and STIR of the same anatomy. Counted is what is said of a scan at all, and of its grid, its contrast (by the limits of
-single numbers, and by all of them together) and its quality. Takes about a minute on one core.
+limits come from patients of the first half and the scans of the second are judged, as they are and altered. Then limits
+from fewer patients, drawn at random; limits from one source alone, against the scans of the other; the scans of two
+further patients, most of them T1 and STIR; and phantoms, T2 against T1 and STIR of the same anatomy. Counted is what is
+said of a scan at all, and of its grid, its contrast (by the limits of single numbers, and by all of them together) and
+its quality. Takes about a minute on one core.
 """
 
 from __future__ import annotations
