@@ -116,8 +116,12 @@ NO_MASK = "no_mask"
 REFER = "refer"
 """Flag of a vertebra whose class a reader should look at."""
 
-REFER_REASONS = (UNSURE, NUMBERING_AMBIGUOUS, TRUNCATED, NO_MASK)
+REFER_REASONS = (UNSURE, NUMBERING_AMBIGUOUS, TRUNCATED, NO_MASK, UNFAMILIAR_IMAGE)
 """Flags for any of which a vertebra is referred."""
+
+
+UNFAMILIAR_IMAGE = "unfamiliar_image"
+"""Flag of every vertebra of a case whose image is unlike those of training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,13 +156,17 @@ class VertebraPrediction:
 
 @dataclass(frozen=True, kw_only=True)
 class CasePrediction:
-    """All vertebrae of one scan, from head to feet; `geometry` is the canonical grid of its image."""
+    """All vertebrae of one scan, from head to feet.
+
+    `geometry` is the canonical grid of its image; `warnings` says in which ways the image is unlike those of training.
+    """
 
     identifier: str
     class_names: tuple[str, ...]
     vertebrae: tuple[VertebraPrediction, ...]
     model: Mapping
     geometry: Geometry | None = None
+    warnings: tuple[str, ...] = ()
 
 
 SEVERITY = "severity"

@@ -51,7 +51,8 @@ def _table(rows: list[tuple[str, str, str]], width: int) -> str:
     rule = "  ".join("-" * n for n in (first, second, third))
     lines = [rule]
     for number, (key, value, reason) in enumerate(rows):
-        cells = ([key], textwrap.wrap(value, second) or [""], textwrap.wrap(reason, third) or [""])
+        said = textwrap.wrap(reason, third, break_on_hyphens=False)
+        cells = ([key], textwrap.wrap(value, second) or [""], said or [""])
         for line in range(max(map(len, cells))):
             parts = [cell[line] if line < len(cell) else "" for cell in cells]
             lines.append(f"{parts[0]:<{first}}  {parts[1]:<{second}}  {parts[2]}".rstrip())

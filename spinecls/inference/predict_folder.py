@@ -67,6 +67,8 @@ def predict_folder(
     _refuse_clashing_names({case.identifier for case in cases})
     target.mkdir(parents=True, exist_ok=True)
     files.remove_temporaries(target)
+    if predictor.plan.familiar is None:
+        logger.warning("The plan of this model does not say what images it was trained on; images are not compared.")
     description = model_description(model, predictor)
     done: list[CasePrediction] = []
     for case in tqdm(cases, desc="predict", unit="case", disable=None):
@@ -136,8 +138,13 @@ def _predict_case(
     volume = read_image(case.images, register=predictor.plan.register_channels)
     for warning in volume.warnings:
         logger.warning("%s: %s", case.identifier, warning)
+    # Training images are measured as scanned, and interpolation would change how sharp and noisy a channel is.
+    scanned = read_image(case.images) if predictor.plan.register_channels else volume
+    warnings = predictor.image_warnings(scanned.array, scanned.geometry)
+    for warning in warnings:
+        logger.warning("%s: unlike the training images: %s", case.identifier, warning)
     result = predictor.predict_volume(volume.array, volume.geometry)
-    prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry)
+    prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry, warnings)
     write_map(target / f"{case.identifier}.nii.gz", result.level_map, volume.source, volume.geometry)
     write_map(target / f"{case.identifier}_evidence.nii.gz", result.evidence, volume.source, volume.geometry)
     for name, values in result.contributions.items():

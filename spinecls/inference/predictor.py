@@ -6,6 +6,7 @@ validation cases of a fold.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,8 @@ from spinecls.inference.peaks import find_centres
 from spinecls.inference.reported import ClassReport, report_classes
 from spinecls.inference.sealed_pass import UNCHANGED, SealedResult, augmented_views, classify, make_crops
 from spinecls.inference.sliding_window import open_maps, values_at
+from spinecls.planning.appearance import appearance
+from spinecls.planning.familiarity import unfamiliar
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.resample import resample_probabilities
 from spinecls.planning.volume import preprocess_volume
@@ -35,6 +38,7 @@ from spinecls.records import (
     NUMBERING_AMBIGUOUS,
     REFER,
     TRUNCATED,
+    UNFAMILIAR_IMAGE,
     UNSURE,
     CasePrediction,
     VertebraPrediction,
@@ -116,10 +120,12 @@ class ImagePrediction:
     Attributes
     ----------
     vertebrae : head to feet, positions in world millimetres (LPS)
+    warnings : in which ways the image is unlike those of training
     level_map, evidence, contributions : as in `VolumePrediction`
     """
 
     vertebrae: tuple[VertebraPrediction, ...]
+    warnings: tuple[str, ...]
     level_map: Any
     evidence: Any
     contributions: Mapping[str, Any]
@@ -207,7 +213,9 @@ class Predictor:
         from spinecls.io.images import map_image, volume_from_sitk
 
         volume = volume_from_sitk(images, register=self.plan.register_channels)
-        return self._returned(volume, map_image)
+        # Training images are measured as scanned, and interpolation would change how sharp and noisy a channel is.
+        scanned = volume_from_sitk(images) if self.plan.register_channels else volume
+        return self._returned(volume, scanned, map_image)
 
     def predict_array(self, array: np.ndarray, geometry: Geometry) -> ImagePrediction:
         """Vertebrae of an array whose axes lie in the patient as `geometry` says, in any order and direction.
@@ -229,9 +237,21 @@ class Predictor:
         """
         from spinecls.io.images import map_array, volume_from_array
 
-        return self._returned(volume_from_array(array, geometry), map_array)
+        volume = volume_from_array(array, geometry)
+        return self._returned(volume, volume, map_array)
 
-    def _returned(self, volume, convert) -> ImagePrediction:
+    def image_warnings(self, image: np.ndarray, geometry: Geometry) -> tuple[str, ...]:
+        """In which ways an image as scanned is unlike those of training; none when the plan has no limits.
+
+        Parameters
+        ----------
+        image : (C, S, R, A) array on the canonical grid `geometry`
+        """
+        if self.plan.familiar is None:
+            return ()
+        return unfamiliar(geometry.shape, geometry.spacing_mm, appearance(image, geometry.spacing_mm), self.plan)
+
+    def _returned(self, volume, scanned, convert) -> ImagePrediction:
         """Prediction of a volume with its maps as the caller's image lies."""
         found, expected = len(volume.array), len(self.plan.channel_names)
         if found != expected:
@@ -239,9 +259,11 @@ class Predictor:
                 f"image in memory: {found} channels, the model learned from {expected} "
                 f"({', '.join(self.plan.channel_names)}). Give them in this order."
             )
+        warnings = self.image_warnings(scanned.array, scanned.geometry)
         result = self.predict_volume(volume.array, volume.geometry)
         return ImagePrediction(
-            vertebrae=result.vertebrae,
+            vertebrae=with_warnings(result.vertebrae, warnings),
+            warnings=warnings,
             level_map=convert(result.level_map, volume.source),
             evidence=convert(result.evidence, volume.source),
             contributions={name: convert(values, volume.source) for name, values in result.contributions.items()},
@@ -468,15 +490,40 @@ def class_names(plan: Plan) -> tuple[str, ...]:
 
 
 def case_prediction(
-    identifier: str, volume: VolumePrediction, plan: Plan, model: Mapping, geometry: Geometry | None = None
+    identifier: str,
+    volume: VolumePrediction,
+    plan: Plan,
+    model: Mapping,
+    geometry: Geometry | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> CasePrediction:
-    """What is written for a case."""
+    """What is written for a case.
+
+    Parameters
+    ----------
+    warnings : in which ways the image is unlike those of training, see `familiarity.unfamiliar`; with any, every
+        vertebra is flagged
+    """
     return CasePrediction(
         identifier=identifier,
         class_names=class_names(plan),
-        vertebrae=volume.vertebrae,
+        vertebrae=with_warnings(volume.vertebrae, warnings),
         model=model,
         geometry=geometry,
+        warnings=warnings,
+    )
+
+
+def with_warnings(vertebrae: Sequence[VertebraPrediction], warnings: Sequence[str]) -> tuple[VertebraPrediction, ...]:
+    """Vertebrae of an image with such warnings: flagged, and what has a class referred to a reader."""
+    if not warnings:
+        return tuple(vertebrae)
+    return tuple(
+        dataclasses.replace(
+            v,
+            flags=(*((REFER,) if v.class_probabilities and REFER not in v.flags else ()), *v.flags, UNFAMILIAR_IMAGE),
+        )
+        for v in vertebrae
     )
 
 

@@ -67,6 +67,7 @@ def write_case_json(folder: Path, prediction: CasePrediction) -> Path:
         "vertebrae": [_vertebra_as_dict(vertebra, prediction) for vertebra in prediction.vertebrae],
         "model": prediction.model,
         "geometry": None if prediction.geometry is None else prediction.geometry.as_dict(),
+        "warnings": prediction.warnings,
     }
     files.write_json(path, content)
     return path
@@ -152,6 +153,7 @@ def read_case_json(path: Path) -> CasePrediction:
             vertebrae=tuple(_vertebra(v, classes, f"{path}: vertebra {i}") for i, v in enumerate(content["vertebrae"])),
             model=content["model"],
             geometry=None if content["geometry"] is None else Geometry.from_dict(content["geometry"]),
+            warnings=tuple(map(str, content["warnings"])),
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DatasetError(f"{path}: a value has the wrong type or number of entries: {error}.") from error

@@ -22,7 +22,7 @@ from spinecls.planning.plan import from_plain
 
 Extent = tuple[float, float, float]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the meaning of a stored number changes, so old caches are not read."""
 
 
@@ -67,6 +67,7 @@ class CaseFingerprint:
     ----------
     shape, spacing_mm : canonical grid
     body_start, body_stop : box of the body, last-plus-one, never smaller than the annotated vertebrae
+    appearance : contrast and quality of each channel, see `appearance.appearance`; empty where they cannot be measured
     lesions_mm : size of each lesion, the smaller of its equivalent diameter and its in-plane width
     annotation_forms : form by kind of annotation ("vertebrae", "structures")
     """
@@ -79,6 +80,7 @@ class CaseFingerprint:
     channels: tuple[ChannelIntensities, ...]
     body_start: tuple[int, int, int]
     body_stop: tuple[int, int, int]
+    appearance: tuple[Mapping[str, float], ...] = ()
     vertebrae: tuple[VertebraFingerprint, ...] = ()
     lesions_mm: tuple[float, ...] = ()
     annotation_forms: Mapping[str, str] = field(default_factory=dict)

@@ -160,13 +160,54 @@ class LevelStatistics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FamiliarRange:
+    """A number of the training images: from its 5th to its 95th percentile, and the limits of what passes for like."""
+
+    usual: tuple[float, float]
+    allowed: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamiliarContrast:
+    """The contrast numbers of the training images taken together.
+
+    An image is at the distance |whitening (x - mean)|, x being its numbers; beyond `limit` it counts as unlike them.
+    """
+
+    mean: tuple[float, ...]
+    whitening: tuple[tuple[float, ...], ...]
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamiliarChannel:
+    """Contrast and quality of one channel of the training images."""
+
+    ranges: Mapping[str, FamiliarRange]
+    contrast: FamiliarContrast | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamiliarImages:
+    """What the training images look like, by the names in `familiarity`; `patients` is how many they are of."""
+
+    patients: int
+    grid: Mapping[str, FamiliarRange]
+    channels: tuple[FamiliarChannel, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.grid) + sum(len(channel.ranges) for channel in self.channels)} numbers"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything that was decided for a dataset.
 
     `reasons` maps "<configuration>.<field>" or "<field>" to the sentence shown by `--explain`; `overrides` records
     what the user set by `--set`; `levels` maps level names to codes in label maps; `register_channels` says whether the
     channels of a case are aligned onto the first one before anything else, in training and in prediction; `readers` are
-    those whose readings of the training cases are told apart, known in the plan of a fold.
+    those whose readings of the training cases are told apart, known in the plan of a fold; `familiar` is what an image
+    is compared with before it is predicted, None where there is nothing to compare with.
     """
 
     plans_name: str
@@ -184,6 +225,7 @@ class Plan:
     configurations: Mapping[str, Configuration]
     register_channels: bool = False
     readers: tuple[str, ...] = ()
+    familiar: FamiliarImages | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     dataset_hash: str = ""

@@ -12,6 +12,7 @@ from spinecls.anatomy import LEVEL_CODES
 from spinecls.errors import PlanError, UsageError
 from spinecls.paths import DEFAULT_PLANS
 from spinecls.planning import rules_grid, rules_training
+from spinecls.planning.familiarity import familiar_images, familiarity_reason
 from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.rules_configuration import Choices, MachineProfile, PlanInputs, configure, plain_text
@@ -65,6 +66,8 @@ def plan(
     statistics, reasons["level_statistics"] = rules_training.level_statistics(fingerprint, levels)
     reasons["class_counts"] = rules_training.class_reason(fingerprint)
     reasons["register_channels"] = rules_training.registration_reason(len(description.channel_names), register_channels)
+    familiar = familiar_images(list(fingerprint.cases.values()))
+    reasons["familiar"] = familiarity_reason(familiar)
     return Plan(
         plans_name=plans_name,
         dataset_name=description.name or fingerprint.dataset_name,
@@ -80,6 +83,7 @@ def plan(
         level_statistics=statistics,
         configurations=configurations,
         register_channels=register_channels,
+        familiar=familiar,
         reasons=reasons,
         overrides=overrides,
         spinecls_version=__version__,

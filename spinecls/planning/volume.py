@@ -61,7 +61,7 @@ def body_mask(image: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     (S, R, A) bool array; everywhere true for an image of one value
     """
     steps = [max(1, min(round(COARSE_MM / s), n)) for s, n in zip(spacing_mm, image.shape[1:], strict=True)]
-    coarse = sum(_unit_range(_block_means(channel, steps)) for channel in image) / len(image)
+    coarse = sum(_unit_range(block_means(channel, steps)) for channel in image) / len(image)
     if coarse.max() <= coarse.min():
         return np.ones(image.shape[1:], bool)
     coarse = ndimage.gaussian_filter(coarse, [COARSE_MM / max(COARSE_MM, s) for s in spacing_mm], mode="nearest")
@@ -71,7 +71,7 @@ def body_mask(image: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     return tissue
 
 
-def _block_means(volume: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+def block_means(volume: np.ndarray, steps: Sequence[int]) -> np.ndarray:
     """Means of whole blocks; an incomplete block at the far end is left out."""
     blocks = [n // step for n, step in zip(volume.shape, steps, strict=True)]
     whole = volume[tuple(slice(0, b * step) for b, step in zip(blocks, steps, strict=True))]

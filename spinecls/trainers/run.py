@@ -17,10 +17,13 @@ from spinecls.beliefs import agreed_class
 from spinecls.dataloading.cases import sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
-from spinecls.errors import DatasetError, ResourceError, UsageError
+from spinecls.errors import DatasetError, PlanError, ResourceError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
+from spinecls.planning.familiarity import familiar_images, unfamiliar
+from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
+from spinecls.planning.stages import FINGERPRINT
 from spinecls.tasks.pretrained import Taken, take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
@@ -137,7 +140,8 @@ def _plan_of_fold(
 ) -> Plan:
     """The plan that a fold goes by: a run that is continued or validated keeps its own.
 
-    The class counts are those of the fold's training cases, so nothing of its validation cases enters the priors.
+    The class counts, and what images are compared with, are those of the fold's training cases, so nothing of its
+    validation cases enters.
     """
     stored = folder / "plan.json"
     if (request.resume or request.validate_only) and stored.exists():
@@ -158,7 +162,23 @@ def _plan_of_fold(
         overrides={**plan.overrides, **request.overrides},
         class_counts={name: counts.get(name, 0) for name in plan.class_names},
         readers=known_readers(preprocessed, train),
+        familiar=None if plan.familiar is None else familiar_images(_fingerprints(preprocessed, train)),
     )
+
+
+def _fingerprints(preprocessed: Path, cases: Sequence[str]) -> list[CaseFingerprint]:
+    """Fingerprints of cases.
+
+    Raises
+    ------
+    PlanError
+        When the fingerprint is missing or of an older version, or lacks a case.
+    """
+    path = preprocessed / FINGERPRINT
+    known = load_fingerprint(path).cases
+    if missing := sorted(set(cases) - set(known)):
+        raise PlanError(f"{path}: lacks case {missing[0]}. Run spinecls_plan_and_preprocess again.")
+    return [known[case] for case in cases]
 
 
 FEWEST_SHARED = 30
@@ -366,6 +386,9 @@ def _validate(fold: _Fold) -> None:
         class_counts=[fold.plan.class_counts.get(name, 0) for name in fold.plan.class_names],
     )
     cases = (load_case(fold.preprocessed, fold.plans_config, case) for case in fold.validation)
-    validate(
-        fold.folder, fold.plan, fold.configuration, cases, len(fold.validation), reference, fold.request.device
-    )
+    warnings = {}
+    if fold.plan.familiar is not None:
+        for case in _fingerprints(fold.preprocessed, fold.validation):
+            warnings[case.case] = unfamiliar(case.shape, case.spacing_mm, case.appearance, fold.plan)
+    device, num_cases = fold.request.device, len(fold.validation)
+    validate(fold.folder, fold.plan, fold.configuration, cases, num_cases, reference, device, warnings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,11 +47,16 @@ def validate(
     num_cases: int,
     reference: TrainingReference,
     device: torch.device,
+    warnings: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict:
     """Predict and score cases that the fold did not train on.
 
     Writes `validation/` below the fold: one JSON a case, predictions.csv and the scores (`write_scores`). Maps are not
     written here; `spinecls_predict` writes them.
+
+    Parameters
+    ----------
+    warnings : by case, in which ways its image is unlike those that the fold trained on
 
     Returns
     -------
@@ -61,6 +66,7 @@ def validate(
     path = folder / "checkpoint_final.pt"
     predictor = Predictor([build_model(load_checkpoint(path), path)], plan, configuration, device)
     description = plan_description(plan)
+    warnings = warnings or {}
     predictions: list[CasePrediction] = []
     truth: list[matching.CaseTruth] = []
     failed: list[tuple[str, str]] = []
@@ -73,7 +79,9 @@ def validate(
             failed.append((case.identifier, f"{type(error).__name__}: {error}"))
             truth.append(_truth(case, np.zeros(case.native_geometry.shape, np.uint8), description))
             continue
-        prediction = case_prediction(case.identifier, volume, plan, {"fold": folder.name})
+        prediction = case_prediction(
+            case.identifier, volume, plan, {"fold": folder.name}, warnings=warnings.get(case.identifier, ())
+        )
         predictions.append(prediction)
         truth.append(_truth(case, volume.level_map, description))
         write_case_json(target, prediction)
@@ -82,7 +90,12 @@ def validate(
     lowest = trivial_counter.commonest_lowest_level(reference.levels)
     outcomes = matching.judge(predictions, truth, description, lowest)
     scores = summary.summarise(outcomes, description, reference.prior, lowest)
-    content = {"fold": folder.name, "predicted": [p.identifier for p in predictions], **scores}
+    unlike = [p.identifier for p in predictions if p.warnings]
+    if unlike:
+        said = "%d of %d validated images are unlike those that the fold trained on (why: %s): %s."
+        logger.warning(said, len(unlike), len(predictions), target / "<case>.json", ", ".join(unlike))
+    predicted = [p.identifier for p in predictions]
+    content = {"fold": folder.name, "predicted": predicted, "unfamiliar_images": unlike, **scores}
     write_scores(target, content, outcomes, description)
     return scores
 

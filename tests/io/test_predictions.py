@@ -32,7 +32,8 @@ L4 = VertebraPrediction(
     flags=("truncated", "uncalibrated"),
 )
 CASE = CasePrediction(
-    identifier="spine_01", class_names=("normal", "oedema"), vertebrae=(L4,), model={"trainer": "T"}, geometry=GRID
+    identifier="spine_01", class_names=("normal", "oedema"), vertebrae=(L4,), model={"trainer": "T"}, geometry=GRID,
+    warnings=("noise 9; training scans 1",),
 )
 EMPTY = dataclasses.replace(CASE, identifier="spine_02", vertebrae=(), geometry=None)
 

@@ -283,6 +283,7 @@ def test_a_plan_edited_by_hand_can_still_be_explained():
         "level_statistics",
         "class_counts",
         "register_channels",
+        "familiar",
     }
 
 
