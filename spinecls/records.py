@@ -113,15 +113,14 @@ TRUNCATED = "truncated"
 NO_MASK = "no_mask"
 """Flag of a vertebra whose region is an ellipsoid, though the model segments."""
 
+UNFAMILIAR_IMAGE = "unfamiliar_image"
+"""Flag of every vertebra of a case whose image is unlike those of training."""
+
 REFER = "refer"
 """Flag of a vertebra whose class a reader should look at."""
 
 REFER_REASONS = (UNSURE, NUMBERING_AMBIGUOUS, TRUNCATED, NO_MASK, UNFAMILIAR_IMAGE)
 """Flags for any of which a vertebra is referred."""
-
-
-UNFAMILIAR_IMAGE = "unfamiliar_image"
-"""Flag of every vertebra of a case whose image is unlike those of training."""
 
 
 @dataclass(frozen=True, kw_only=True)

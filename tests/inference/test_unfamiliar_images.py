@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from test_open_and_sealed import predictor_of
 
 from spinecls.inference import predict_folder
-from spinecls.inference.predict_folder import FolderOptions, image_warnings
+from spinecls.inference.predict_folder import FolderOptions
 from spinecls.inference.predictor import case_prediction
 from spinecls.io.predictions import read_case_json
 from spinecls.planning.appearance import appearance
@@ -67,17 +67,17 @@ def short_of(case):
 
 
 def test_a_further_scan_of_the_same_kind_is_not_warned_of(predictor, further):
-    assert image_warnings(further.image, further.geometry, predictor.plan) == ()
+    assert predictor.image_warnings(further.image, further.geometry) == ()
 
 
 def test_added_noise_is_warned_of(predictor, further):
     noise = np.random.default_rng(0).normal(0, 500, further.image.shape).astype(np.float32)
-    said = image_warnings(np.abs(further.image + noise), further.geometry, predictor.plan)
+    said = predictor.image_warnings(np.abs(further.image + noise), further.geometry)
     assert any(text.startswith("T2: noise ") for text in said)
 
 
 def test_a_constant_image_is_warned_of(predictor, further):
-    said = image_warnings(np.zeros_like(further.image), further.geometry, predictor.plan)
+    said = predictor.image_warnings(np.zeros_like(further.image), further.geometry)
     assert said == ("T2: too small or too uniform an image to be judged",)
 
 
