@@ -13,6 +13,7 @@ from spinecls.evaluation import metrics
 from spinecls.evaluation.intervals import format_score
 from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, select
 from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, identified_vertebrae, joined, read_vertebrae
+from spinecls.inference.calibrating import calibrate_model
 from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models
 from spinecls.planning.plan import load_plan
 
@@ -33,7 +34,7 @@ class BestRequest:
 
 
 def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
-    """Compare all models and pairs of them, out of fold, and write what to use.
+    """Compare all models and pairs of them, out of fold, calibrate what is chosen, and write what to use.
 
     Writes `best_configuration.json` and `inference_instructions.txt` into the dataset's results folder.
 
@@ -67,8 +68,9 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
             "spinecls_version": __version__,
         },
     )
-    with files.atomic_path(folder / INSTRUCTIONS) as temporary:
-        temporary.write_text(instructions(dataset, chosen, folds, judged), encoding="utf-8")
+    files.write_text(folder / INSTRUCTIONS, instructions(dataset, chosen, folds, judged))
+    for model in chosen:
+        calibrate_model(model)
     return judged, folder
 
 

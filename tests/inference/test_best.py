@@ -42,6 +42,13 @@ def test_the_better_model_is_what_prediction_takes(several):
     assert [(m.folder.name, m.folds) for m in choose_models(ModelChoice())] == [(OTHER, ("0", "1"))]
 
 
+def test_what_is_chosen_is_calibrated(several):
+    results = several(signal=4.0)
+    find_best(BestRequest(dataset="Dataset001_Phantom", ensembles=False))
+    assert (results / OTHER / "calibration.json").exists()
+    assert not (results / MODEL / "calibration.json").exists()
+
+
 def test_the_worse_one_can_still_be_named(several):
     several(signal=4.0)
     find_best(BestRequest(dataset="Dataset001_Phantom"))
