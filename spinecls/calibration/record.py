@@ -23,6 +23,7 @@ CALIBRATION = "calibration.json"
 LARGEST_FILE_BYTES = 64 * 2**20
 """About a million vertebrae; a larger file is no calibration."""
 LARGEST_ALPHA = 0.5
+AGAIN = "Run spinecls_find_best_configuration to calibrate again."
 _LARGEST_PATIENT_NUMBER = 10**9
 
 
@@ -132,7 +133,7 @@ class Calibration:
             if found != self.checkpoints[fold]:
                 raise ModelError(
                     f"Fold {fold} was trained again after the calibration (checkpoint {found}, calibrated was "
-                    f"{self.checkpoints[fold]}). Run spinecls_find_best_configuration to calibrate again."
+                    f"{self.checkpoints[fold]}). {AGAIN}"
                 )
         if test_time_augmentation != self.test_time_augmentation:
             how = ("without", "with")[self.test_time_augmentation]
@@ -177,7 +178,7 @@ class Calibration:
         unknown = [fold for fold in folds if fold not in self.checkpoints]
         if unknown:
             known = ", ".join(self.checkpoints)
-            raise ModelError(f"Fold {unknown[0]} was not calibrated; folds {known} were. Run spinecls_find_best_configuration to calibrate again.")
+            raise ModelError(f"Fold {unknown[0]} was not calibrated; folds {known} were. {AGAIN}")
 
     def _scores_of(self, folds: Sequence[str]) -> CalibrationScores:
         self._require_folds(folds)
@@ -220,7 +221,7 @@ def _check_numbers(calibration: Calibration) -> None:
     if not all(0 <= s <= 1 for s in shares) or not all(n >= 0 and math.isfinite(n) for n in others):
         raise ModelError(f"Calibration: refer_below or quality: {quality} holds a number that cannot be.")
     if not any(counts.vertebrae for counts in calibration.counts.values()):
-        raise ModelError("Calibration: scores: there is no vertebra. Run spinecls_find_best_configuration to calibrate again.")
+        raise ModelError(f"Calibration: scores: there is no vertebra. {AGAIN}")
 
 
 def _check_class(name: str, known: ClassScores, counts: ClassCounts, checkpoints: Mapping[str, str]) -> None:
@@ -257,11 +258,11 @@ def load_calibration(path: Path) -> Calibration:
     if not path.is_file():
         raise ModelError(f"{path}: the model was not calibrated.")
     if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise ModelError(f"{path}: {path.stat().st_size} bytes are too many for a calibration. Run spinecls_find_best_configuration to calibrate again.")
+        raise ModelError(f"{path}: {path.stat().st_size} bytes are too many for a calibration. {AGAIN}")
     try:
         return from_plain(Calibration, files.read_json(path), str(path))
     except (DatasetError, PlanError, ModelError) as error:
         message = str(error) if str(path) in str(error) else f"{path}: {error}"
         raise ModelError(message) from None
     except OverflowError:
-        raise ModelError(f"{path}: a number is too large. Run spinecls_find_best_configuration to calibrate again.") from None
+        raise ModelError(f"{path}: a number is too large. {AGAIN}") from None

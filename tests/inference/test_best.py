@@ -10,6 +10,7 @@ from spinecls import files
 from spinecls.errors import ModelError
 from spinecls.inference.best import INSTRUCTIONS, BestRequest, find_best
 from spinecls.inference.models import BEST, ModelChoice, choose_models
+from spinecls.io.predictions import read_folder
 from spinecls.planning.plan import load_plan
 
 OTHER = MODEL.replace("AuxSeg", "Baseline")
@@ -113,3 +114,16 @@ def test_the_command_tells_every_candidate_and_where_the_instructions_are(severa
     assert f"chosen: {OTHER}" in told
     assert f"worse: {MODEL}" in told
     assert str(results / INSTRUCTIONS) in told
+
+
+def test_prediction_without_a_name_averages_the_pair_that_was_chosen(several, trained_phantom, tmp_path):
+    several(signal=2.0)
+    find_best(BestRequest(dataset="Dataset001_Phantom"))
+    scan = sorted((trained_phantom / "raw/Dataset001_Phantom/imagesTr").glob("*.nii.gz"))[0]
+    assert run_cli("predict", "-i", scan, "-o", tmp_path / "out", "-device", "cpu") == 0
+    found = read_folder(tmp_path / "out")[0]
+    parts = [read_folder(tmp_path / "out/members" / name)[0] for name in (MODEL, OTHER)]
+    assert len(found.model["ensemble"]) == 2
+    for vertebra, first, second in zip(found.vertebrae, *(p.vertebrae for p in parts), strict=True):
+        mean = [(a + b) / 2 for a, b in zip(first.class_probabilities, second.class_probabilities, strict=True)]
+        assert vertebra.class_probabilities == pytest.approx(mean)

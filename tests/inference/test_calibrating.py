@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 from inference.conftest import write_validation
+from support import run_cli
 
 from spinecls.calibration.record import CALIBRATION, load_calibration
 from spinecls.inference.calibrating import calibrate_model, described, out_of_fold
 from spinecls.inference.models import calibration_of, load_predictor, model_at
+from spinecls.io.predictions import read_folder
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 
@@ -33,6 +35,52 @@ def test_two_validated_folds_are_calibrated_and_the_predictor_is(two_folds):
     assert made == load_calibration(two_folds / CALIBRATION)
     assert load_predictor(model_at(two_folds), "cpu", augment=True).calibration == made
     assert described(made, ("0",))["temperature"] == made.temperature
+
+
+def test_training_calibrates_when_two_folds_are_validated(two_folds, trained_phantom, monkeypatch, capsys):
+    monkeypatch.setenv("spinecls_preprocessed", str(trained_phantom / "preprocessed"))
+    words = ("train", "Dataset001_Phantom", "3d_fullres", "0", "-tr", "AuxSegTrainer", "--val", "-device", "cpu")
+    assert run_cli(*words) == 0
+    assert "Calibrated on 2 folds: temperature" in capsys.readouterr().out
+    assert (two_folds / CALIBRATION).exists()
+
+
+def test_prediction_reports_what_the_calibration_says(two_folds, trained_phantom, tmp_path):
+    made = calibrate_model(model_at(two_folds))
+    scan = sorted((trained_phantom / "raw/Dataset001_Phantom/imagesTr").glob("*.nii.gz"))[0]
+    even = [f"{name}={1 / 3:.6f}" for name in made.class_names]
+    for target, more in (("plain", ()), ("even", ("--prevalence", *even)), ("single", ("--disable_tta",))):
+        words = ("predict", "-m", two_folds, "-i", scan, "-o", tmp_path / target, "-device", "cpu", *more)
+        assert run_cli(*words) == 0
+    plain, even, single = (read_folder(tmp_path / name)[0] for name in ("plain", "even", "single"))
+    assert plain.vertebrae
+    assert plain.model["calibration"]["temperature"] == made.temperature
+    old = np.array(made.prior)
+    for before, after in zip(plain.vertebrae, even.vertebrae, strict=True):
+        assert "uncalibrated" not in before.flags
+        assert before.prediction_set
+        moved = np.array(before.class_probabilities) / old
+        assert after.class_probabilities == pytest.approx(moved / moved.sum(), abs=1e-5)
+    assert all("uncalibrated" in v.flags and len(v.prediction_set) == 3 for v in single.vertebrae)
+    referred = (tmp_path / "plain/refer.csv").read_text().splitlines()[1:]
+    assert len(referred) == sum("refer" in v.flags for v in plain.vertebrae)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["normal"], "expected CLASS=SHARE"),
+        (["normal=much"], "expected CLASS=SHARE"),
+        (["normal=0.5", "inflamed=0.5"], "inflamed"),
+        (["normal=0.5", "inflammatory=0.1", "structural=0.1"], "add up to 0.7"),
+    ],
+)
+def test_a_faulty_prevalence_is_refused(words, message, two_folds, trained_phantom, tmp_path, capsys):
+    source = trained_phantom / "raw/Dataset001_Phantom/imagesTr"
+    arguments = ("-m", two_folds, "-i", source, "-o", tmp_path / "out", "-device", "cpu", "--prevalence", *words)
+    assert run_cli("predict", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out/predictions.csv").exists()
 
 
 def test_one_fold_is_not_calibrated(results):
