@@ -28,7 +28,7 @@ from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.forms import inside_box
 from spinecls.evaluation import intervals, matching, summary
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.inference.predictor import case_prediction
+from spinecls.inference.results import case_prediction
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map, write_map
 from spinecls.io.preprocessed import load_case

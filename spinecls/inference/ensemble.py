@@ -22,7 +22,7 @@ from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
 from spinecls.inference.levels import LevelDecoding, decode_levels
 from spinecls.inference.predict_folder import PROBABILITIES, contribution_file
-from spinecls.inference.predictor import entropy_of, reported_levels
+from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_image, write_map
 from spinecls.io.predictions import (
     read_case_json,

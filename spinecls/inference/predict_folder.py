@@ -15,7 +15,8 @@ from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
 from spinecls.inference.calibrating import described
 from spinecls.inference.models import TrainedModel, checkpoint_hashes
-from spinecls.inference.predictor import Predictor, VolumePrediction, case_prediction, class_names
+from spinecls.inference.predictor import Predictor
+from spinecls.inference.results import VolumePrediction, case_prediction, class_names
 from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, find_inputs
 from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_referrals, write_table

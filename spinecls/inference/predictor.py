@@ -6,10 +6,8 @@ validation cases of a fold.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +18,20 @@ from spinecls.curve import drop_outliers, image_frame, image_tangents_lps
 from spinecls.dataloading.cases import core_region, level_extent_mm
 from spinecls.dataloading.targets import OFFSET_UNIT_MM
 from spinecls.errors import DatasetError
-from spinecls.evaluation.metrics import entropy
 from spinecls.geometry import Geometry
+from spinecls.inference import native_maps
 from spinecls.inference.instances import vote_instances
-from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
+from spinecls.inference.levels import decode_levels, see_anchors
 from spinecls.inference.peaks import find_centres
 from spinecls.inference.reported import ClassReport, report_classes
+from spinecls.inference.results import (
+    ImagePrediction,
+    Located,
+    VolumePrediction,
+    entropy_of,
+    reported_levels,
+    with_warnings,
+)
 from spinecls.inference.sealed_pass import UNCHANGED, SealedResult, augmented_views, classify, make_crops
 from spinecls.inference.sliding_window import open_maps, values_at
 from spinecls.planning.appearance import appearance
@@ -38,13 +44,10 @@ from spinecls.records import (
     NUMBERING_AMBIGUOUS,
     REFER,
     TRUNCATED,
-    UNFAMILIAR_IMAGE,
     UNSURE,
-    CasePrediction,
     VertebraPrediction,
     evidence_names,
 )
-from spinecls.sealing.crop import evidence_to_native, shares_to_native, shown_voxels, snapped_centre
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, region_from_ellipsoid, region_from_mask, vertebra_axes
@@ -62,74 +65,6 @@ They come from one image and err together. On held-out lumbar scans, whole and c
 best log-probability at a share of 0.35, nearly the same at 0.5, and clearly less at 1; the names themselves hardly
 change.
 """
-
-LEAST_REPORTED = 1e-3
-"""Probability of a level from which on it is written to the result."""
-
-
-@dataclass(frozen=True)
-class Located:
-    """Vertebrae after the open pass, head to feet.
-
-    Attributes
-    ----------
-    centres_lps : (N, 3); scores (N,) heat
-    decoding : names
-    regions : one a vertebra, on the native grid
-    masks : (S, R, A) uint8 instance map on the native grid, i + 1 for vertebra i; None when the model does not segment
-    marrow : (C, 2) the two reference numbers a channel
-    from_mask : whether each region comes from a mask
-    visible_fractions : share of each vertebra that lies in the image
-    """
-
-    centres_lps: np.ndarray
-    scores: np.ndarray
-    decoding: LevelDecoding
-    regions: tuple[Region, ...]
-    masks: np.ndarray | None
-    marrow: np.ndarray | None
-    from_mask: tuple[bool, ...]
-    visible_fractions: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class VolumePrediction:
-    """Result of one image, on its native canonical grid.
-
-    Attributes
-    ----------
-    vertebrae : head to feet
-    level_map : (S, R, A) uint8, codes of the plan's levels
-    evidence : (S, R, A) float32, evidence of the predicted class, zero outside every region (at S0 every crop)
-    contributions : name of an evidence map -> (S, R, A) float32, what each voxel adds to the pooled evidence of its
-        vertebra, zero outside every region; where regions overlap the sum of both
-    """
-
-    vertebrae: tuple[VertebraPrediction, ...]
-    level_map: np.ndarray
-    evidence: np.ndarray
-    contributions: Mapping[str, np.ndarray]
-    located: Located
-    sealed: SealedResult | None
-
-
-@dataclass(frozen=True)
-class ImagePrediction:
-    """Result of an image in memory; the maps are of its kind, SimpleITK images or arrays, and lie as it does.
-
-    Attributes
-    ----------
-    vertebrae : head to feet, positions in world millimetres (LPS)
-    warnings : in which ways the image is unlike those of training
-    level_map, evidence, contributions : as in `VolumePrediction`
-    """
-
-    vertebrae: tuple[VertebraPrediction, ...]
-    warnings: tuple[str, ...]
-    level_map: Any
-    evidence: Any
-    contributions: Mapping[str, Any]
-
 
 @dataclass
 class Predictor:
@@ -176,6 +111,7 @@ class Predictor:
         image : (C, S, R, A) array on a canonical grid
         geometry : that grid
         """
+        configuration = self.configuration
         located = self.locate(image, geometry)
         sealed = self.classify_regions(image, geometry, located.regions, located.marrow) if located.regions else None
         report = None
@@ -184,9 +120,13 @@ class Predictor:
         vertebrae = tuple(self._vertebra(i, located, sealed, report) for i in range(len(located.regions)))
         return VolumePrediction(
             vertebrae=vertebrae,
-            level_map=self._level_map(located, geometry),
-            evidence=self._evidence_map(located, sealed, report, geometry),
-            contributions=self._contribution_maps(located, sealed, geometry),
+            level_map=native_maps.level_map(located, self.level_codes, geometry),
+            evidence=native_maps.evidence_map(
+                located, sealed, () if report is None else report.probabilities.argmax(axis=1), configuration, geometry
+            ),
+            contributions=native_maps.contribution_maps(
+                located, sealed, self.evidence_names, configuration, geometry
+            ),
             located=located,
             sealed=sealed,
         )
@@ -418,56 +358,10 @@ class Predictor:
             flags=tuple(flags),
         )
 
-    def _level_map(self, located: Located, geometry: Geometry) -> np.ndarray:
-        """Codes of the named vertebrae; ellipsoids where there is no mask, the upper one keeping an overlap."""
-        level_map = np.zeros(geometry.shape, np.uint8)
-        for i, (region, level) in enumerate(zip(located.regions, located.decoding.labels, strict=True)):
-            code = self.level_codes[level]
-            if located.masks is not None and located.from_mask[i]:
-                level_map[located.masks == i + 1] = code
-            else:
-                view = level_map[region.slices]
-                view[region.mask & (view == 0)] = code
-        return level_map
-
-    def _evidence_map(
-        self, located: Located, sealed: SealedResult | None, report: ClassReport | None, geometry: Geometry
-    ) -> np.ndarray:
-        evidence = np.zeros(geometry.shape, np.float32)
-        if sealed is None:
-            return evidence
-        spacing_mm = self.configuration.sealed_spacing_mm
-        for i, region in enumerate(located.regions):
-            chosen = int(report.probabilities[i].argmax())
-            pooled, centre = self._pooled_voxels(region, geometry)
-            native = evidence_to_native(sealed.evidence[i, chosen], pooled, spacing_mm, centre)
-            view = evidence[pooled.slices]
-            # Regions of neighbours may overlap by their margins, crops by more; the stronger evidence stands.
-            stronger = pooled.mask & (np.abs(native) > np.abs(view))
-            view[stronger] = native[stronger]
-        return evidence
-
-    def _pooled_voxels(self, region: Region, geometry: Geometry) -> tuple[Region, np.ndarray]:
-        """Native voxels whose evidence counts, and the middle (world mm) of the sealed grid."""
-        size, spacing_mm = self.configuration.sealed_size, self.configuration.sealed_spacing_mm
-        pools_all = self.configuration.seal == "S0"
-        pooled = shown_voxels(geometry, region, size, spacing_mm) if pools_all else region
-        return pooled, snapped_centre(region, size, spacing_mm)
-
     @property
     def evidence_names(self) -> tuple[str, ...]:
         """Names of the evidence maps."""
         return evidence_names(self.plan.class_names, self.models[0].ordinal)
-
-    def _contribution_maps(
-        self, located: Located, sealed: SealedResult | None, geometry: Geometry
-    ) -> dict[str, np.ndarray]:
-        maps = np.zeros((len(self.evidence_names), *geometry.shape), np.float32)
-        for i, region in enumerate(located.regions if sealed is not None else ()):
-            pooled, centre = self._pooled_voxels(region, geometry)
-            native = shares_to_native(sealed.contributions[i], pooled, self.configuration.sealed_spacing_mm, centre)
-            maps[(slice(None), *pooled.slices)] += native.astype(np.float32)
-        return dict(zip(self.evidence_names, maps, strict=True))
 
     def _evidence_sums(self, i: int, sealed: SealedResult | None) -> dict[str, dict[str, float]]:
         if sealed is None:
@@ -477,54 +371,6 @@ class Predictor:
             name: {"pooled": float(pooled), "contributions": float(total)}
             for name, pooled, total in zip(self.evidence_names, sealed.pooled[i], sums, strict=True)
         }
-
-
-def reported_levels(posterior: np.ndarray) -> dict[str, float]:
-    """Levels of a (27,) posterior that are probable enough to be written."""
-    return {name: float(p) for name, p in zip(LEVELS, posterior, strict=True) if p >= LEAST_REPORTED}
-
-
-def class_names(plan: Plan) -> tuple[str, ...]:
-    """Classes that predictions tell apart; none when the dataset names fewer than two."""
-    return tuple(plan.class_names) if len(plan.class_names) > 1 else ()
-
-
-def case_prediction(
-    identifier: str,
-    volume: VolumePrediction,
-    plan: Plan,
-    model: Mapping,
-    geometry: Geometry | None = None,
-    warnings: tuple[str, ...] = (),
-) -> CasePrediction:
-    """What is written for a case.
-
-    Parameters
-    ----------
-    warnings : in which ways the image is unlike those of training, see `familiarity.unfamiliar`; with any, every
-        vertebra is flagged
-    """
-    return CasePrediction(
-        identifier=identifier,
-        class_names=class_names(plan),
-        vertebrae=with_warnings(volume.vertebrae, warnings),
-        model=model,
-        geometry=geometry,
-        warnings=warnings,
-    )
-
-
-def with_warnings(vertebrae: Sequence[VertebraPrediction], warnings: Sequence[str]) -> tuple[VertebraPrediction, ...]:
-    """Vertebrae of an image with such warnings: flagged, and what has a class referred to a reader."""
-    if not warnings:
-        return tuple(vertebrae)
-    return tuple(
-        dataclasses.replace(
-            v,
-            flags=(*((REFER,) if v.class_probabilities and REFER not in v.flags else ()), *v.flags, UNFAMILIAR_IMAGE),
-        )
-        for v in vertebrae
-    )
 
 
 def visible_fraction(geometry: Geometry, centre_lps, tangent_lps, extent_mm) -> float:
@@ -538,11 +384,6 @@ def visible_fraction(geometry: Geometry, centre_lps, tangent_lps, extent_mm) -> 
     lattice = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3) * np.asarray(extent_mm)
     world = np.asarray(centre_lps) + lattice @ vertebra_axes(geometry, np.asarray(tangent_lps)).T
     return float(geometry.contains(world).mean())
-
-
-def entropy_of(probabilities: Sequence[float]) -> float:
-    """Entropy in nats; 0 of no probabilities."""
-    return float(entropy(np.asarray(probabilities, float)))
 
 
 def _doubt(report: ClassReport, i: int) -> dict[str, float]:

@@ -15,7 +15,8 @@ from spinecls.beliefs import agreed_class
 from spinecls.errors import SpineclsError
 from spinecls.evaluation import matching, summary, trivial_counter
 from spinecls.evaluation.score_files import write_scores
-from spinecls.inference.predictor import Predictor, case_prediction
+from spinecls.inference.predictor import Predictor
+from spinecls.inference.results import case_prediction
 from spinecls.io.predictions import write_case_json, write_failures, write_table
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, Plan
