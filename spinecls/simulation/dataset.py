@@ -12,6 +12,7 @@ import numpy as np
 
 from spinecls import __version__, files
 from spinecls.errors import DatasetError, UsageError
+from spinecls.io.case_table import CASE_TABLE
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import Volume, read_image, read_label_map, write_map
 from spinecls.records import Case, RawDataset
@@ -184,6 +185,10 @@ def _finish(dataset: RawDataset, jobs: Sequence[Job], target: Path, class_list: 
     points = list(_POINT) if any(_POINT[0] in row for row in rows) else []
     files.write_csv(target / TABLE, _TABLE_HEADER + points, rows)
     files.write_csv(target / LESIONS, HEADER, [row for record in records for row in record["lesions"]])
+    # By which scores can be told apart; where a case has several channels, it is not of one sequence.
+    alone = [{"case": job.case.identifier, "sequence": job.sequences[0]} for job in jobs if len(job.sequences) == 1]
+    if alone:
+        files.write_csv(target / CASE_TABLE, list(alone[0]), alone)
     _copy_forms(dataset.folder, target, {job.case.identifier for job in jobs})
     unread = sum(not row["class"] for row in rows)
     if unread:

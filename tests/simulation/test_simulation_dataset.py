@@ -8,6 +8,7 @@ from simulation_scans import CODES, body_map, geometry, scan
 
 from spinecls.errors import DatasetError, UsageError
 from spinecls.files import content_hash, read_csv
+from spinecls.io.case_table import read_sequences
 from spinecls.io.dataset import check_dataset
 from spinecls.simulation.dataset import simulate_dataset
 from spinecls.simulation.options import SimulationOptions
@@ -64,6 +65,10 @@ def test_the_result_passes_the_check_of_a_raw_dataset(target):
     report = check_dataset(target)
     assert not report.errors
     assert report.cases == CASES
+
+
+def test_scores_of_the_result_can_be_told_apart_by_sequence(target):
+    assert read_sequences(target) == {case: "T2" for case in CASES}
 
 
 def test_the_description_has_a_structure_a_class_and_what_the_source_says(target):
