@@ -36,6 +36,10 @@ class ResourceError(SpineclsError):
     exit_code = 4
 
 
+class Busy(ResourceError):
+    """Another process is at the same work."""
+
+
 class PartialFailure(SpineclsError):
     """Some cases failed, the rest is done."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from spinecls import files, paths
-from spinecls.errors import ModelError, UsageError
+from spinecls.errors import Busy, ModelError, UsageError
 from spinecls.evaluation.comparison import Comparison, compare
 from spinecls.evaluation.learning_curve import write_learning_curve
 from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, read_vertebrae
@@ -70,7 +70,8 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
     """Train what is missing, compare, and write comparison.csv, runs.csv and learning_curve.png.
 
     Started again with the same request it goes on where it stopped; with more draws, sizes or trainers it adds them.
-    After every run the tables hold what there is.
+    Several processes may do so at once: what another one is training is left to it. After every run the tables hold
+    what there is.
 
     Returns
     -------
@@ -80,14 +81,23 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
     ------
     UsageError
         When a size exceeds the patients of the fold, or the folder holds runs of other settings.
+    Busy
+        When no run is finished and others are training all of them.
     """
     runs = planned_runs(request)
     folder = runs[0].folder.parents[2]
     _remember(request, folder)
     for run in runs:
-        if not run.finished:
+        if run.finished:
+            continue
+        try:
             _train(request, run)
-            _report(request, runs, folder)
+        except Busy:
+            logger.info("%s is being trained by another process and left to it.", run.folder)
+            continue
+        _report(request, runs, folder)
+    if not any(run.finished for run in runs):
+        raise Busy(f"{folder}: other processes are training every run. Look at the tables when they are done.")
     return _report(request, runs, folder), folder
 
 

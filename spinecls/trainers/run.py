@@ -17,7 +17,7 @@ from spinecls.beliefs import agreed_class
 from spinecls.dataloading.cases import sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
-from spinecls.errors import DatasetError, PlanError, ResourceError, UsageError
+from spinecls.errors import Busy, DatasetError, PlanError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
@@ -106,7 +106,7 @@ def train_fold(request: TrainingRequest) -> Path:
             if validation and trainer_class.final_name == PREDICTING:
                 _validate(fold)
     except Timeout:
-        raise ResourceError(
+        raise Busy(
             f"{folder} is being trained by another process. Wait for it, or choose another fold."
         ) from None
     return folder

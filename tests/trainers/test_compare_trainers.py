@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from filelock import FileLock
 from support import run_cli
 
 from spinecls import files
@@ -54,6 +55,31 @@ def test_a_comparison_trains_goes_on_and_adds_draws(phantom_roots, tmp_path, cap
     after = {p: p.stat().st_mtime_ns for p in folder.rglob("checkpoint_final.pt")}
     assert len(after) == 8
     assert all(after[p] == time for p, time in before.items())
+
+
+@pytest.mark.slow
+def test_what_another_process_trains_is_left_to_it(phantom_roots, tmp_path, capsys):
+    folder = tmp_path / "results/Dataset001_Phantom/comparison__spineclsPlans__3d_fullres__fold_0"
+    theirs = folder / "draw_0/patients_3/BaselineTrainer"
+    theirs.mkdir(parents=True)
+    with FileLock(theirs / ".lock"):
+        assert run_cli(*COMMAND[:6], "3", *COMMAND[8:]) == 0
+    assert [row["trainer"] for row in files.read_csv(folder / "runs.csv")] == ["AuxSegTrainer"]
+    assert not (theirs / "checkpoint_final.pt").exists()
+
+
+def test_when_others_train_everything_there_is_nothing_to_tell(phantom_roots, tmp_path, capsys):
+    root = tmp_path / "results/Dataset001_Phantom/comparison__spineclsPlans__3d_fullres__fold_0/draw_0/patients_3"
+    locks = [FileLock(root / name / ".lock") for name in ("BaselineTrainer", "AuxSegTrainer")]
+    for name, lock in zip(("BaselineTrainer", "AuxSegTrainer"), locks, strict=True):
+        (root / name).mkdir(parents=True)
+        lock.acquire()
+    try:
+        assert run_cli(*COMMAND[:6], "3", *COMMAND[8:]) == 4
+    finally:
+        for lock in locks:
+            lock.release()
+    assert "other processes are training every run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
