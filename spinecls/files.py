@@ -136,12 +136,20 @@ def write_csv(path: Path, header: list[str], rows: Iterable[Mapping[str, Any]]) 
             writer.writerow({key: _csv_cell(value) for key, value in row.items()})
 
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
 def _csv_cell(value: Any) -> Any:
     if value is None:
         return ""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+    if isinstance(value, str) and value[:1] in _FORMULA_STARTS:
         return "'" + value
     return value
+
+
+def unquoted(text: str) -> str:
+    """Text as it was before `write_csv` guarded it against being run as a spreadsheet formula."""
+    return text[1:] if text.startswith("'") and text[1:2] in _FORMULA_STARTS else text
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

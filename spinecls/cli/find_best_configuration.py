@@ -16,7 +16,7 @@ def find_best_configuration(
     plans: Annotated[list[str] | None, typer.Option("-p", help="Plans [default: all].")] = None,
     folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: all that any of them has].")] = None,
     no_ensembles: Annotated[bool, typer.Option("--disable_ensembling", help="Single models only.")] = False,
-    unsealed: Annotated[bool, typer.Option("--unsealed", help="Also models that give no guarantee.")] = False,
+    unsealed: Annotated[bool, typer.Option("--unsealed", help="Compare models that give no guarantee, too.")] = False,
 ) -> None:
     """Compare the trained models and pairs of them, and say what prediction should use.
 

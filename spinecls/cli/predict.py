@@ -38,7 +38,7 @@ def predict(
 ) -> None:
     """Locate, name and classify the vertebrae of every image in a folder."""
     from spinecls.inference.models import ModelChoice, choose_models, load_predictor
-    from spinecls.inference.predict_folder import FolderOptions, predict_folder
+    from spinecls.inference.predict_folder import FolderOptions, input_names, predict_folder
     from spinecls.networks.device import pick_device
 
     chosen = choose_models(
@@ -57,6 +57,7 @@ def predict(
     for one, part in zip(chosen, parts, strict=True):
         print(f"Model: {one.name}, fold {' '.join(one.folds)}")
         predictor = load_predictor(one, pick_device(device), not disable_tta, shares)
+        names = input_names(source, len(predictor.plan.channel_names))
         try:
             done = predict_folder(predictor, one, source, part, options)
         except PartialFailure:
@@ -66,7 +67,7 @@ def predict(
     if len(chosen) > 1:
         from spinecls.inference.ensemble import ensemble_folders
 
-        done = ensemble_folders(parts, target)
+        done = ensemble_folders(parts, target, names)
     count = sum(len(case.vertebrae) for case in done)
     print(f"{len(done)} cases, {count} vertebrae: {target / 'predictions.csv'}")
 

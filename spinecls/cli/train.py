@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import Dataset, Device, Overrides, parse_settings
-from spinecls.errors import UsageError
+from spinecls.errors import SpineclsError, UsageError
 from spinecls.paths import DEFAULT_PLANS
 
 
@@ -65,11 +65,18 @@ def train(
 
 def _calibrate(folder: Path) -> None:
     """Calibrate the model of a fold folder as soon as two folds or more were validated."""
+    from filelock import Timeout
+
     from spinecls.inference.calibrating import calibrate_model
     from spinecls.inference.models import model_at
 
     model = model_at(folder.parent)
-    made = None if model is None else calibrate_model(model)
+    try:
+        made = None if model is None else calibrate_model(model)
+    except (SpineclsError, Timeout) as error:
+        # The training itself has succeeded, and other folds are other runs' business.
+        print(f"Not calibrated: {error}")
+        return
     if made is not None:
         quality = made.quality
         print(

@@ -42,7 +42,7 @@ def verify_evidence(
     if (source is None) == (dataset is None):
         raise UsageError("Give either images by -i, or a raw dataset by -d.")
     chosen = choose_model(ModelChoice(folder=model, folds=tuple(folds or ())))
-    instrument = suite.instrument_of(load_predictor(chosen, pick_device(device), augment=False))
+    instrument = suite.instrument_of(load_predictor(chosen, pick_device(device), augment=False, calibrated=False))
     plan = instrument.predictor.plan
     if dataset is None:
         cases = cohort.images_cohort(source, plan)

@@ -22,11 +22,13 @@ class Candidate:
     models : names of the models that are averaged; one alone is just that one
     patients : of each item that is scored out of fold
     score : statistic of weights of these items
+    eligible : whether it may be chosen; others are compared only
     """
 
     models: tuple[str, ...]
     patients: tuple[str, ...]
     score: Statistic
+    eligible: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,11 @@ def select(candidates: Sequence[Candidate], draws: int = DEFAULT_DRAWS, seed: in
         raise DatasetError("There is nothing to choose from.")
     drawn = draw_patients([patient for c in candidates for patient in c.patients], draws, seed)
     scores = [interval(c.score, c.patients, drawn) for c in candidates]
-    known = [i for i, score in enumerate(scores) if not np.isnan(score.estimate)]
+    known = [i for i, score in enumerate(scores) if candidates[i].eligible and not np.isnan(score.estimate)]
     if not known:
-        raise DatasetError(f"None of {len(candidates)} candidates has a score; are there classes in every fold?")
+        raise DatasetError(
+            f"None of {len(candidates)} candidates that may be chosen has a score; are there classes in every fold?"
+        )
 
     def gain(over: int, of: int) -> Interval:
         first, second = candidates[over], candidates[of]

@@ -45,7 +45,7 @@ def _vertebra_row(vertebra: VertebraOutcome, names: Sequence[str]) -> dict[str, 
     if vertebra.prediction is not None and names:
         probabilities = vertebra.prediction.class_probabilities
         row["predicted_class"] = names[int(np.argmax(probabilities))]
-        row |= {f"p_{name}": round(p, 6) for name, p in zip(names, probabilities, strict=True)}
+        row |= {f"p_{name}": float(f"{p:.9g}") for name, p in zip(names, probabilities, strict=True)}
         row["prediction_set"] = "|".join(vertebra.prediction.prediction_set)
     return row
 
@@ -94,7 +94,7 @@ def read_vertebrae(path: Path, class_names: Sequence[str], prior: Sequence[float
     return ReadVertebrae(
         names=tuple((row["case"], row["level"]) for row in rows),
         patients=tuple(row["patient"] for row in rows),
-        truth=np.array([class_names.index(row["class"]) for row in rows], int),
+        truth=np.array([class_names.index(files.unquoted(row["class"])) for row in rows], int),
         probabilities=np.array(table, float).reshape(len(rows), len(class_names)),
         found=np.array([bool(row[columns[0]]) for row in rows], bool),
     )

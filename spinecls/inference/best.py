@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,14 @@ from spinecls.inference.calibrating import calibrate_model
 from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models
 from spinecls.planning.plan import load_plan
 
+logger = logging.getLogger(__name__)
+
 INSTRUCTIONS = "inference_instructions.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestRequest:
-    """What to choose among; empty = all that were trained. `unsealed`: comparators without a guarantee take part."""
+    """What to choose among; empty = all that were trained. `unsealed`: comparators are compared, but never chosen."""
 
     dataset: str
     configurations: Sequence[str] = ()
@@ -52,9 +56,10 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
     models = _models(dataset, request)
     folds = _common_folds(models, request.folds)
     named = {model.folder.name: model for model in models}
-    candidates = [_candidate((model,), folds) for model in models]
+    candidates = [dataclasses.replace(_candidate((m,), folds), eligible=is_sealed(m)) for m in models]
     if request.ensembles and _has_classes(models[0]):
-        candidates += [_candidate(pair, folds) for pair in itertools.combinations(models, 2) if _averageable(*pair)]
+        sealed = [model for model in models if is_sealed(model)]
+        candidates += [_candidate(pair, folds) for pair in itertools.combinations(sealed, 2) if _averageable(*pair)]
     judged = select(candidates)
     chosen = [named[name] for name in judged[0].models]
     folder = paths.results_root() / dataset
@@ -82,9 +87,14 @@ def _models(dataset: str, request: BestRequest) -> list[TrainedModel]:
         if model.dataset == dataset and all(not names or getattr(model, key) in names for key, names in wanted.items())
     ]
     usable = [model for model in found if request.unsealed or is_sealed(model)]
-    if not usable:
+    # A model of fold all, or one that came as a file, was tested on nobody here.
+    untested = [model.folder.name for model in usable if not _validated_folds(model)]
+    if untested:
+        logger.warning("Left out, for no fold was validated here: %s.", ", ".join(untested))
+    usable = [model for model in usable if _validated_folds(model)]
+    if not any(is_sealed(model) for model in usable):
         there = ", ".join(model.folder.name for model in found) or "none"
-        raise ModelError(f"{dataset}: no sealed model to choose from. Trained: {there}. Train one, or give --unsealed.")
+        raise ModelError(f"{dataset}: no sealed model with a validated fold to choose from. Trained: {there}.")
     return usable
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from filelock import FileLock
 
 from spinecls import files
 from spinecls.calibration.calibrate import calibrate
@@ -18,6 +19,9 @@ from spinecls.inference.models import TrainedModel, checkpoint_hashes
 from spinecls.planning.plan import load_plan
 
 logger = logging.getLogger(__name__)
+
+LOCK = ".calibration.lock"
+LOCK_SECONDS = 120
 
 FEWEST_FOLDS = 2
 """Folds from which on a calibration is made; of one alone no other can say whether it helps."""
@@ -41,23 +45,47 @@ def out_of_fold(model: TrainedModel, folds: Sequence[str]) -> OutOfFold:
 
 
 def calibrate_model(model: TrainedModel) -> Calibration | None:
-    """Calibrate a model on all folds that were validated, and write it down; None with too few folds or classes."""
+    """Calibrate a model on all folds that were validated, and write it down; None with too few folds or classes.
+
+    Predictions of a fold count when they were made by its present checkpoint and in several views, as later ones are.
+    """
     plan = load_plan(model.folder / "plan.json")
+    if len(plan.class_names) < 2:
+        return None
+    with FileLock(model.folder / LOCK, timeout=LOCK_SECONDS):
+        hashes = _proven(model)
+        if len(hashes) < FEWEST_FOLDS:
+            return None
+        try:
+            found = calibrate(
+                out_of_fold(model, tuple(hashes)),
+                plan.class_names,
+                plan.class_order,
+                hashes,
+                test_time_augmentation=True,
+            )
+        except DatasetError as error:
+            logger.warning("%s stays uncalibrated. %s", model.name, error)
+            return None
+        save_calibration(model.folder / CALIBRATION, found)
+    return found
+
+
+def _proven(model: TrainedModel) -> dict[str, str]:
+    """Folds whose validation was made by their present checkpoint, in several views, with its hash."""
     folds = [fold for fold in model.folds if (model.folder / f"fold_{fold}" / "validation" / VERTEBRAE).exists()]
-    if len(plan.class_names) < 2 or len(folds) < FEWEST_FOLDS:
-        return None
-    try:
-        found = calibrate(
-            out_of_fold(model, folds),
-            plan.class_names,
-            plan.class_order,
-            checkpoint_hashes(dataclasses.replace(model, folds=tuple(folds))),
-            test_time_augmentation=True,
-        )
-    except DatasetError as error:
-        logger.warning("%s stays uncalibrated. %s", model.name, error)
-        return None
-    save_calibration(model.folder / CALIBRATION, found)
+    found = checkpoint_hashes(dataclasses.replace(model, folds=tuple(folds)))
+    for fold in folds:
+        summary = files.read_json(model.folder / f"fold_{fold}" / "validation" / "summary.json")
+        if summary.get("checkpoint") != found[fold] or not summary.get("test_time_augmentation"):
+            logger.warning(
+                "%s, fold %s: validated by another checkpoint or in one view, so it does not calibrate. Validate it "
+                "anew by spinecls_train ... %s --val.",
+                model.name,
+                fold,
+                fold,
+            )
+            del found[fold]
     return found
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,17 @@ from scipy.spatial.distance import cdist
 
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
+from spinecls.calibration.uncertainty import decompose
+from spinecls.dataloading.forms import inside_box
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
-from spinecls.inference.levels import LevelDecoding, decode_levels
+from spinecls.geometry import Geometry
+from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.predict_folder import PROBABILITIES, contribution_file
 from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_image, write_map
 from spinecls.io.predictions import (
     read_case_json,
+    read_failures,
     read_folder,
     write_case_json,
     write_failures,
@@ -50,12 +55,16 @@ class SavedCase:
     prediction : its JSON
     level_posterior : (N, 27) of its vertebrae
     level_codes : (27,) what stands for each level in its maps
+    class_order : whether classes are grades
+    members : (M, N, K) class probabilities of its folds and views before calibration
     """
 
     folder: Path
     prediction: CasePrediction
     level_posterior: np.ndarray
     level_codes: np.ndarray
+    class_order: bool
+    members: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -65,15 +74,21 @@ class Group:
     rows: Mapping[int, int]
 
 
-def ensemble_folders(sources: Sequence[Path], target: Path) -> list[CasePrediction]:
+def ensemble_folders(
+    sources: Sequence[Path], target: Path, cases: Collection[str] | None = None
+) -> list[CasePrediction]:
     """Average prediction folders of the same images into a folder of the same kind.
+
+    Parameters
+    ----------
+    cases : names of those to average; by default all that the folders hold or name as failed
 
     Raises
     ------
     UsageError
         With fewer than two folders, the same one twice, or the target among them.
     DatasetError
-        When the folders have no case in common.
+        When the folders have no case in common and none has failed.
     PartialFailure
         After all else was written, when cases could not be averaged; failed.csv says why.
     """
@@ -82,17 +97,19 @@ def ensemble_folders(sources: Sequence[Path], target: Path) -> list[CasePredicti
         raise UsageError("-i: an ensemble needs two or more different prediction folders.")
     if target.resolve() in resolved:
         raise UsageError(f"-o {target}: is one of the folders to be averaged. Give another one.")
-    names = [{case.identifier for case in read_folder(source)} for source in sources]
-    everywhere = sorted(set.intersection(*names))
-    if not everywhere:
+    reasons = {case: reason for source in sources for case, reason in read_failures(source)}
+    predicted = [{case.identifier for case in _read_folder(source)} for source in sources]
+    wanted = set.union(*predicted, set(reasons)) if cases is None else set(cases)
+    everywhere = sorted(set.intersection(*predicted) & wanted)
+    failed = [(case, reasons.get(case, "not predicted by every model")) for case in sorted(wanted - set(everywhere))]
+    if not everywhere and not reasons:
         raise DatasetError(f"{', '.join(map(str, sources))}: no case was predicted in all of them.")
     target.mkdir(parents=True, exist_ok=True)
-    failed = [(case, "not predicted by every model") for case in sorted(set.union(*names) - set(everywhere))]
     done = []
     for case in everywhere:
         try:
             done.append(average_case([saved_case(source, case) for source in sources], target))
-        except (SpineclsError, OSError, ValueError, KeyError) as error:
+        except (SpineclsError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             logger.debug("case %s failed", case, exc_info=True)
             failed.append((case, f"{type(error).__name__}: {error}"))
     if done:
@@ -104,6 +121,11 @@ def ensemble_folders(sources: Sequence[Path], target: Path) -> list[CasePredicti
         listed = "\n".join(f"  {case}: {reason}" for case, reason in failed)
         raise PartialFailure(f"{len(failed)} of {len(done) + len(failed)} cases failed:\n{listed}")
     return done
+
+
+def _read_folder(source: Path) -> list[CasePrediction]:
+    """Cases of a folder; none where all have failed."""
+    return [] if read_failures(source) and not any(source.glob("*_probabilities.npz")) else read_folder(source)
 
 
 def saved_case(folder: Path, case: str) -> SavedCase:
@@ -119,10 +141,11 @@ def saved_case(folder: Path, case: str) -> SavedCase:
         raise DatasetError(f"{path}: not there. Predict with --save_probabilities.")
     prediction = read_case_json(folder / f"{case}.json")
     with np.load(path) as content:
-        posterior, codes = content["level_posterior"], content["level_codes"]
+        posterior, codes, order = content["level_posterior"], content["level_codes"], bool(content["class_order"])
+        members = content["class_probabilities"]
     if posterior.shape != (len(prediction.vertebrae), len(LEVELS)):
         raise DatasetError(f"{path}: of {len(posterior)} vertebrae, {case}.json has {len(prediction.vertebrae)}.")
-    return SavedCase(folder, prediction, posterior, codes)
+    return SavedCase(folder, prediction, posterior, codes, order, members.reshape(-1, *members.shape[2:]))
 
 
 def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
@@ -141,13 +164,14 @@ def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
                 f"{', '.join(first.class_names)}. Only models of the same classes can be averaged."
             )
     groups = [g for g in grouped([_centres(s) for s in saved]) if 2 * len(g.rows) >= len(saved)]
-    decoding = _decoded(saved, groups)
+    decoding = _decoded(saved, groups, first.geometry)
     prediction = CasePrediction(
         identifier=first.identifier,
         class_names=first.class_names,
         vertebrae=tuple(_vertebra(saved, group, decoding, i) for i, group in enumerate(groups)),
         model={"ensemble": [dict(s.prediction.model) for s in saved], "spinecls_version": __version__},
         geometry=first.geometry,
+        warnings=tuple(dict.fromkeys(w for s in saved for w in s.prediction.warnings)),
     )
     _write_maps(saved, groups, prediction, target)
     write_case_json(target, prediction)
@@ -180,25 +204,24 @@ def _centres(saved: SavedCase) -> np.ndarray:
     return np.array([v.centre_lps for v in saved.prediction.vertebrae], float).reshape(-1, 3)
 
 
-def _decoded(saved: Sequence[SavedCase], groups: Sequence[Group]) -> LevelDecoding:
-    """Names from the mean level probabilities, which know the column of each model; distances are judged mildly."""
+def _decoded(saved: Sequence[SavedCase], groups: Sequence[Group], geometry: Geometry | None) -> LevelDecoding:
+    """Names from the mean level probabilities.
+
+    Each of a model's probabilities has seen its whole column already, so all of them together count as one witness.
+    """
     centres = np.array([_middle([_centres(s) for s in saved], g.rows) for g in groups]).reshape(-1, 3)
     means = [np.mean([saved[m].level_posterior[row] for m, row in g.rows.items()], axis=0) for g in groups]
-    return decode_levels(centres, np.log(np.maximum(np.array(means).reshape(-1, len(LEVELS)), 1e-12)), {})
+    logarithms = np.log(np.maximum(np.array(means).reshape(-1, len(LEVELS)), 1e-12))
+    decoding = decode_levels(centres, logarithms, {}, visibility=np.full(len(groups), 1 / max(1, len(groups))))
+    return decoding if geometry is None else see_anchors(decoding, centres, geometry, {})
 
 
-def _vertebra(
-    saved: Sequence[SavedCase], group: Group, decoding: LevelDecoding, i: int
-) -> VertebraPrediction:
+def _vertebra(saved: Sequence[SavedCase], group: Group, decoding: LevelDecoding, i: int) -> VertebraPrediction:
     seen = [saved[model].prediction.vertebrae[row] for model, row in group.rows.items()]
     level, runner_up = decoding.labels[i], decoding.runner_up[i]
     # The model whose name stands describes the region best.
     base = next((v for v in seen if v.level == level), seen[0])
     probabilities = tuple(np.mean([v.class_probabilities for v in seen], axis=0).tolist())
-    held = {name for v in seen for name in v.prediction_set}
-    flags = dict.fromkeys(flag for v in seen for flag in v.flags if flag not in (REFER, NUMBERING_AMBIGUOUS))
-    flags |= {NUMBERING_AMBIGUOUS: None} if decoding.ambiguous else {}
-    flags = {REFER: None, **flags} if probabilities and flags.keys() & set(REFER_REASONS) else flags
     lows, highs = (np.array([v.box_lps[end] for v in seen]) for end in (0, 1))
     return dataclasses.replace(
         base,
@@ -212,13 +235,42 @@ def _vertebra(
         box_lps=(tuple(lows.min(axis=0).tolist()), tuple(highs.max(axis=0).tolist())),
         score=float(np.mean([v.score for v in seen])),
         class_probabilities=probabilities,
-        # Holds the class whenever the set of any model does.
-        prediction_set=tuple(name for name in saved[0].prediction.class_names if name in held),
+        prediction_set=_joined_set(saved[0], seen, probabilities),
         entropy=entropy_of(probabilities),
+        doubt=_doubt(saved, group) if probabilities else {},
         visible_fraction=float(np.mean([v.visible_fraction for v in seen])),
         evidence=_mean_evidence(seen, len(saved)),
-        flags=tuple(flags),
+        flags=_flags(seen, decoding.ambiguous, bool(probabilities)),
     )
+
+
+def _joined_set(
+    first: SavedCase, seen: Sequence[VertebraPrediction], probabilities: Sequence[float]
+) -> tuple[str, ...]:
+    """What any model's set holds, and so the class whenever one of them does; the reported class; of grades no gap."""
+    names = first.prediction.class_names
+    if not names:
+        return ()
+    held = {names.index(name) for v in seen for name in v.prediction_set} | {int(np.argmax(probabilities))}
+    if first.class_order:
+        held = set(range(min(held), max(held) + 1))
+    return tuple(names[k] for k in sorted(held))
+
+
+def _doubt(saved: Sequence[SavedCase], group: Group) -> dict[str, float]:
+    """Parts of the entropy over all folds and views of all models, before calibration."""
+    members = np.concatenate([saved[model].members[:, row] for model, row in group.rows.items()])
+    found = decompose(members[:, None])
+    return {"aleatoric": float(found.aleatoric[0]), "disagreement": float(found.mutual_information[0])}
+
+
+def _flags(seen: Sequence[VertebraPrediction], ambiguous: bool, classified: bool) -> tuple[str, ...]:
+    """Flags of any model; the numbering is ambiguous when that of half of them is, or that of all together."""
+    doubted = 2 * sum(NUMBERING_AMBIGUOUS in v.flags for v in seen) >= len(seen)
+    flags = dict.fromkeys(flag for v in seen for flag in v.flags if flag not in (REFER, NUMBERING_AMBIGUOUS))
+    flags |= {NUMBERING_AMBIGUOUS: None} if ambiguous or doubted else {}
+    refer = classified and flags.keys() & set(REFER_REASONS)
+    return (REFER, *flags) if refer else tuple(flags)
 
 
 def _mean_evidence(seen: Sequence[VertebraPrediction], models: int) -> dict[str, dict[str, float]]:
@@ -239,9 +291,47 @@ def _write_maps(saved: Sequence[SavedCase], groups: Sequence[Group], prediction:
     levels = [v.level for v in prediction.vertebrae]
     write_map(target / f"{case}.nii.gz", _voted(saved, groups, levels, volumes), source, grid)
     names = tuple(prediction.vertebrae[0].evidence) if prediction.vertebrae else ()
-    for file in (f"{case}_evidence.nii.gz", *(contribution_file(case, name, names) for name in names)):
-        total = sum(read_image([s.folder / file]).array[0] if (s.folder / file).exists() else 0.0 for s in saved)
-        write_map(target / file, np.broadcast_to(total / len(saved), grid.shape).astype(np.float32), source, grid)
+    contributions = {}
+    for name in names:
+        file = contribution_file(case, name, names)
+        total = sum(_kept(s, groups, model, read_image([s.folder / file])) for model, s in enumerate(saved))
+        contributions[name] = (total / len(saved)).astype(np.float32)
+        write_map(target / file, contributions[name], source, grid)
+    evidence = _evidence_of_classes(prediction, contributions, grid)
+    write_map(target / f"{case}_evidence.nii.gz", evidence, source, grid)
+
+
+def _kept(saved: SavedCase, groups: Sequence[Group], model: int, volume: Volume) -> np.ndarray:
+    """A model's map without what belongs to vertebrae that too few models found."""
+    inside = np.zeros(volume.geometry.shape, bool)
+    for group in groups:
+        if model in group.rows:
+            inside |= inside_box(volume.geometry, *_box(saved.prediction.vertebrae[group.rows[model]]))
+    return np.where(inside, volume.array[0], 0.0)
+
+
+def _evidence_of_classes(
+    prediction: CasePrediction, contributions: Mapping[str, np.ndarray], grid: Geometry
+) -> np.ndarray:
+    """What each voxel adds to the class of its vertebra; for class 0 minus the most that it adds to another.
+
+    The models' own evidence maps are of the class that each of them predicts, so they cannot be averaged.
+    """
+    evidence = np.zeros(grid.shape, np.float32)
+    if not contributions:
+        return evidence
+    stacked = np.stack(list(contributions.values()))
+    for vertebra in prediction.vertebrae:
+        chosen = int(np.argmax(vertebra.class_probabilities))
+        own = stacked[min(chosen, len(stacked)) - 1] if chosen or len(stacked) == 1 else -stacked.max(axis=0)
+        stronger = inside_box(grid, *_box(vertebra)) & (np.abs(own) > np.abs(evidence))
+        evidence[stronger] = own[stronger]
+    return evidence
+
+
+def _box(vertebra: VertebraPrediction) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of a vertebra's region, a little wider, for they are written with rounding."""
+    return np.asarray(vertebra.box_lps[0]) - 1e-3, np.asarray(vertebra.box_lps[1]) + 1e-3
 
 
 def _voted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
@@ -20,6 +20,7 @@ def load_model(
     folds: Sequence[str | int] = (),
     device: str | None = None,
     augment: bool = True,
+    prevalence: Mapping[str, float] | None = None,
 ) -> Predictor:
     """A trained model, ready to predict; what is not said is chosen as `spinecls_predict` does.
 
@@ -30,11 +31,12 @@ def load_model(
     folds : folds to average; by default every finished one
     device : cpu, cuda, cuda:1 or mps; by default a GPU if there is one
     augment : average over several views of every crop; about six times the work of the sealed pass
+    prevalence : class -> share where the model is used; by default as in training
 
     Raises
     ------
     ModelError
-        When no model fits, or several datasets have one.
+        When no model fits, several datasets have one, or the best configuration is a mean of models.
 
     Examples
     --------
@@ -50,4 +52,4 @@ def load_model(
         plans=plans,
         folds=tuple(str(fold) for fold in folds),
     )
-    return load_predictor(choose_model(choice), pick_device(device), augment)
+    return load_predictor(choose_model(choice), pick_device(device), augment, prevalence)

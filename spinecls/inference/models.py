@@ -11,12 +11,12 @@ import torch
 
 from spinecls import files, paths
 from spinecls.calibration.prior import checked_prior
-from spinecls.calibration.record import CALIBRATION, Calibration, load_calibration
+from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
 from spinecls.errors import ModelError
 from spinecls.inference.predictor import Predictor
-from spinecls.planning.plan import load_plan
+from spinecls.planning.plan import Plan, load_plan
 from spinecls.sealing.levels import GUARANTEED, is_guaranteed
-from spinecls.tasks.checkpoint import EARLIER_SEAL, build_model, load_checkpoint, model_hash
+from spinecls.tasks.checkpoint import EARLIER_SEAL, build_model, load_checkpoint, short_hash
 from spinecls.tasks.classification import class_prior
 
 logger = logging.getLogger(__name__)
@@ -90,15 +90,14 @@ def choose_models(choice: ModelChoice) -> tuple[TrainedModel, ...]:
         As `choose_model`.
     """
     if choice.folder is None and choice.configuration is choice.trainer is choice.plans is None:
-        fitting = _fitting(choice)
-        best = _remembered(fitting)
+        best = _remembered(_fitting(choice))
         if best:
             return tuple(_with_folds(model, choice.folds or folds) for model, folds in best)
-    return (choose_model(choice),)
+    return (_choose_by_score(choice),)
 
 
 def choose_model(choice: ModelChoice) -> TrainedModel:
-    """The model that the choice leaves, the best by cross-validation if several.
+    """The one model that the choice leaves, the best by cross-validation if several.
 
     Comparators that are not sealed give no guarantee: one is taken only when its folder or trainer is named and no
     sealed model fits as well.
@@ -106,8 +105,18 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
     Raises
     ------
     ModelError
-        When none fits; lists what is there.
+        When none fits; lists what is there. When the best configuration is a mean of models.
     """
+    chosen = choose_models(choice)
+    if len(chosen) > 1:
+        raise ModelError(
+            f"The best configuration is the mean of {' and '.join(m.name for m in chosen)}, and here one model is "
+            "needed. Name it by trainer and configuration, or give its folder."
+        )
+    return chosen[0]
+
+
+def _choose_by_score(choice: ModelChoice) -> TrainedModel:
     if choice.folder is not None:
         model = model_at(choice.folder.resolve()) if (choice.folder / "plan.json").exists() else None
         if model is None or not model.folds:
@@ -156,6 +165,9 @@ def _remembered(models: Sequence[TrainedModel]) -> list[tuple[TrainedModel, tupl
         raise ModelError(f"{path}: not written by spinecls_find_best_configuration. Run it again.") from None
     if any(model is None or set(folds) - set(model.folds) for model, folds in chosen):
         logger.warning("%s: a model that it names is no longer there; run spinecls_find_best_configuration.", path)
+        return []
+    if not all(is_sealed(model) for model, _ in chosen):
+        logger.warning("%s names a model that gives no guarantee; it is not taken unasked.", path)
         return []
     return chosen
 
@@ -217,17 +229,20 @@ def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
 
 
 def load_predictor(
-    model: TrainedModel, device: torch.device, augment: bool, prevalence: Mapping[str, float] | None = None
+    model: TrainedModel,
+    device: torch.device,
+    augment: bool,
+    prevalence: Mapping[str, float] | None = None,
+    calibrated: bool = True,
 ) -> Predictor:
     """Predictor of a model's folds; they must have been trained by the same numbers to be averaged.
-
-    Calibrated when the model folder holds a calibration of these folds and of predicting in this way; else it is logged
-    why not.
 
     Parameters
     ----------
     augment : average over several views
     prevalence : class -> share where the model is used; None = as in training
+    calibrated : use the calibration in the model folder, if it is of these folds and of predicting in this way; else it
+        is logged why not
     """
     plans = {fold: load_plan(model.folder / f"fold_{fold}" / "plan.json") for fold in model.folds}
     first, *others = plans
@@ -240,7 +255,7 @@ def load_predictor(
                 f"{model.name}: folds {first} and {fold} were trained with another {', '.join(differing)}, so they "
                 "cannot be averaged. Choose folds by -f, or train them anew."
             )
-    networks = []
+    networks, hashes = [], {}
     for fold in model.folds:
         path = model.folder / f"fold_{fold}" / FINAL
         content = load_checkpoint(path)
@@ -250,29 +265,45 @@ def load_predictor(
                 f"{configuration.seal}. Put the plan back as it was, or train anew."
             )
         networks.append(build_model(content, path))
+        hashes[fold] = short_hash(content, path)
+    calibration = None
+    if calibrated and (model.folder / CALIBRATION).exists():
+        try:
+            calibration = suited_calibration(model.folder / CALIBRATION, plans[first], hashes, augment)
+        except ModelError as error:
+            logger.warning("%s: predictions are not calibrated. %s", model.name, error)
     if prevalence is not None:
-        known = class_prior(plans[first]).numpy().astype(float)
+        known = class_prior(plans[first]).numpy().astype(float) if calibration is None else calibration.prior
         checked_prior(prevalence, plans[first].class_names, known)
     return Predictor(
-        networks, plans[first], configuration, device, augment, model.folds, calibration_of(model, augment), prevalence
+        networks,
+        plans[first],
+        configuration,
+        device,
+        augment,
+        checkpoints=hashes,
+        fold_plans=tuple(plans.values()),
+        calibration=calibration,
+        prevalence=prevalence,
     )
 
 
-def calibration_of(model: TrainedModel, augment: bool) -> Calibration | None:
-    """The calibration of a model's folds if it has one that suits; why not is logged."""
-    path = model.folder / CALIBRATION
-    if not path.exists():
-        return None
-    try:
-        found = load_calibration(path)
-        found.require_models(checkpoint_hashes(model), augment)
-    except ModelError as error:
-        logger.warning("%s: predictions are not calibrated. %s", model.name, error)
-        return None
+def suited_calibration(path: Path, plan: Plan, checkpoints: Mapping[str, str], augment: bool) -> Calibration:
+    """A calibration that is of these classes, checkpoints and views.
+
+    Raises
+    ------
+    ModelError
+        When it is faulty, or of others.
+    """
+    found = load_calibration(path)
+    if (found.class_names, found.class_order) != (tuple(plan.class_names), plan.class_order):
+        raise ModelError(f"{path}: is of the classes {', '.join(found.class_names)}, the plan of others. {AGAIN}")
+    found.require_models(checkpoints, augment)
     return found
 
 
 def checkpoint_hashes(model: TrainedModel) -> dict[str, str]:
-    """First 16 digits of each fold's `model_hash`, which a prediction names its model by."""
+    """Hash of each fold's checkpoint, which a prediction names its model by."""
     paths_of = {fold: model.folder / f"fold_{fold}" / FINAL for fold in model.folds}
-    return {fold: model_hash(load_checkpoint(path), path)[:16] for fold, path in paths_of.items()}
+    return {fold: short_hash(load_checkpoint(path), path) for fold, path in paths_of.items()}

@@ -14,7 +14,7 @@ from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
 from spinecls.inference.calibrating import described
-from spinecls.inference.models import TrainedModel, checkpoint_hashes
+from spinecls.inference.models import TrainedModel
 from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import VolumePrediction, case_prediction, class_names
 from spinecls.io.images import read_image, write_map
@@ -48,7 +48,7 @@ def model_description(model: TrainedModel, predictor: Predictor) -> dict:
         "test_time_augmentation": predictor.augment,
         "calibration": described(predictor.calibration, model.folds),
         "prevalence": None if predictor.prevalence is None else dict(predictor.prevalence),
-        "checkpoints": checkpoint_hashes(model),
+        "checkpoints": dict(predictor.checkpoints),
     }
 
 
@@ -92,6 +92,12 @@ def predict_folder(
         total = len(done) + len(failed)
         raise PartialFailure(f"{len(failed)} of {total} cases failed (see {target / 'failed.csv'}):\n{listed}")
     return done
+
+
+def input_names(source: Path, channels: int) -> set[str]:
+    """Names of the cases in a folder of images, those that cannot be predicted among them."""
+    cases, failed = find_inputs(source, channels)
+    return {case.identifier for case in cases} | {name for name, _ in failed}
 
 
 def _refuse_clashing_names(names: set[str]) -> None:
@@ -166,5 +172,6 @@ def _save_probabilities(path: Path, result: VolumePrediction, predictor: Predict
             level_posterior=result.located.decoding.posterior,
             level_codes=np.array([predictor.level_codes[name] for name in LEVELS], np.uint8),
             class_names=np.array(predictor.plan.class_names),
+            class_order=np.array(predictor.plan.class_order),
             class_probabilities=np.zeros((0, 0, 0, 0)) if result.sealed is None else result.sealed.members,
         )

@@ -75,7 +75,8 @@ class Predictor:
     models : networks in evaluation mode
     plan, configuration : what they were trained by
     augment : test-time augmentation by views mirrored as training mirrored, and of other contrast
-    folds : names of the models
+    checkpoints : name of the fold -> hash of its checkpoint, one a model
+    fold_plans : plan of each model, whose class counts differ; `plan` for all by default
     calibration : of these folds with `augment` as it is; None = not calibrated
     prevalence : class -> share where the model is used; None = as in training
     """
@@ -85,7 +86,8 @@ class Predictor:
     configuration: Configuration
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     augment: bool = True
-    folds: Sequence[str] = ()
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
+    fold_plans: Sequence[Plan] = ()
     calibration: Calibration | None = None
     prevalence: Mapping[str, float] | None = None
 
@@ -116,7 +118,7 @@ class Predictor:
         sealed = self.classify_regions(image, geometry, located.regions, located.marrow) if located.regions else None
         report = None
         if sealed is not None:
-            report = report_classes(sealed, self.plan, self.folds, self.calibration, self.prevalence)
+            report = report_classes(sealed, self.plan, tuple(self.checkpoints), self.calibration, self.prevalence)
         vertebrae = tuple(self._vertebra(i, located, sealed, report) for i in range(len(located.regions)))
         return VolumePrediction(
             vertebrae=vertebrae,
@@ -273,9 +275,15 @@ class Predictor:
         return 0.4 * min(pitches) if pitches else 10.0
 
     def class_shift(self) -> np.ndarray:
-        """(K,) what is added to the network's logits to report probabilities at the prior of the training vertebrae."""
-        natural = class_prior(self.plan).double().log().numpy()
-        drawn = drawn_prior(self.plan, self.configuration).double().log().numpy()
+        """(M, K) what is added to each model's logits to report probabilities at the prior of its training vertebrae.
+
+        Fold by fold, as validation did, so that what was learnt from validation holds.
+        """
+        return np.stack([self._class_shift(plan) for plan in self.fold_plans or [self.plan] * len(self.models)])
+
+    def _class_shift(self, plan: Plan) -> np.ndarray:
+        natural = class_prior(plan).double().log().numpy()
+        drawn = drawn_prior(plan, self.configuration).double().log().numpy()
         return natural - (1 - self.configuration.logit_adjustment) * drawn
 
     def _native_masks(self, maps, offset_mm, open_geometry, geometry, centres) -> np.ndarray | None:

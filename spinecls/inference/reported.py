@@ -26,7 +26,8 @@ class ClassReport:
     probabilities : (N, K), at the prevalence asked for
     sets : class names of each vertebra
     doubt : of the folds and views at the calibration's temperature
-    unsure : (N,) bool, among the fifth of least certainty, judged by the validation; never without a calibration
+    unsure : (N,) bool, among the fifth of least certainty at the training's prevalence, judged by the validation; never
+        without a calibration
     """
 
     probabilities: np.ndarray
@@ -63,4 +64,5 @@ def report_classes(
     probabilities = calibration.calibrated(mean, prevalence)
     sets = calibration.prediction_sets(probabilities, sealed.members.mean(axis=1), folds)
     doubt = decompose(apply_temperature(members, calibration.temperature))
-    return ClassReport(probabilities, sets, doubt, certainty(probabilities) < calibration.refer_below)
+    unsure = certainty(calibration.calibrated(mean)) < calibration.refer_below
+    return ClassReport(probabilities, sets, doubt, unsure)

@@ -102,8 +102,8 @@ def classify(
     Parameters
     ----------
     crops, pooled : as `make_crops` gives them
-    balanced_shift : (K,) added to the logits before the softmax: it removes the prior that training drew by and puts
-        in the one that is reported
+    balanced_shift : (K,), or (M, K) for each model, added to the logits before the softmax: it removes the prior that
+        training drew by and puts in the one that is reported
     """
     # Vertebra by vertebra, so that the row of a view never depends on how many vertebrae follow.
     seen = torch.stack([view.of(crops) for view in views], dim=1).flatten(0, 1)
@@ -112,9 +112,10 @@ def classify(
     counted = torch.stack(counted, dim=1).flatten(0, 1)
     members = []
     evidence, contributions, numbers = 0.0, 0.0, 0.0
-    for model in models:
+    shifts = np.broadcast_to(balanced_shift, (len(models), np.shape(balanced_shift)[-1]))
+    for model, shift in zip(models, shifts, strict=True):
         outputs = _in_chunks(model, seen, counted, device)
-        shifted = outputs.logits.double() + torch.from_numpy(balanced_shift)
+        shifted = outputs.logits.double() + torch.from_numpy(shift.copy())
         probabilities = torch.softmax(shifted, dim=1).numpy()
         members.append(np.stack([probabilities[i :: len(views)] for i in range(len(views))]))
         for i, view in enumerate(views):

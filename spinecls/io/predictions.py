@@ -23,7 +23,6 @@ REFERRALS_NAME = "refer.csv"
 _LEADING = ("case", "vertebra", "x_mm", "y_mm", "z_mm", "class")
 _TRAILING = ("prediction_set", "entropy", "p_vertebra", "visible_fraction", "flags")
 _REFERRAL_COLUMNS = ("case", "vertebra", "class", "entropy", "prediction_set", "reasons")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _FLOAT_FIELDS = ("level_probability", "runner_up_probability", "score", "entropy", "visible_fraction")
 _TEXT_FIELDS = ("level", "runner_up", "relative_name")
 
@@ -260,7 +259,7 @@ def read_table(path: Path) -> list[TableRow]:
 
 
 def _parse_row(row: Mapping[str, str], where: str) -> TableRow:
-    text = {key: _unquoted(value) for key, value in row.items()}
+    text = {key: files.unquoted(value) for key, value in row.items()}
     classes = [key for key in row if key.startswith("p_") and key != "p_vertebra"]
     try:
         number = {
@@ -285,11 +284,6 @@ def _parse_row(row: Mapping[str, str], where: str) -> TableRow:
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(text.split("|")) if text else ()
-
-
-def _unquoted(text: str) -> str:
-    """Text as it was before the writer guarded it against being run as a spreadsheet formula."""
-    return text[1:] if text.startswith("'") and text[1:2] in _FORMULA_STARTS else text
 
 
 def write_failures(folder: Path, failures: Iterable[tuple[str, str]]) -> Path:
@@ -323,7 +317,8 @@ def read_failures(folder: Path) -> list[tuple[str, str]]:
     path = Path(folder) / FAILURES_NAME
     if not path.is_file():
         return []
-    return [(_unquoted(row["case"]), _unquoted(row["reason"])) for row in _read_rows(path, ("case", "reason"))]
+    rows = _read_rows(path, ("case", "reason"))
+    return [(files.unquoted(row["case"]), files.unquoted(row["reason"])) for row in rows]
 
 
 def _read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:

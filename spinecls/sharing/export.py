@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 
 from spinecls import __version__, files
+from spinecls.calibration.record import CALIBRATION
 from spinecls.errors import ModelError, UsageError
-from spinecls.inference.models import FINAL, TrainedModel, checkpoint_hashes, load_predictor
+from spinecls.inference.models import FINAL, TrainedModel, load_predictor
+from spinecls.inference.predictor import Predictor
 from spinecls.planning.plan import Plan, load_plan
 from spinecls.sharing.archive import opened, write_archive
 from spinecls.sharing.install import unpack_model
 from spinecls.sharing.layout import (
     CARD,
-    CARRIED,
     MODEL,
     PLAN,
     SUFFIX,
@@ -69,20 +70,21 @@ def export_model(model: TrainedModel, path: Path) -> str:
         spinecls_version=__version__,
     )
     description.check(model.folder)
-    load_predictor(model, torch.device("cpu"), augment=False)
-    card = _card(model)
+    # As prediction does: what cannot be predicted with is not exported, a calibration of other weights stays here.
+    predictor = load_predictor(model, torch.device("cpu"), augment=True)
+    card = _card(model, predictor)
     with files.atomic_path(path) as temporary:
-        write_archive(temporary, _members(model, description, card))
+        write_archive(temporary, _members(model, description, card, predictor.calibration is not None))
         _read_back(temporary)
     return card
 
 
-def _card(model: TrainedModel) -> str:
+def _card(model: TrainedModel, predictor: Predictor) -> str:
     """The card that lies in the model folder, filled in by somebody, or one made now."""
     path = model.folder / CARD
-    hashes = checkpoint_hashes(model)
+    hashes = predictor.checkpoints
     if not path.exists():
-        return card_of(model, hashes)
+        return card_of(model, hashes, predictor.calibration)
     card = parse_text(path.read_bytes(), str(path))
     if weights_line(hashes) not in card.splitlines():
         raise ModelError(
@@ -92,11 +94,12 @@ def _card(model: TrainedModel) -> str:
     return card
 
 
-def _members(model: TrainedModel, description: BundleDescription, card: str) -> Iterator[tuple[str, bytes]]:
+def _members(
+    model: TrainedModel, description: BundleDescription, card: str, calibrated: bool
+) -> Iterator[tuple[str, bytes]]:
     yield CARD, card.encode()
-    for name in CARRIED:
-        if (model.folder / name).is_file():
-            yield name, (model.folder / name).read_bytes()
+    if calibrated:
+        yield CALIBRATION, (model.folder / CALIBRATION).read_bytes()
     for fold in model.folds:
         for name, content in sorted(_fold_members(model.folder / f"fold_{fold}").items()):
             yield fold_member(fold, name), content

@@ -15,13 +15,12 @@ from filelock import FileLock, Timeout
 
 from spinecls import files, paths
 from spinecls.errors import ModelError, PlanError, ResourceError
-from spinecls.inference.models import FINAL, TrainedModel, load_predictor, validation_score
+from spinecls.inference.models import FINAL, TrainedModel, load_predictor, suited_calibration, validation_score
 from spinecls.planning.plan import Plan, save_plan
 from spinecls.sharing.archive import Archive, opened
 from spinecls.sharing.layout import (
     CALIBRATION,
     CARD,
-    CARRIED,
     MODEL,
     PLAN,
     SUMMARY,
@@ -135,15 +134,17 @@ def unpack_model(archive: Archive, description: BundleDescription, folder: Path)
     save_plan(folder / PLAN, plan)
     for fold in description.folds:
         _unpack_fold(archive, description.configuration, fold, folder / f"fold_{fold}")
-    for name in {CARD, *CARRIED} & set(archive.names):
-        content = archive.read(name)
-        check = parse_object if name == CALIBRATION else parse_text
-        check(content, f"{archive.path}: {name}")
-        files.write_bytes(folder / name, content)
+    for name, check in ((CARD, parse_text), (CALIBRATION, parse_object)):
+        if name in archive.names:
+            content = archive.read(name)
+            check(content, f"{archive.path}: {name}")
+            files.write_bytes(folder / name, content)
     names = (description.dataset, description.trainer, description.plans, description.configuration)
     model = TrainedModel(folder, *names, description.folds)
     try:
-        load_predictor(model, torch.device("cpu"), augment=False)
+        predictor = load_predictor(model, torch.device("cpu"), augment=True, calibrated=False)
+        if CALIBRATION in archive.names:
+            suited_calibration(folder / CALIBRATION, predictor.plan, predictor.checkpoints, predictor.augment)
     except (PlanError, ModelError) as error:
         raise ModelError(f"{archive.path}: {error}") from None
     return model

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spinecls import files
+from spinecls.calibration.record import CALIBRATION, LARGEST_FILE_BYTES
 from spinecls.errors import DatasetError, ModelError, PlanError
 from spinecls.planning.plan import Plan, from_plain
 from spinecls.sharing.archive import MOST_BYTES
@@ -24,19 +25,14 @@ FORMAT_VERSION = 1
 MODEL = "model.json"
 PLAN = "plan.json"
 CARD = "MODEL_CARD.md"
-CALIBRATION = "calibration.json"
-INSTRUCTIONS = "inference_instructions.txt"
 WEIGHTS = "model.safetensors"
 SUMMARY = "summary.json"
 VALIDATION = "validation"
 """Folder of the summary below a fold's; a bundle holds no more of it."""
 
-CARRIED = (CALIBRATION, INSTRUCTIONS)
-"""Files of a model folder that go into the bundle, and out of it, as they are, if they are there."""
-
 _JSON_BYTES = 4 << 20
 _TEXT_BYTES = 1 << 20
-_SIZES = {MODEL: _TEXT_BYTES, PLAN: _JSON_BYTES, CARD: _TEXT_BYTES, CALIBRATION: _JSON_BYTES, INSTRUCTIONS: _TEXT_BYTES}
+_SIZES = {MODEL: _TEXT_BYTES, PLAN: _JSON_BYTES, CARD: _TEXT_BYTES, CALIBRATION: LARGEST_FILE_BYTES}
 _FOLD_SIZES = {PLAN: _JSON_BYTES, MODEL: _TEXT_BYTES, WEIGHTS: MOST_BYTES, SUMMARY: _JSON_BYTES}
 
 _FOLD = re.compile(r"0|[1-9][0-9]?|all")
@@ -129,7 +125,7 @@ def size_limit(name: str) -> int | None:
 def members(folds: tuple[str, ...]) -> tuple[set[str], set[str]]:
     """Names that a bundle of these folds must have, and those that it may have besides."""
     required = {MODEL, PLAN, CARD} | {fold_member(k, name) for k in folds for name in (PLAN, MODEL, WEIGHTS)}
-    return required, {*CARRIED, *(fold_member(k, SUMMARY) for k in folds)}
+    return required, {CALIBRATION, *(fold_member(k, SUMMARY) for k in folds)}
 
 
 def to_json(content: Any) -> bytes:

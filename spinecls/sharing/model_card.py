@@ -14,13 +14,14 @@ from typing import Any
 
 from spinecls import __version__, files, paths
 from spinecls.anatomy import LEVELS
+from spinecls.calibration.record import Calibration
 from spinecls.errors import SpineclsError
 from spinecls.inference.models import FINAL, TrainedModel
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.plan import Configuration, Plan, load_plan
 from spinecls.planning.stages import FINGERPRINT
 from spinecls.sealing.levels import is_guaranteed
-from spinecls.sharing.layout import CALIBRATION, PLAN, SUMMARY, VALIDATION
+from spinecls.sharing.layout import PLAN, SUMMARY, VALIDATION
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 
 TO_FILL = "TO FILL"
@@ -39,6 +40,7 @@ SCORES = (
     ("macro AUC of named vertebrae", ("classification", "identified", "auc_macro")),
     ("balanced accuracy end to end", ("classification", "end_to_end", "balanced_accuracy")),
     ("kappa end to end", ("classification", "end_to_end", "kappa")),
+    ("quadratic kappa end to end", ("classification", "end_to_end", "kappa_quadratic")),
     ("Brier score end to end", ("classification", "end_to_end", "brier")),
     ("negative log-likelihood end to end", ("classification", "end_to_end", "nll")),
     ("expected calibration error end to end", ("classification", "end_to_end", "ece")),
@@ -85,16 +87,17 @@ def weights_line(hashes: Mapping[str, str]) -> str:
     return "Weights: " + ", ".join(f"fold {fold} `{digits}`" for fold, digits in hashes.items()) + "."
 
 
-def card_of(model: TrainedModel, hashes: Mapping[str, str]) -> str:
+def card_of(model: TrainedModel, hashes: Mapping[str, str], calibration: Calibration | None) -> str:
     """Model card of the chosen folds, in Markdown.
 
     Parameters
     ----------
     hashes : from `inference.models.checkpoint_hashes`
+    calibration : that predictions with these folds use
     """
     folds = [_facts(model, fold) for fold in model.folds]
     known = _known_cases(model, folds)
-    calibration = _calibration(model.folder / CALIBRATION)
+    told = _calibration(calibration)
     title = ", ".join(map(escaped, (model.dataset, model.trainer, model.plans, model.configuration)))
     blocks = [
         f"# Model card: {title}",
@@ -108,8 +111,8 @@ def card_of(model: TrainedModel, hashes: Mapping[str, str]) -> str:
         _network(folds[0]),
         _training(folds),
         _scores(folds),
-        f"## Calibration\n{calibration}",
-        _reporting_items(folds, calibration),
+        f"## Calibration\n{told}",
+        _reporting_items(folds, told),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -275,7 +278,9 @@ def _scores(folds: Sequence[FoldFacts]) -> str:
     scored = [fold for fold in folds if fold.summary]
     if not scored:
         return "## Scores\nNo fold was validated, so nothing is known of the model's quality."
-    rows = [(label, *(_interval(_at(fold.summary, place)) for fold in scored)) for label, place in SCORES]
+    # Of the two kappas a model has one, as its classes are ordered or not.
+    places = [(label, place) for label, place in SCORES if any(_at(fold.summary, place) for fold in scored)]
+    rows = [(label, *(_interval(_at(fold.summary, place)) for fold in scored)) for label, place in places]
     header = ("score", *(f"fold {fold.name}" for fold in scored))
     return (
         "## Scores\nOn the validation cases of each fold, which it did not learn from. In brackets 95 % intervals from "
@@ -299,17 +304,25 @@ def _interval(score: Any) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
-def _calibration(path: Path) -> str:
-    """What calibration.json says in single values; a model without one is uncalibrated."""
-    if not path.is_file():
+def _calibration(calibration: Calibration | None) -> str:
+    if calibration is None:
         return "Uncalibrated: probabilities may be too sure, and prediction sets hold all classes."
-    content = files.read_json(path)
-    told = [
-        f"{escaped(str(key))}: {escaped(str(value))}"
-        for key, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(value, str | int | float)
-    ]
-    return f"Calibrated by the model's {CALIBRATION}" + (f" ({'; '.join(told)})." if told else ".")
+    quality = calibration.quality
+    covered = (
+        f"{escaped(name)} {'not measured' if share is None else format(share, '.2f')} "
+        f"({calibration.counts[name].patients} patients)"
+        for name, share in quality.coverage.items()
+    )
+    lines = (
+        f"Temperature {calibration.temperature:.3f}, fitted on out-of-fold predictions of folds "
+        f"{', '.join(calibration.checkpoints)}. Out of fold, temperatures of the other folds: negative log-likelihood "
+        f"{quality.nll_before:.3f} before and {quality.nll_after:.3f} after, expected calibration error "
+        f"{quality.ece_before:.3f} and {quality.ece_after:.3f}.",
+        f"Prediction sets at {1 - calibration.alpha:.0%} hold {quality.mean_set_size:.2f} classes on average; out of "
+        f"fold they hold the true class in: {', '.join(covered)}.",
+        *map(escaped, calibration.notes),
+    )
+    return "\n\n".join(lines)
 
 
 def _reporting_items(folds: Sequence[FoldFacts], calibration: str) -> str:

@@ -109,6 +109,11 @@ def build_model(content: dict, where: Path) -> SpineModel:
     return model.eval()
 
 
+def short_hash(content: dict, where: Path) -> str:
+    """The first 16 digits of `model_hash`, by which files name a checkpoint."""
+    return model_hash(content, where)[:16]
+
+
 def model_hash(content: dict, where: Path) -> str:
     """SHA-256 of what a final checkpoint predicts with: network, sealing level and weights.
 

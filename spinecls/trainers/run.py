@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -368,12 +369,17 @@ def _start(fold: _Fold, taken: Taken | None) -> dict | None:
 
 
 def _set_aside(trainer: Trainer) -> None:
-    """Keep the checkpoints of an earlier run under another name before starting afresh."""
+    """Keep checkpoints and validation of an earlier run under other names before starting afresh."""
     for path in (trainer.latest_path, trainer.previous_path, trainer.final_path):
         if path.exists():
             kept = path.with_name(f"replaced_{path.name}")
             path.replace(kept)
             logger.warning("%s of an earlier run is kept as %s. To continue a run, use --c.", path.name, kept.name)
+    validation = trainer.settings.folder / "validation"
+    if validation.exists():
+        kept = validation.with_name("replaced_validation")
+        shutil.rmtree(kept, ignore_errors=True)
+        validation.rename(kept)
     for path in trainer.settings.folder.glob(PLACES.format("*")):
         path.unlink()
 

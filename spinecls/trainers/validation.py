@@ -21,7 +21,7 @@ from spinecls.io.predictions import write_case_json, write_failures, write_table
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.records import CasePrediction, DatasetDescription
-from spinecls.tasks.checkpoint import build_model, load_checkpoint
+from spinecls.tasks.checkpoint import build_model, load_checkpoint, short_hash
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ def validate(
         The content of summary.json.
     """
     path = folder / "checkpoint_final.pt"
-    predictor = Predictor([build_model(load_checkpoint(path), path)], plan, configuration, device)
+    checkpoint = load_checkpoint(path)
+    predictor = Predictor([build_model(checkpoint, path)], plan, configuration, device)
     description = plan_description(plan)
     warnings = warnings or {}
     predictions: list[CasePrediction] = []
@@ -96,7 +97,15 @@ def validate(
         said = "%d of %d validated images are unlike those that the fold trained on (why: %s): %s."
         logger.warning(said, len(unlike), len(predictions), target / "<case>.json", ", ".join(unlike))
     predicted = [p.identifier for p in predictions]
-    content = {"fold": folder.name, "predicted": predicted, "unfamiliar_images": unlike, **scores}
+    content = {
+        "fold": folder.name,
+        # What a calibration must know: which weights said so, and how they were asked.
+        "checkpoint": short_hash(checkpoint, path),
+        "test_time_augmentation": predictor.augment,
+        "predicted": predicted,
+        "unfamiliar_images": unlike,
+        **scores,
+    }
     write_scores(target, content, outcomes, description)
     return scores
 

@@ -124,6 +124,8 @@ class Instrument:
         """Output for crops, by other networks than the predictor's if given."""
         # The predictor does not offer the shift to its reported prior; written out here it could drift apart.
         shift = self.predictor.class_shift()
+        # Networks of the caller's own have no training counts; those of the first fold serve for all.
+        shift = shift if models is None else shift[0]
         result = classify(models or self.models, crops.images, crops.pooled, shift, self.device, UNCHANGED)
         return Answers(result.members[:, 0], result.probabilities, result.evidence)
 

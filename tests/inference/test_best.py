@@ -6,6 +6,7 @@ import pytest
 from inference.conftest import MODEL, write_validation
 from support import run_cli
 
+import spinecls
 from spinecls import files
 from spinecls.errors import ModelError
 from spinecls.inference.best import INSTRUCTIONS, BestRequest, find_best
@@ -96,8 +97,42 @@ def test_models_of_different_folds_are_not_compared(several):
 
 def test_a_dataset_without_the_models_asked_for_is_told_what_is_there(several):
     several(signal=4.0)
-    with pytest.raises(ModelError, match="no sealed model to choose from"):
+    with pytest.raises(ModelError, match="no sealed model with a validated fold"):
         find_best(BestRequest(dataset="Dataset001_Phantom", trainers=("NoTrainer",)))
+
+
+def test_one_model_alone_cannot_be_taken_when_a_pair_was_chosen(several):
+    several(signal=2.0)
+    find_best(BestRequest(dataset="Dataset001_Phantom"))
+    with pytest.raises(ModelError, match="here one model is needed"):
+        spinecls.load_model(dataset="Dataset001_Phantom", device="cpu")
+    assert spinecls.load_model(dataset="Dataset001_Phantom", trainer="AuxSegTrainer", device="cpu").models
+
+
+def test_a_model_without_a_guarantee_is_compared_and_never_chosen(several):
+    results = several(signal=4.0)
+    for fold in ("0", "1"):
+        path = results / OTHER / f"fold_{fold}/plan.json"
+        path.write_text(path.read_text().replace('"seal": "S2"', '"seal": "S0"'))
+    judged, _ = find_best(BestRequest(dataset="Dataset001_Phantom", unsealed=True))
+    assert [(j.models, j.verdict) for j in judged] == [((MODEL,), "chosen"), ((OTHER,), "better")]
+    assert len(find_best(BestRequest(dataset="Dataset001_Phantom"))[0]) == 1
+
+
+def test_a_choice_without_a_guarantee_is_not_taken_unasked(several, caplog):
+    results = several(signal=4.0)
+    files.write_json(results / BEST, {"models": [OTHER], "folds": ["0"]})
+    path = results / OTHER / "fold_0/plan.json"
+    path.write_text(path.read_text().replace('"seal": "S2"', '"seal": "S0"'))
+    assert [m.folder.name for m in choose_models(ModelChoice())] == [MODEL]
+    assert "gives no guarantee" in caplog.text
+
+
+def test_a_model_that_was_tested_on_nobody_is_left_out(several, caplog):
+    several(signal=4.0, folds=())
+    judged, _ = find_best(BestRequest(dataset="Dataset001_Phantom"))
+    assert [j.models for j in judged] == [(MODEL,)]
+    assert OTHER in caplog.text
 
 
 def test_a_damaged_choice_is_refused(several):

@@ -1,11 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from inference.conftest import write_validation
 from support import run_cli
 
-from spinecls.calibration.record import CALIBRATION, load_calibration
+from spinecls import files
+from spinecls.calibration.record import CALIBRATION, load_calibration, save_calibration
 from spinecls.inference.calibrating import calibrate_model, described, out_of_fold
-from spinecls.inference.models import calibration_of, load_predictor, model_at
+from spinecls.inference.models import load_predictor, model_at
 from spinecls.io.predictions import read_folder
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
@@ -86,7 +89,7 @@ def test_a_faulty_prevalence_is_refused(words, message, two_folds, trained_phant
 def test_one_fold_is_not_calibrated(results):
     model = model_at(results / "AuxSegTrainer__spineclsPlans__3d_fullres")
     assert calibrate_model(model) is None
-    assert calibration_of(model, augment=True) is None
+    assert load_predictor(model, "cpu", augment=True).calibration is None
     assert described(None, ("0",)) == "none"
 
 
@@ -102,8 +105,23 @@ def test_a_fold_that_was_trained_again_is_not_calibrated(two_folds, caplog):
     content = load_checkpoint(path)
     content["weights"]["evidence.bias"] = content["weights"]["evidence.bias"] + 1
     save_checkpoint(path, content)
-    assert calibration_of(model_at(two_folds), augment=True) is None
+    assert load_predictor(model_at(two_folds), "cpu", augment=True).calibration is None
     assert "trained again" in caplog.text
+
+
+@pytest.mark.parametrize("changed", [{"checkpoint": "0123"}, {"test_time_augmentation": False}])
+def test_a_validation_by_other_weights_or_views_calibrates_nothing(changed, two_folds, caplog):
+    path = two_folds / "fold_1/validation/summary.json"
+    files.write_json(path, files.read_json(path) | changed)
+    assert calibrate_model(model_at(two_folds)) is None
+    assert "fold 1: validated by another checkpoint or in one view" in caplog.text
+
+
+def test_a_calibration_of_other_classes_is_not_used(two_folds, caplog):
+    made = calibrate_model(model_at(two_folds))
+    save_calibration(two_folds / CALIBRATION, dataclasses.replace(made, class_order=not made.class_order))
+    assert load_predictor(model_at(two_folds), "cpu", augment=True).calibration is None
+    assert "is of the classes" in caplog.text
 
 
 def test_a_validation_without_identified_vertebrae_leaves_the_model_uncalibrated(two_folds, caplog):

@@ -319,6 +319,7 @@ DAMAGES = {
     "a score that is a text": (
         with_json(SCORES, "classification", "end_to_end", "auc_macro", "estimate", value="best"), "'best', not a"),
     "no class score": (with_json(SCORES, "classification", value={"x": 1}), "has no validation score"),
+    "a calibration that is none": (lambda m: pack({**m, "calibration.json": b"{}"}), "missing"),
     "a calibration that is a list": (lambda m: pack({**m, "calibration.json": b"[]"}), "expected a JSON object"),
 }  # fmt: skip
 """Name -> (members -> bytes of the file, what the error says)."""

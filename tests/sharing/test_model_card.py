@@ -5,6 +5,7 @@ import re
 import pytest
 from bundles import edited, members_of
 from conftest import NAME
+from sharing_calibration import made_up_calibration
 
 from spinecls import files
 from spinecls.inference.models import ModelChoice, checkpoint_hashes, choose_model
@@ -26,14 +27,14 @@ def summary_of(model):
 
 def test_cases_and_patients_are_counted_as_planning_saw_them(model, phantom, monkeypatch):
     monkeypatch.setenv("spinecls_preprocessed", str(phantom / "preprocessed"))
-    card = card_of(model, checkpoint_hashes(model))
+    card = card_of(model, checkpoint_hashes(model), None)
     assert row(card, "cases").endswith("| 8 |")
     assert row(card, "patients").endswith("| 8 |")
 
 
 def test_what_is_no_longer_known_is_called_so(model, tmp_path, monkeypatch):
     monkeypatch.setenv("spinecls_preprocessed", str(tmp_path))
-    card = card_of(model, checkpoint_hashes(model))
+    card = card_of(model, checkpoint_hashes(model), None)
     assert row(card, "cases").endswith("| 8 |")
     assert row(card, "patients").endswith("| not recorded |")
 
@@ -69,15 +70,12 @@ def test_a_model_without_calibration_is_called_uncalibrated(card):
     assert "## Calibration\nUncalibrated" in card
 
 
-def test_calibration_is_told_from_its_file(phantom_results, tmp_path):
-    import shutil
-
-    folder = tmp_path / NAME
-    shutil.copytree(phantom_results / NAME, folder)
-    (folder / "calibration.json").write_text('{"method": "temperature", "temperature": 1.25, "bins": [1, 2]}')
-    model = choose_model(ModelChoice(folder=folder))
-    card = card_of(model, checkpoint_hashes(model))
-    assert "Calibrated by the model's calibration.json (method: temperature; temperature: 1.25)." in card
+def test_calibration_is_told_with_what_it_brought(model):
+    hashes = checkpoint_hashes(model)
+    made = made_up_calibration(model)
+    card = card_of(model, hashes, made)
+    assert f"Temperature {made.temperature:.3f}, fitted on out-of-fold predictions of folds 0, 1." in card
+    assert f"{made.quality.nll_before:.3f} before and {made.quality.nll_after:.3f} after" in card
     assert "Uncalibrated" not in card
 
 
@@ -113,7 +111,7 @@ def test_names_of_classes_cannot_break_the_table(phantom_results, tmp_path):
     plan = folder / "fold_0/plan.json"
     plan.write_bytes(edited(plan.read_bytes(), "class_counts", value={"a | b\n# c": 3}))
     model = choose_model(ModelChoice(folder=folder, folds=("0",)))
-    lines = card_of(model, checkpoint_hashes(model)).splitlines()
+    lines = card_of(model, checkpoint_hashes(model), None).splitlines()
     assert sum(r"a \| b \# c 3" in line for line in lines) == 1
     assert not [line for line in lines if line.startswith("# c")]
 

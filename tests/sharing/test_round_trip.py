@@ -9,11 +9,13 @@ import torch
 from bundles import edited, listing, members_of, pack
 from conftest import HEAT, NAME
 from safetensors.torch import load
+from sharing_calibration import made_up_calibration
 from support import run_cli
 
 from spinecls import files
+from spinecls.calibration.record import save_calibration
 from spinecls.errors import ModelError, UsageError
-from spinecls.inference.models import ModelChoice, TrainedModel, checkpoint_hashes, choose_model
+from spinecls.inference.models import ModelChoice, TrainedModel, checkpoint_hashes, choose_model, load_predictor
 from spinecls.sharing.export import export_model
 from spinecls.sharing.install import import_model
 from spinecls.tasks.checkpoint import load_checkpoint, model_hash, save_checkpoint
@@ -146,13 +148,23 @@ def test_names_of_cases_readers_sites_and_paths_stay_at_home(copy, empty):
     }
 
 
-def test_calibration_and_instructions_are_carried_byte_for_byte(copy, empty):
-    (copy / "calibration.json").write_bytes(b'{"method":  "temperature",\r\n "temperature": 1.25}')
-    (copy / "inference_instructions.txt").write_bytes("Nimm Falte 0.\r\n§".encode())
+def test_the_calibration_is_carried_byte_for_byte_and_used(copy, empty, caplog):
+    made = made_up_calibration(chosen(copy))
+    save_calibration(copy / "calibration.json", made)
     export_model(chosen(copy), empty / "model.spinecls")
-    imported = import_model(empty / "model.spinecls").folder
-    for name in ("calibration.json", "inference_instructions.txt"):
-        assert (imported / name).read_bytes() == (copy / name).read_bytes()
+    imported = import_model(empty / "model.spinecls")
+    assert (imported.folder / "calibration.json").read_bytes() == (copy / "calibration.json").read_bytes()
+    assert load_predictor(imported, torch.device("cpu"), augment=True).calibration == made
+    assert "not calibrated" not in caplog.text
+
+
+def test_a_calibration_of_other_weights_stays_at_home(copy, empty, caplog):
+    save_calibration(copy / "calibration.json", made_up_calibration(chosen(copy)))
+    shutil.copy(copy / "fold_0/checkpoint_final.pt", copy / "fold_1/checkpoint_final.pt")
+    card = export_model(chosen(copy), empty / "model.spinecls")
+    assert "calibration.json" not in members_of(empty / "model.spinecls")
+    assert "Uncalibrated" in card
+    assert "trained again" in caplog.text
 
 
 def test_chosen_folds_alone_are_exported(copy, empty):
