@@ -6,7 +6,8 @@ For every form three trainings of the same fold, steps and seed: `dense` learns 
 `naive` from the loose form as if it were a mask (AuxSegTrainer on boxes filled, points as ellipsoids of the median size
 of a vertebra, strokes and coarse outlines as they are), `method` from the form as what it is (UncertainLabelsTrainer).
 Validation cases are scored against the exact maps, and where the dataset has classes by the macro AUC end to end as
-well; classes are the same in all forms. Finished trainings are kept in the folder, so the table can grow.
+well; classes and outlines of lesions are exact in all forms. Finished trainings are kept in the folder, so the table
+can grow.
 Gap-closing ratio: (method - naive) / (dense - naive), where the interval of dense - naive lies above 0.
 """
 

@@ -100,8 +100,7 @@ def write_mixed(bench: Trainings, target: str, source: Mapping[str, str]) -> Non
     for case, listed in tables[POINTS].items():
         taken = source.get(case)
         placed = tables[taken][case] if taken in LOOSENED else listed
-        emptied = {} if taken in LOOSENED else dict.fromkeys(POSITION, "")
-        rows += [dict.fromkeys(POSITION, "") | row | emptied for row in placed]
+        rows += [row | {key: row.get(key, "") if taken in LOOSENED else "" for key in POSITION} for row in placed]
         form_of[case] = forms[taken][case] if taken in LOOSENED else {"vertebrae": {"form": MASK if taken else NONE}}
     maps = maps_of(bench.raw(EXACT), [case for case, name in source.items() if name == EXACT])
     write_raw(bench.raw(target), bench.raw(EXACT), rows, maps, form_of)

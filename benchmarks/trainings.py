@@ -92,7 +92,10 @@ class Trainings:
                 link(self.preprocessed(target) / path.name, path)
         splits = files.read_json(self.preprocessed(source) / SPLITS)
         splits[int(fold)]["train"] = sorted(cases)
-        files.write_json(self.preprocessed(target) / SPLITS, splits)
+        path = self.preprocessed(target) / SPLITS
+        if path.exists() and files.read_json(path) != splits:
+            raise SystemExit(f"{path}: made for other training cases. Give the same options, or another --folder.")
+        files.write_json(path, splits)
 
     def finished(self, run: Run) -> bool:
         """Whether a training was trained and validated to the end."""
@@ -134,6 +137,7 @@ class Trainings:
     def probe(self, run: Run) -> tuple[float, float]:
         """Seconds of a training beside its steps (loading, looking for vertebrae, validation), and of one step."""
         steps = min(PROBE_STEPS, self.steps)
+        print(f"timing {steps} steps of {run.trainer} on {run.dataset}", flush=True)
         with tempfile.TemporaryDirectory() as results:
             environment = {**self.environment, "spinecls_results": results}
             words = ["train", run.dataset, CONFIGURATION, run.fold, "-tr", run.trainer, "--set", f"steps={steps}"]
