@@ -1,39 +1,38 @@
-"""How much of the outlines' worth looser annotation keeps: Dice of an instance against the time to draw.
+"""How much of the outlines' worth looser annotation keeps: Dice of an instance and class AUC, against the time to draw.
 
     python benchmarks/loose_annotation.py --dataset RAW/Dataset002_LumbarMRI --folder FOLDER --steps 1500
 
 For every form three trainings of the same fold, steps and seed: `dense` learns from the exact maps (AuxSegTrainer),
 `naive` from the loose form as if it were a mask (AuxSegTrainer on boxes filled, points as ellipsoids of the median size
 of a vertebra, strokes and coarse outlines as they are), `method` from the form as what it is (UncertainLabelsTrainer).
-Validation cases are scored against the exact maps. Finished trainings are kept in the folder, so the table can grow.
-Gap-closing ratio: (method - naive) / (dense - naive), where the interval of dense - naive excludes 0.
+Validation cases are scored against the exact maps, and where the dataset has classes by the macro AUC end to end as
+well; classes and outlines of lesions are exact in all forms. Finished trainings are kept in the folder, so the table
+can grow.
+Gap-closing ratio: (method - naive) / (dense - naive), where the interval of dense - naive lies above 0.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
+import held_out
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from common import provenance, roots, spinecls
-from drawn_regions import PLAN
+from common import provenance
+from held_out import text
+from trainings import Run, Trainings, link
 
+from spinecls import files
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.forms import inside_box
-from spinecls.evaluation import intervals, matching, summary
-from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.inference.results import case_prediction
+from spinecls.evaluation import intervals
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map, write_map
-from spinecls.io.preprocessed import load_case
 from spinecls.sealing.region import ellipsoid_distance, vertebra_axes
-from spinecls.trainers.validation import plan_description
 
 FORMS = {
     "tight box": ("--form", "box"),
@@ -47,66 +46,10 @@ LARGE_MM = np.array([42.0, 28.0, 34.0])
 
 EXACT = "Dataset100_Exact"
 NAIVE, METHOD = "AuxSegTrainer", "UncertainLabelsTrainer"
+DICE, AUC = "Dice of an instance", "macro AUC, end to end"
 
 
-@dataclasses.dataclass
-class Bench:
-    """Folder and settings of the experiment."""
-
-    folder: Path
-    fold: str
-    steps: int
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return roots(self.folder)
-
-    def raw(self, name: str) -> Path:
-        return self.folder / "raw" / name
-
-    def preprocessed(self, name: str) -> Path:
-        return self.folder / "preprocessed" / name
-
-    def prepare(self, name: str) -> None:
-        """Plan and preprocess; folds are those of the exact dataset."""
-        if not (self.preprocessed(name) / "splits_final.json").exists():
-            spinecls("plan_and_preprocess", "-d", name, "-c", "3d_fullres", *PLAN, environment=self.environment)
-        if name != EXACT:
-            shutil.copy(self.preprocessed(EXACT) / "splits_final.json", self.preprocessed(name))
-
-    def train(self, name: str, trainer: str) -> Path:
-        """Model folder of a finished training; classes, where there are any, are left out."""
-        model = self.folder / "results" / name / f"{trainer}__spineclsPlans__3d_fullres"
-        if not (model / f"fold_{self.fold}" / "checkpoint_final.pt").exists():
-            going_on = (model / f"fold_{self.fold}" / "checkpoint_latest.pt").exists()
-            words = ["train", name, "3d_fullres", self.fold, "-tr", trainer]
-            words += ["--c"] if going_on else ["--set", f"steps={self.steps}"]
-            spinecls(*words, environment=self.environment)
-        return model
-
-    def dice(self, model: Path) -> list[tuple[str, float]]:
-        """Patient and Dice of every annotated vertebra of the validation cases, against the exact maps."""
-        predictor = load_predictor(
-            choose_model(ModelChoice(folder=model, folds=(self.fold,))), torch.device("cpu"), augment=False
-        )
-        plain = dataclasses.replace(plan_description(predictor.plan), class_names=())
-        folder = self.preprocessed(EXACT)
-        rows = []
-        for name in json.loads((folder / "splits_final.json").read_text())[int(self.fold)]["val"]:
-            case = load_case(folder, "spineclsPlans_3d_fullres", name)
-            volume = predictor.predict_volume(case.native.astype(np.float32), case.native_geometry)
-            found = summary.dice_by_level(case.native_map, volume.level_map, plain)
-            centres = {v["level"]: v["centre_lps"] for v in case.vertebrae if v.get("centre_lps") is not None}
-            truth = matching.CaseTruth(identifier=name, patient=case.patient, centres_lps=centres, dice=found)
-            predicted = dataclasses.replace(
-                case_prediction(name, volume, predictor.plan, {}), class_names=()
-            )
-            judged = matching.judge([predicted], [truth], plain, None)[0]
-            rows += [(case.patient, found.get(v.level, 0.0)) for v in judged.vertebrae if v.level in centres]
-        return rows
-
-
-def make_naive(bench: Bench, loose: str, naive: str) -> None:
+def make_naive(bench: Trainings, loose: str, naive: str) -> None:
     """The loose dataset with maps that take the form for an outline."""
     if bench.raw(naive).exists():
         return
@@ -147,24 +90,7 @@ def filled(case, geometry, codes) -> np.ndarray:
     return labels
 
 
-def mean_of(rows):
-    """Statistic of bootstrap weights: weighted mean of the values."""
-    values = np.array([value for _, value in rows])
-    return lambda weights: (weights @ values) / weights.sum(axis=-1)
-
-
-def ratio_of(dense, naive, method):
-    """Statistic of bootstrap weights: the gap-closing ratio."""
-    low, high, reached = mean_of(naive), mean_of(dense), mean_of(method)
-    return lambda weights: (reached(weights) - low(weights)) / (high(weights) - low(weights))
-
-
-def text(interval) -> str:
-    found = interval.as_dict()
-    return f"{found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
-
-
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="raw dataset with exact maps")
     parser.add_argument("--folder", type=Path, required=True)
@@ -172,45 +98,70 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
     torch.set_num_threads(options.threads)
-    bench = Bench(options.folder, options.fold, options.steps)
-    bench.raw("").mkdir(parents=True, exist_ok=True)
-    if not bench.raw(EXACT).exists():
-        bench.raw(EXACT).symlink_to(options.dataset.resolve())
+    bench = Trainings(options.folder, options.steps, options.threads)
+    link(bench.raw(EXACT), options.dataset)
     bench.prepare(EXACT)
-    dense = bench.dice(bench.train(EXACT, NAIVE))
-    patients = [patient for patient, _ in dense]
-    draws = intervals.draw_patients(patients)
-    told, points = [], []
-    for number, form in enumerate(options.forms):
-        stem = f"Dataset{101 + 2 * list(FORMS).index(form)}_{form.title().replace(' ', '')}"
-        naive_name = f"Dataset{102 + 2 * list(FORMS).index(form)}_{form.title().replace(' ', '')}Naive"
-        if not bench.raw(stem).exists():
-            spinecls("loosen", "-d", bench.raw(EXACT), "-o", bench.raw(stem), "--seed", "1", *FORMS[form])
-        make_naive(bench, stem, naive_name)
-        for name in (stem, naive_name):
-            bench.prepare(name)
-        naive = bench.dice(bench.train(naive_name, NAIVE))
-        method = bench.dice(bench.train(stem, METHOD))
-        own, gap = (
-            intervals.paired_interval(mean_of(first), patients, mean_of(second), patients, draws)
-            for first, second in ((naive, method), (naive, dense))
-        )
-        closed = "no gap to close"
-        if not gap.low <= 0 <= gap.high:
-            closed = text(intervals.interval(ratio_of(dense, naive, method), patients, draws))
-        scores = [intervals.interval(mean_of(rows), patients, draws) for rows in (naive, method)]
-        told.append(f"| {form} | {text(scores[0])} | {text(scores[1])} | {text(own)} | {text(gap)} | {closed} |")
-        with (bench.raw(stem) / "loosening.csv").open() as file:
-            times = [float(row["seconds"]) for row in csv.DictReader(file)]
-        points.append((form, float(np.mean(times)), scores[0], scores[1]))
+    runs = {form: prepared(bench, form, options.fold) for form in options.forms}
+    exact = Run(EXACT, NAIVE, options.fold)
+    bench.forecast([exact, *(run for pair in runs.values() for run in pair)])
+    dense = scored(bench, exact)
+    told, points = {name: [] for name in dense.scores}, []
+    for number, (form, (naive_run, method_run)) in enumerate(runs.items()):
+        naive, method = scored(bench, naive_run), scored(bench, method_run)
+        for name in dense.scores:
+            told[name].append(row_text(form, *(s.scores[name] for s in (naive, method, dense)), dense.draws))
+        times = [float(row["seconds"]) for row in files.read_csv(bench.raw(method_run.dataset) / "loosening.csv")]
+        values = [s.scores[DICE].interval(dense.draws) for s in (naive, method)]
+        points.append((form, float(np.mean(times)), *values))
         print(f"{number + 1} of {len(options.forms)} forms done", flush=True)
-    whole = intervals.interval(mean_of(dense), patients, draws)
-    print(f"\nfold {options.fold}, {options.steps} steps; {provenance()}\n\ndense: {text(whole)}\n")
-    print("| form | naive | method | method - naive | dense - naive | gap closed |\n|---|---|---|---|---|---|")
-    print("\n".join(told))
-    draw(bench.folder / "dice_against_time.png", points, whole)
+    print(f"\nfold {options.fold}, {options.steps} steps; {provenance()}")
+    for name, rows in told.items():
+        print(f"\n{name}; dense: {text(dense.scores[name].interval(dense.draws))}\n")
+        print("| form | naive | method | method - naive | dense - naive | gap closed |\n|---|---|---|---|---|---|")
+        print("\n".join(rows))
+    draw(bench.folder / "dice_against_time.png", points, dense.scores[DICE].interval(dense.draws))
+
+
+def prepared(bench: Trainings, form: str, fold: str) -> tuple[Run, Run]:
+    """The trainings of a form, naive and method, with their datasets made and preprocessed."""
+    number, word = 101 + 2 * list(FORMS).index(form), form.title().replace(" ", "")
+    loose, naive = f"Dataset{number}_{word}", f"Dataset{number + 1}_{word}Naive"
+    bench.loosen(EXACT, loose, *FORMS[form])
+    make_naive(bench, loose, naive)
+    for name in (loose, naive):
+        bench.prepare(name, folds_of=EXACT)
+    return Run(naive, NAIVE, fold), Run(loose, METHOD, fold)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """Scores of one training by their names, and the draws of its validation patients."""
+
+    scores: dict[str, held_out.Score]
+    draws: intervals.PatientDraws
+
+
+def scored(bench: Trainings, run: Run) -> Scored:
+    """Train, predict the validation cases once, and score them; classes are scored where the dataset has some."""
+    model = bench.train(run)
+    outcomes = held_out.judged_fold(model, run.fold, bench.preprocessed(EXACT))
+    scores = {DICE: held_out.dice(outcomes)}
+    plan = held_out.fold_plan(model, run.fold)
+    if len(plan.class_names) > 1:
+        scores[AUC] = held_out.macro_auc(outcomes, held_out.training_prior(plan))
+    return Scored(scores, held_out.draws_of(outcomes))
+
+
+def row_text(form: str, naive: held_out.Score, method: held_out.Score, dense: held_out.Score, draws) -> str:
+    cells = [text(naive.interval(draws)), text(method.interval(draws))]
+    cells += [text(method.less(naive, draws)), text(dense.less(naive, draws))]
+    return f"| {form} | {' | '.join(cells)} | {held_out.closed_text(naive, dense, method, draws)} |"
 
 
 def draw(path: Path, points, dense) -> None:

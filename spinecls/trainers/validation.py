@@ -79,13 +79,13 @@ def validate(
         except (SpineclsError, RuntimeError, ValueError, MemoryError) as error:
             logger.exception("validation case %s failed", case.identifier)
             failed.append((case.identifier, f"{type(error).__name__}: {error}"))
-            truth.append(_truth(case, np.zeros(case.native_geometry.shape, np.uint8), description))
+            truth.append(preprocessed_truth(case, np.zeros(case.native_geometry.shape, np.uint8), description))
             continue
         prediction = case_prediction(
             case.identifier, volume, plan, {"fold": folder.name}, warnings=warnings.get(case.identifier, ())
         )
         predictions.append(prediction)
-        truth.append(_truth(case, volume.level_map, description))
+        truth.append(preprocessed_truth(case, volume.level_map, description))
         write_case_json(target, prediction)
     write_table(target, predictions)
     write_failures(target, failed)
@@ -126,7 +126,13 @@ def plan_description(plan: Plan) -> DatasetDescription:
     )
 
 
-def _truth(case: PreprocessedCase, level_map, description: DatasetDescription) -> matching.CaseTruth:
+def preprocessed_truth(case: PreprocessedCase, level_map, description: DatasetDescription) -> matching.CaseTruth:
+    """Truth of a preprocessed case, and the Dice of a predicted map with it.
+
+    Parameters
+    ----------
+    level_map : (S, R, A) predicted map on the native grid, codes of the description's levels
+    """
     classes = {}
     for vertebra in case.vertebrae:
         agreed = agreed_class((r["classes"], r["confidence"]) for r in vertebra.get("readings", []))

@@ -1,0 +1,169 @@
+"""What wrong classes cost, and how much of it is won back by learning how good each reader is.
+
+    python benchmarks/noisy_readers.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600
+
+From a dataset with exact classes (simulated lesions, `spinecls_simulate`) two are made whose classes three readers of
+known quality gave: with all three readings, and with the class that most of them said; where all three differ nothing
+is said. With the default qualities about a fifth of these majorities are wrong; the table says how many are. Three
+trainings of one fold by the same trainer, plan, steps and seed:
+
+    clean      the exact classes
+    majority   what most readers said
+    matrices   every reading, with a matrix of each reader learnt beside the network (`readers.json`)
+
+Structures are left out, since outlines of lesions tell the class. Validation cases are scored by the exact classes.
+Recovered: (matrices - majority) / (clean - majority), where the interval of clean - majority lies above 0. The learnt
+accuracies (mean of a matrix' diagonal) are compared with how often each reader is right in the training cases, over
+all vertebrae and as the mean over classes, which is what a diagonal holds. A run that was stopped goes on when it is
+started anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import held_out
+import numpy as np
+import torch
+from common import provenance
+from held_out import text
+from trainings import Run, Trainings, maps_of, without_structures, write_raw
+
+from spinecls import files
+from spinecls.evaluation import metrics
+from spinecls.evaluation.truth import class_of
+from spinecls.io.dataset import load_dataset
+
+EXACT, READERS, MAJORITY = "Dataset140_Exact", "Dataset141_Readers", "Dataset142_Majority"
+TRAINER = "UncertainLabelsTrainer"
+ARMS = {"clean": EXACT, "majority": MAJORITY, "matrices": READERS}
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    bench = Trainings(options.folder, options.steps, options.threads)
+    make_datasets(bench, options)
+    runs = {arm: Run(dataset, TRAINER, options.fold) for arm, dataset in ARMS.items()}
+    readings = training_readings(bench, options.fold)
+    bench.forecast(list(runs.values()))
+    models = {arm: bench.train(run) for arm, run in runs.items()}
+    prior = held_out.training_prior(held_out.fold_plan(models["clean"], options.fold))
+    outcomes = {
+        arm: held_out.judged_fold(model, options.fold, bench.preprocessed(EXACT)) for arm, model in models.items()
+    }
+    draws = held_out.draws_of(outcomes["clean"])
+    scores = {arm: held_out.macro_auc(found, prior) for arm, found in outcomes.items()}
+    print(f"\nfold {options.fold}, {options.steps} steps; {provenance()}\n")
+    print("| classes | wrong in training | macro AUC, end to end |\n|---|---|---|")
+    for arm, score in scores.items():
+        print(f"| {arm} | {readings.wrong_text(arm)} | {text(score.interval(draws))} |")
+    print("\n| difference | macro AUC |\n|---|---|")
+    for first, second in (("clean", "majority"), ("clean", "matrices"), ("matrices", "majority")):
+        print(f"| {first} - {second} | {text(scores[first].less(scores[second], draws))} |")
+    recovered = held_out.closed_text(scores["majority"], scores["clean"], scores["matrices"], draws)
+    print(f"| recovered | {recovered} |")
+    print_readers(bench.fold_folder(runs["matrices"]) / "readers.json", readings)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, required=True, help="raw dataset with exact classes")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--fold", default="0")
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument(
+        "--readers", type=float, nargs=3, default=[0.8, 0.65, 0.45], help="chance that each of them is right"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def make_datasets(bench: Trainings, options: argparse.Namespace) -> None:
+    """The three datasets, preprocessed, with the folds and the plan of the exact one."""
+    without_structures(options.dataset, bench.raw(EXACT))
+    bench.loosen(EXACT, READERS, "--readers", *map(str, options.readers))
+    made = files.read_json(bench.raw(READERS) / "loosening.json")["options"]["reader_accuracy"]
+    if made != options.readers:
+        raise SystemExit(f"{bench.raw(READERS)} was made with --readers {made}. Give these, or another --folder.")
+    raw = load_dataset(bench.raw(READERS), verify_voxels=False)
+    names = raw.description.class_names
+    voted = {(case.identifier, v.level): class_of(v.readings, names) for case in raw.cases for v in case.vertebrae}
+    rows = [
+        row | {"class": "" if (k := voted[row["case"], row["vertebra"]]) is None else names[k]}
+        for row in files.read_csv(bench.raw(EXACT) / "vertebraeTr.csv")
+    ]
+    write_raw(bench.raw(MAJORITY), bench.raw(EXACT), rows, maps_of(bench.raw(EXACT)))
+    bench.prepare(EXACT)
+    for dataset in (READERS, MAJORITY):
+        bench.prepare(dataset, folds_of=EXACT, plan_of=EXACT)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Classes of the training vertebrae that have one: the true, each reader's, and the majority's (-1 = none)."""
+
+    truth: np.ndarray
+    by_reader: dict[str, np.ndarray]
+    majority: np.ndarray
+    num_classes: int
+
+    def wrong_text(self, arm: str) -> str:
+        """Share of wrong labels that an arm learns from."""
+        if arm == "clean":
+            return "0.000"
+        if arm == "matrices":
+            wrong = np.mean([said != self.truth for said in self.by_reader.values()])
+            return f"{wrong:.3f} of {len(self.by_reader) * len(self.truth)} readings"
+        known = self.majority >= 0
+        wrong = np.mean(self.majority[known] != self.truth[known])
+        return f"{wrong:.3f} of {known.sum()} classes ({(~known).sum()} without a majority)"
+
+
+def training_readings(bench: Trainings, fold: str) -> Readings:
+    """What was read in the training cases of the fold."""
+    train = set(bench.split(EXACT, fold)["train"])
+    exact, read = (load_dataset(bench.raw(name), verify_voxels=False) for name in (EXACT, READERS))
+    names = exact.description.class_names
+    truth = {(c.identifier, v.level): class_of(v.readings, names) for c in exact.cases for v in c.vertebrae}
+    known = [
+        (truth[case.identifier, v.level], v.readings)
+        for case in read.cases
+        for v in case.vertebrae
+        if case.identifier in train and truth[case.identifier, v.level] is not None
+    ]
+    readers = sorted({reading.reader for _, readings in known for reading in readings})
+    said = {
+        reader: np.array([class_of([r for r in readings if r.reader == reader], names) for _, readings in known])
+        for reader in readers
+    }
+    majority = [class_of(readings, names) for _, readings in known]
+    return Readings(
+        truth=np.array([k for k, _ in known]),
+        by_reader=said,
+        majority=np.array([-1 if k is None else k for k in majority]),
+        num_classes=len(names),
+    )
+
+
+def print_readers(path: Path, readings: Readings) -> None:
+    """Learnt against true accuracy of each reader, and their correlations."""
+    if not path.exists():
+        raise SystemExit(f"{path} is missing: too few vertebrae were read by several readers to tell them apart.")
+    learnt = {name: entry["accuracy"] for name, entry in files.read_json(path).items()}
+    present = np.unique(readings.truth)
+    table = []
+    print("\n| reader | right, all vertebrae | right, mean over classes | learnt |\n|---|---|---|---|")
+    for name, said in readings.by_reader.items():
+        confusion = metrics.confusion(readings.truth, said, readings.num_classes)
+        row = (np.mean(said == readings.truth), metrics.balanced_accuracy(confusion[None], present)[0], learnt[name])
+        table.append(row)
+        print(f"| {name} | {row[0]:.3f} | {row[1]:.3f} | {row[2]:.3f} |")
+    correlation = np.corrcoef(np.array(table).T)[2]
+    print(f"| Pearson correlation with the learnt | {correlation[0]:.3f} | {correlation[1]:.3f} | |")
+
+
+if __name__ == "__main__":
+    main()
