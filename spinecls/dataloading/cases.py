@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinecls.anatomy import LEVELS, RANK, VARIANTS, chain
-from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible
+from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible, refined
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.forms import CompiledMap, depth_mm
 from spinecls.geometry import Geometry
@@ -288,6 +288,7 @@ def sealed_sources(
     configuration: Configuration,
     use_masks: bool,
     readers: Sequence[str] = (),
+    expected: Mapping[str, np.ndarray] | None = None,
 ) -> list[SealedSource]:
     """What the sealed crops of a case are cut from, one for each vertebra with a position and a class reading.
 
@@ -296,6 +297,7 @@ def sealed_sources(
     use_masks : whether regions come from masks, as they will at prediction when the model segments; else ellipsoids.
         Maps that are drawn in part only give none
     readers : names of those whose readings are told apart; without any, readings are averaged
+    expected : level -> (K,) class probabilities that refine sets of classes (`beliefs.refined`); None = as read
     """
     placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
     if not placed:
@@ -313,6 +315,8 @@ def sealed_sources(
         label = _label(vertebra, class_indices, readers)
         if label.weight == 0:
             continue
+        if expected is not None:
+            label = refined(label, expected.get(vertebra["level"], np.zeros(len(class_indices))))
         if vertebra.get("truncated"):
             label = partly_visible(label, 0.5)
         extent = level_extent_mm(plan, vertebra["level"])

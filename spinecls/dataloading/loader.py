@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,7 @@ class TrainingData:
 
     `images` are all scans to learn from as images, annotated or not; empty when no task does. `unplaced` are scans of
     which some vertebrae have a class and no position. `readers` are those that the labels of `sealed` tell apart.
+    `expected` has by case and level the class probabilities that labels were refined by; None = they were not.
     """
 
     cases: Sequence[TrainingCase]
@@ -52,6 +53,7 @@ class TrainingData:
     images: Sequence[TrainingCase] = ()
     unplaced: Sequence[PreprocessedCase] = ()
     readers: Sequence[str] = ()
+    expected: Mapping[str, Mapping[str, np.ndarray]] | None = None
 
 
 class StepLoader(SlimDataLoaderBase):
