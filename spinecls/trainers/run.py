@@ -39,7 +39,7 @@ ALL = "all"
 TRUSTED_FORMS = ("mask", "point", "box", "slices", "scribble", "none")
 """Forms of vertebra annotation that training treats as what they are; others are trained as if drawn exactly."""
 
-BELIEVED_FORMS = (*TRUSTED_FORMS, "coarse")
+BELIEVED_FORMS = (*TRUSTED_FORMS, "coarse", "probability")
 """Those of trainers that learn from beliefs."""
 
 
