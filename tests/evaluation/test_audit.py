@@ -61,6 +61,22 @@ def test_it_is_the_joint_of_cleanlab():
     assert label_noise(given, p).joint == pytest.approx(expected, abs=0.01)
 
 
+def test_the_listed_labels_and_their_order_are_those_of_cleanlab():
+    filtering = pytest.importorskip("cleanlab.filter", reason="cleanlab is not installed")
+    rng = np.random.default_rng(2)
+    given = rng.integers(3, size=300)
+    p = rng.dirichlet(np.ones(3), 300) + 0.5 * np.eye(3)[np.where(rng.random(300) < 0.2, (given + 1) % 3, given)]
+    p /= p.sum(axis=1, keepdims=True)
+    expected = filtering.find_label_issues(
+        given, p, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    rows, _ = audit([vertebra(NAMES[k], p=p[i], level=str(i)) for i, k in enumerate(given)], NAMES)
+    assert len(rows) > 20
+    assert {int(row["vertebra"]) for row in rows} == set(expected.tolist())
+    # In the table probabilities are rounded, so that some are alike.
+    assert [row["p_given"] for row in rows] == pytest.approx(p[expected, given[expected]], abs=1e-4)
+
+
 @pytest.mark.parametrize(("rate", "q"), [(0.04, 0.0), (0.1, 0.3), (0.3, 0.7)])
 def test_more_wrong_labels_ask_for_a_more_forgiving_loss(rate, q):
     noise = label_noise(np.array([0]), np.array([[1.0, 0.0]]))
