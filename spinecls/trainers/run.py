@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 
 from spinecls import __version__, files, paths
 from spinecls.beliefs import agreed_class
-from spinecls.dataloading.cases import sealed_sources, training_case
+from spinecls.dataloading.cases import labelled_regions, sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
-from spinecls.dataloading.loader import TrainingData
+from spinecls.dataloading.loader import BALL_RADIUS, TrainingData
 from spinecls.errors import DatasetError, PlanError, ResourceError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
@@ -265,6 +265,7 @@ def load_training_data(
     unlabelled: Sequence[str] | None = None,
     beliefs: bool = False,
     expected: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    open_classes: bool = False,
 ) -> TrainingData:
     """Cases in memory; spine MRI is small enough that a whole fold fits.
 
@@ -274,6 +275,7 @@ def load_training_data(
     unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
     beliefs : whether it is to be said what loose annotation tells of each voxel, and who read what
     expected : by case and level the class probabilities that sets of classes are refined by; None = as they were read
+    open_classes : whether the open patches are to say what is believed of the classes of their vertebrae
     """
     readers = plan.readers if beliefs else ()
     compiler = None
@@ -288,10 +290,15 @@ def load_training_data(
         unplaced += [case] if lacks_places(case) else []
         trained = training_case(case, plan)
         trained = trained if compiler is None else compiler(case, trained)
+        told = expected_of(expected, identifier)
+        if open_classes:
+            radius_mm = BALL_RADIUS * configuration.heatmap_sigma_mm
+            regions = labelled_regions(case, trained, plan, radius_mm, readers, told)
+            trained = dataclasses.replace(trained, classes=regions)
         every.append(trained)
         if len(trained.centres):
             open_cases.append(trained)
-        sealed += sealed_sources(case, plan, configuration, masks, readers, expected_of(expected, identifier))
+        sealed += sealed_sources(case, plan, configuration, masks, readers, told)
     if not open_cases:
         raise DatasetError(
             "No training case has the position of a vertebra. Give a vertebra map (labelsTr) or centres "
@@ -339,6 +346,7 @@ def _train(fold: _Fold) -> None:
         unlabelled,
         trainer.learns_beliefs,
         None if fold.refinement is None else fold.refinement.expected,
+        trainer.needs_classes,
     )
     taken = None
     if request.pretrained is not None:
