@@ -8,9 +8,11 @@ from spinecls.evaluation.audit import (
     confident_classes,
     corrected_rows,
     corrections,
+    held_out_predictions,
     label_noise,
 )
-from spinecls.records import ClassReading
+from spinecls.io.predictions import write_case_json
+from spinecls.records import CasePrediction, ClassReading
 
 NAMES = ("normal", "inflammatory", "structural")
 
@@ -128,6 +130,16 @@ def test_a_vertebra_that_was_not_found_is_listed_only_when_readers_disagree():
 def test_without_any_label_there_is_nothing_to_audit():
     with pytest.raises(DatasetError, match="nothing to audit"):
         audit([], NAMES)
+
+
+def test_predictions_of_all_folds_are_read_with_the_vertebrae_that_they_misnamed(tmp_path):
+    folders = [tmp_path / "fold_0/validation", tmp_path / "fold_1/validation"]
+    for folder, case, found in zip(folders, ("a", "b"), ("misnamed", "identified"), strict=True):
+        write_case_json(folder, CasePrediction(identifier=case, class_names=NAMES, vertebrae=(), model={}))
+        (folder / "vertebrae.csv").write_text(f"case,level,found\n{case},L1,{found}\n{case},L2,no_position\n")
+    predictions, misnamed = held_out_predictions(folders)
+    assert [p.identifier for p in predictions] == ["a", "b"]
+    assert misnamed == {("a", "L1")}
 
 
 def table(path, *rows):

@@ -195,6 +195,15 @@ def test_the_second_round_has_a_folder_of_its_own_and_says_what_was_refined(root
     assert (folder / "fold_0/validation/summary.json").exists()
 
 
+def test_a_refined_run_is_validated_again_without_the_first_round(roots, tmp_path):
+    assert train("--refine", "--set", "steps=2") == 0
+    shutil.rmtree(model_of(tmp_path / "results"))
+    summary = model_of(tmp_path / "results", f"{TRAINER}Refined") / "fold_0/validation/summary.json"
+    summary.unlink()
+    assert train("--refine", "--val") == 0
+    assert summary.exists()
+
+
 def test_a_q_of_the_user_is_kept(roots, tmp_path):
     contradict(roots, tmp_path / "results")
     assert train("--refine", "--set", "steps=2", "class_q=0") == 0
