@@ -50,7 +50,8 @@ class VertebraAnnotation:
 class Case:
     """One examination of a raw dataset.
 
-    `images` holds one path a channel, in channel order; `vertebra_maps` one path a reader ("" without readers).
+    `images` holds one path a channel, in channel order; `vertebra_maps` one path a reader ("" without readers);
+    `chance_map` the chance (0 to 1) of each voxel to belong to a vertebra.
     """
 
     identifier: str
@@ -58,6 +59,7 @@ class Case:
     images: tuple[Path, ...]
     site: str = ""
     vertebra_maps: Mapping[str, Path] = field(default_factory=dict)
+    chance_map: Path | None = None
     structure_map: Path | None = None
     vertebrae: tuple[VertebraAnnotation, ...] = ()
     annotation_form: Mapping[str, Mapping] = field(default_factory=dict)

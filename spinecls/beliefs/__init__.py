@@ -14,6 +14,7 @@ from spinecls.beliefs.vertebra import (
     belief_by_reader,
     certain,
     partly_visible,
+    refined,
 )
 
-__all__ = ["MAX_SETS", "Belief", "agreed_class", "belief", "belief_by_reader", "certain", "partly_visible"]
+__all__ = ["MAX_SETS", "Belief", "agreed_class", "belief", "belief_by_reader", "certain", "partly_visible", "refined"]

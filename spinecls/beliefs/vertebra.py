@@ -12,6 +12,12 @@ MAX_SETS = 3
 MAX_READERS = 8
 """Readings of one vertebra that are told apart."""
 
+REFINED_SHARE = 0.5
+"""Share of the mass of a set that what a model expects may move to single classes."""
+
+LARGEST_EXPECTED = 0.9
+"""Share of that for one class at most, for a model may be sure and wrong. Both shares are our own choice, untried."""
+
 
 @dataclass(frozen=True)
 class Belief:
@@ -102,6 +108,34 @@ def partly_visible(full: Belief, visible_fraction: float, smallest: float = 0.9)
         lesion = sets.any(axis=1) & ~sets[:, 0]
         sets[lesion, 0] = True
     return Belief(sets, full.masses * np.float32(min(1.0, visible_fraction)), full.readers)
+
+
+def refined(told: Belief, probabilities: np.ndarray) -> Belief:
+    """Belief in which sets of several classes give up to half of their mass to those that a model expects.
+
+    Of the half, class k of a set S gets the share min(p_k / P(S), 0.9); what nobody gets stays on S. Sets of one class
+    stay as they are, and so do all where no class of the set is expected at all.
+
+    Parameters
+    ----------
+    probabilities : (K,) of the classes, by a model that did not learn from this vertebra; zeros = unknown
+
+    Returns
+    -------
+    Belief
+        Of K more rows: mass that moved lies on single classes, and is no reader's (-1).
+    """
+    within = told.sets * np.asarray(probabilities, np.float32)
+    total = within.sum(axis=1, keepdims=True)
+    shares = np.minimum(within / np.where(total > 0, total, 1), LARGEST_EXPECTED)
+    several = told.sets.sum(axis=1, keepdims=True) > 1
+    moved = REFINED_SHARE * told.masses[:, None] * shares * several
+    num_classes = told.sets.shape[1]
+    return Belief(
+        np.concatenate([told.sets, np.eye(num_classes, dtype=bool)]),
+        np.concatenate([told.masses - moved.sum(axis=1), moved.sum(axis=0)]).astype(np.float32),
+        np.concatenate([told.readers, np.full(num_classes, -1)]),
+    )
 
 
 def agreed_class(readings: Iterable[tuple[Sequence[str], float]]) -> str | None:

@@ -30,11 +30,9 @@ def audit(
     from spinecls import files, paths
     from spinecls.errors import DatasetError
     from spinecls.evaluation import audit as auditing
-    from spinecls.evaluation.matching import IDENTIFIED
-    from spinecls.evaluation.vertebra_table import NO_POSITION, VERTEBRAE
     from spinecls.inference.models import ModelChoice, choose_model
     from spinecls.io.dataset import load_dataset
-    from spinecls.io.predictions import is_case_json, read_folder
+    from spinecls.io.predictions import is_case_json
 
     raw = load_dataset(paths.raw_dataset_folder(dataset), verify_voxels=False)
     name = paths.dataset_name(dataset)
@@ -46,10 +44,7 @@ def audit(
             f"{model.folder}: no fold has predictions of its validation cases. Run spinecls_train {name} "
             f"{model.configuration} 0 1 2 3 4 -tr {model.trainer} first."
         )
-    predictions = [case for folder in validated for case in read_folder(folder)]
-    tables = [files.read_csv(folder / VERTEBRAE) for folder in validated if (folder / VERTEBRAE).exists()]
-    right = (IDENTIFIED, NO_POSITION)
-    misnamed = {(row["case"], row["level"]) for table in tables for row in table if row["found"] not in right}
+    predictions, misnamed = auditing.held_out_predictions(validated)
     vertebrae = auditing.read_vertebrae(raw, predictions, misnamed)
     rows, noise = auditing.audit(vertebrae, raw.description.class_names)
     files.write_csv(output, list(auditing.HEADER), rows)

@@ -31,6 +31,14 @@ def train(
         Path | None,
         typer.Option("-pretrained_weights", help="Start with the weights of this checkpoint, ours or nnU-Net's."),
     ] = None,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="Second round: sharpen sets of classes by what the folds of the first one predict of cases they held "
+            "out. Goes to a model folder <Trainer>Refined__<Plans>__<configuration>.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, batches and augmentation.")] = 0,
     settings: Overrides = None,
 ) -> None:
@@ -57,6 +65,7 @@ def train(
                 workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
                 overrides=parse_settings(settings),
                 pretrained=pretrained,
+                refine=refine,
             )
         )
         _report(folder)

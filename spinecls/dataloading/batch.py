@@ -51,6 +51,24 @@ class BagPatches:
 
 
 @dataclass
+class ClassRegions:
+    """The M vertebrae of open patches of whose class something is believed.
+
+    Attributes
+    ----------
+    numbers : (B, S, R, A) long, which vertebra of its patch a voxel belongs to, 0 = none
+    patch, number : (M,) long, where each of the vertebrae is
+    sets : (M, R, K) bool; masses : (M, R)
+    """
+
+    numbers: torch.Tensor
+    patch: torch.Tensor
+    number: torch.Tensor
+    sets: torch.Tensor
+    masses: torch.Tensor
+
+
+@dataclass
 class OpenBatch:
     """Patches of the open pass with their targets.
 
@@ -64,6 +82,7 @@ class OpenBatch:
     centre_batch, centre_index, centre_rank : (N,), (N, 3) patch index, (N,) level rank of the centres in the patches
     beliefs : by map (`vertebra_map`, `structures`); empty when no task asks for them
     bags : likewise
+    classes : None when no task asks for them, or nothing is believed of any vertebra
     """
 
     image: torch.Tensor
@@ -79,6 +98,7 @@ class OpenBatch:
     cases: tuple[str, ...] = ()
     beliefs: Mapping[str, BeliefPatches] = field(default_factory=dict)
     bags: Mapping[str, BagPatches] = field(default_factory=dict)
+    classes: ClassRegions | None = None
 
 
 @dataclass

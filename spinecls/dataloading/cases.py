@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinecls.anatomy import LEVELS, RANK, VARIANTS, chain
-from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible
+from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible, refined
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.forms import CompiledMap, depth_mm
 from spinecls.geometry import Geometry
@@ -64,6 +64,14 @@ class SealedSource:
 
 
 @dataclass(frozen=True)
+class LabelledRegion:
+    """What is believed of the class of a vertebra, and how many voxels it has on the grid of the open pass."""
+
+    label: Belief
+    voxels: float
+
+
+@dataclass(frozen=True)
 class TrainingCase:
     """One case on the grid of the open pass.
 
@@ -75,6 +83,7 @@ class TrainingCase:
     centres : (N, 3) continuous index; `ranks` (N,) level ranks, -1 = unknown
     implied, implied_ranks : (M, 3), (M,) about where unannotated neighbours of the annotated span are, and their levels
     compiled : by map (`vertebra_map`, `structures`) what its annotation says of the voxels; empty when no task asks
+    classes : of the vertebrae in the rows of `centres`; empty when no task asks
     """
 
     identifier: str
@@ -88,6 +97,7 @@ class TrainingCase:
     implied: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     implied_ranks: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     compiled: Mapping[str, CompiledMap] = field(default_factory=dict)
+    classes: Sequence[LabelledRegion] = ()
 
 
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
@@ -288,6 +298,7 @@ def sealed_sources(
     configuration: Configuration,
     use_masks: bool,
     readers: Sequence[str] = (),
+    expected: Mapping[str, np.ndarray] | None = None,
 ) -> list[SealedSource]:
     """What the sealed crops of a case are cut from, one for each vertebra with a position and a class reading.
 
@@ -296,6 +307,7 @@ def sealed_sources(
     use_masks : whether regions come from masks, as they will at prediction when the model segments; else ellipsoids.
         Maps that are drawn in part only give none
     readers : names of those whose readings are told apart; without any, readings are averaged
+    expected : level -> (K,) class probabilities that refine sets of classes (`beliefs.refined`); None = as read
     """
     placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
     if not placed:
@@ -310,11 +322,9 @@ def sealed_sources(
     sealed = is_guaranteed(configuration.seal)
     sources = []
     for vertebra, centre, tangent in zip(placed, centres, tangents, strict=True):
-        label = _label(vertebra, class_indices, readers)
+        label = _label(vertebra, class_indices, readers, expected)
         if label.weight == 0:
             continue
-        if vertebra.get("truncated"):
-            label = partly_visible(label, 0.5)
         extent = level_extent_mm(plan, vertebra["level"])
         mask = masks == plan.levels[vertebra["level"]] if masks is not None else None
         source = _source(case, mask, centre, tangent, extent, largest_margin)
@@ -362,8 +372,47 @@ def _drawn_structures(structures: np.ndarray | None, case: PreprocessedCase, ign
     return np.where((structures == ignore_label) | background, np.uint8(UNKNOWN), structures)
 
 
-def _label(vertebra: Mapping, class_indices: Mapping[str, int], readers: Sequence[str]) -> Belief:
-    """What is believed of a vertebra's class, with several known readers each for himself."""
+def labelled_regions(
+    case: PreprocessedCase,
+    trained: TrainingCase,
+    plan: Plan,
+    radius_mm: float,
+    readers: Sequence[str] = (),
+    expected: Mapping[str, np.ndarray] | None = None,
+) -> tuple[LabelledRegion, ...]:
+    """What is believed of the classes of the vertebrae of a training case, in the order of its centres.
+
+    Parameters
+    ----------
+    radius_mm : of the ball that stands for a vertebra in a case without a map
+    readers, expected : as for `sealed_sources`
+    """
+    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+    class_indices = {name: index for index, name in enumerate(plan.class_names)}
+    if trained.vertebra_map is None:
+        voxels = np.full(len(placed), 4 / 3 * np.pi * radius_mm**3 / np.prod(trained.spacing_mm))
+    else:
+        voxels = np.bincount(trained.vertebra_map.ravel(), minlength=len(placed) + 1)[1 : len(placed) + 1]
+    return tuple(
+        LabelledRegion(_label(vertebra, class_indices, readers, expected), float(count))
+        for vertebra, count in zip(placed, voxels, strict=True)
+    )
+
+
+def _label(
+    vertebra: Mapping,
+    class_indices: Mapping[str, int],
+    readers: Sequence[str],
+    expected: Mapping[str, np.ndarray] | None,
+) -> Belief:
+    """What is believed of a vertebra's class, with several known readers each for himself, refined and cut short."""
+    label = _told(vertebra, class_indices, readers)
+    if expected is not None:
+        label = refined(label, expected.get(vertebra["level"], np.zeros(len(class_indices))))
+    return partly_visible(label, 0.5) if vertebra.get("truncated") else label
+
+
+def _told(vertebra: Mapping, class_indices: Mapping[str, int], readers: Sequence[str]) -> Belief:
     readings = [
         ([class_indices[c] for c in reading["classes"]], float(reading["confidence"]), reading.get("reader", ""))
         for reading in vertebra.get("readings", [])

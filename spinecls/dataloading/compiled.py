@@ -16,6 +16,7 @@ from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase, level_extent_mm
 from spinecls.dataloading.forms import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
 from spinecls.dataloading.spatial import PatchSampler
+from spinecls.errors import DatasetError
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Plan
 
@@ -93,9 +94,20 @@ class AnnotationCompiler:
             drawn = [self._binary(labels, hard == UNKNOWN) for labels in case.reader_maps]
             return CompiledMap(mean_beliefs(drawn, 2), bag_map([], case.geometry.shape, 2))
         background = np.zeros(case.geometry.shape, bool) if hard is None else hard == 0
+        chances = self._chances(case) if form["form"] == "probability" else None
         return compile_vertebrae(
-            case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm
+            case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm, chances
         )
+
+    def _chances(self, case: PreprocessedCase) -> np.ndarray:
+        """(S, R, A) chances in 0..1 to be vertebra; none where the level map says that nothing is known."""
+        if case.chance_percent is None:
+            raise DatasetError(
+                f"Case {case.identifier}: its form is 'probability', but no map of chances was preprocessed. Add "
+                f"labelsTr/{case.identifier}__probability and run spinecls_plan_and_preprocess again."
+            )
+        chances = case.chance_percent.astype(np.float32) / 100
+        return chances if case.vertebra_map is None else chances * (case.vertebra_map != self.plan.ignore_label)
 
     def _binary(self, labels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
         """One reader's map as background, vertebra or `UNKNOWN`."""

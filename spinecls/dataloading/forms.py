@@ -24,8 +24,13 @@ from spinecls.sealing.region import ellipsoid_distance, vertebra_axes
 
 BACKGROUND, VERTEBRA = 0, 1
 
-NOISE_OF_FORM = {"mask": 0.0, "slices": 0.0, "coarse": 0.3, "box": 0.3, "point": 0.3, "scribble": 0.0}
-"""q of the loss by form: how little a wrong voxel may cost, see `tasks.losses.belief_loss`."""
+NOISE_OF_FORM = {
+    "mask": 0.0, "slices": 0.0, "coarse": 0.3, "box": 0.3, "point": 0.3, "scribble": 0.0, "probability": 0.0,
+}  # fmt: skip
+"""q of the loss by form: how little a wrong voxel may cost, see `tasks.losses.belief_loss`.
+
+Chances say themselves how wrong they may be, and only with q = 0 the best prediction of a chance is that chance.
+"""
 
 FILL_OF_BODY = 0.81
 """Share of its box that the rounded body of `sealing.region.ellipsoid_distance` fills: Gamma(5/4)^3 / Gamma(7/4)."""
@@ -93,6 +98,7 @@ def compile_vertebrae(
     unknown: np.ndarray,
     shapes: Shapes,
     slack_mm: float = ASSUMED_SLACK_MM,
+    chances: np.ndarray | None = None,
 ) -> CompiledMap:
     """Beliefs about background (0) and vertebra (1).
 
@@ -102,10 +108,14 @@ def compile_vertebrae(
     background : (S, R, A) bool, what an exact map says to be none; for other forms it is worked out here
     unknown : (S, R, A) bool, where vertebrae may be that nobody annotated
     slack_mm : of boxes of which the form does not say it
+    chances : (S, R, A) in 0..1, of each voxel to be vertebra, for the form `probability`
     """
     name = form.get("form", "mask")
+    if name == "probability":
+        fields = {(BACKGROUND,): (1 - chances) * ~unknown, (VERTEBRA,): chances}
+        return CompiledMap(voxel_beliefs(fields, 2), bag_map([], geometry.shape, 2), NOISE_OF_FORM[name])
     drawn = _any([v.drawn for v in vertebrae if v.drawn is not None], geometry.shape)
-    if name in ("mask", "slices", "probability", "none"):
+    if name in ("mask", "slices", "none"):
         q = NOISE_OF_FORM.get(name, NOISE_OF_FORM["coarse"])
         return CompiledMap(_two(background & ~drawn, drawn), bag_map([], geometry.shape, 2), q)
     if name == "coarse":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,19 @@ from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAu
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from batchgenerators.transforms.abstract_transforms import Compose
 
+from spinecls.beliefs import partly_visible
 from spinecls.dataloading.augmentation import open_augmentation, sealed_augmentation
-from spinecls.dataloading.batch import Batch, OpenBatch, SealedBatch
+from spinecls.dataloading.batch import Batch, ClassRegions, OpenBatch, SealedBatch
 from spinecls.dataloading.cases import MARGIN_JITTER_MM, UNKNOWN, SealedSource, TrainingCase
 from spinecls.dataloading.compiled import bag_patches, belief_patches, map_patch
 from spinecls.dataloading.spatial import PatchSampler, random_affine
-from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
+from spinecls.dataloading.targets import (
+    binary_map,
+    centres_in_patch,
+    heatmap_target,
+    offset_target,
+    vertebra_numbers,
+)
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration
 from spinecls.sealing.crop import VertebraCrop, snapped_centre, vertebra_crop
@@ -31,6 +38,12 @@ CENTRED_ON_VERTEBRA = 0.8
 
 CENTRE_JITTER_MM = (1.5, 1.5, 1.5)
 """Standard deviation of the centres' error that training adds, about that of the localiser (2 mm in space)."""
+
+BALL_RADIUS = 1.5
+"""Of the ball that stands for a vertebra without a map, in widths of the heat at its centre."""
+
+CLASS_SHOWN = 0.5
+"""Share of a vertebra that an open patch must show for its class to be learnt there."""
 
 SHORT_VIEW = (0.35, 0.9)
 """Least and greatest share of its rows that a scan cut short keeps."""
@@ -45,6 +58,7 @@ class TrainingData:
 
     `images` are all scans to learn from as images, annotated or not; empty when no task does. `unplaced` are scans of
     which some vertebrae have a class and no position. `readers` are those that the labels of `sealed` tell apart.
+    `expected` has by case and level the class probabilities that labels were refined by; None = they were not.
     """
 
     cases: Sequence[TrainingCase]
@@ -52,6 +66,7 @@ class TrainingData:
     images: Sequence[TrainingCase] = ()
     unplaced: Sequence[PreprocessedCase] = ()
     readers: Sequence[str] = ()
+    expected: Mapping[str, Mapping[str, np.ndarray]] | None = None
 
 
 class StepLoader(SlimDataLoaderBase):
@@ -152,7 +167,9 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
     vertebra_map = None if case.vertebra_map is None else sampler.labels(case.vertebra_map, outside=0)
     centres = sampler.points(case.centres).reshape(-1, 3)
     heatmap = heatmap_target(size, centres, case.spacing_mm, configuration.heatmap_sigma_mm)
-    offset, known = offset_target(size, centres, case.spacing_mm, vertebra_map, 1.5 * configuration.heatmap_sigma_mm)
+    radius_mm = BALL_RADIUS * configuration.heatmap_sigma_mm
+    numbers = vertebra_numbers(size, centres, case.spacing_mm, vertebra_map, radius_mm)
+    offset, known = offset_target(size, centres, case.spacing_mm, numbers)
     # A Gaussian that reaches into the unknown zone is still known there.
     weight = ~unknown | (heatmap > 0.1)
     named = np.concatenate([centres, sampler.points(case.implied).reshape(-1, 3)])
@@ -171,7 +188,21 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
         "centre_rank": np.concatenate([case.ranks, case.implied_ranks])[rows],
         "compiled": {name: map_patch(compiled, sampler) for name, compiled in case.compiled.items()},
         "cases": case.identifier,
+    } | (_classes(case, numbers, sampler) if case.classes else {})
+
+
+def _classes(case: TrainingCase, numbers: np.ndarray, sampler: PatchSampler) -> dict:
+    """Beliefs about the classes of the vertebrae that a patch shows, the less of them the less is believed."""
+    # A voxel of the patch stands for so many of the map; balls are drawn in the patch itself.
+    stands_for = 1.0 if case.vertebra_map is None else abs(np.linalg.det(sampler.step))
+    shown = stands_for * np.bincount(numbers.ravel(), minlength=len(case.classes) + 1)[1:]
+    shares = shown / [max(region.voxels, 1) for region in case.classes]
+    labels = {
+        row + 1: partly_visible(region.label, float(share))
+        for row, (region, share) in enumerate(zip(case.classes, shares, strict=True))
+        if share >= CLASS_SHOWN and region.label.weight > 0
     }
+    return {"numbers": numbers, "labels": labels}
 
 
 def patch_sampler(case: TrainingCase, configuration: Configuration, rng: np.random.Generator) -> PatchSampler:
@@ -211,6 +242,7 @@ def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
         ranks=case.ranks[kept],
         implied=case.implied[implied] - [0, first, 0],
         implied_ranks=case.implied_ranks[implied],
+        classes=tuple(case.classes[row] for row in kept) if case.classes else (),
     )
 
 
@@ -328,9 +360,23 @@ def to_batch(arrays: dict) -> Batch:
             cases=tuple(arrays["cases"]),
             beliefs={name: belief_patches(patches) for name, patches in compiled.items()},
             bags={name: bag_patches(patches) for name, patches in compiled.items()},
+            classes=_class_regions(arrays["numbers"], arrays["labels"]) if "labels" in arrays else None,
         ),
         sealed=sealed,
         images=torch.from_numpy(np.asarray(arrays["images"], np.float32)) if "images" in arrays else None,
+    )
+
+
+def _class_regions(numbers: Sequence[np.ndarray], labels: Sequence[dict]) -> ClassRegions | None:
+    found = [(patch, number, label) for patch, row in enumerate(labels) for number, label in row.items()]
+    if not found:
+        return None
+    return ClassRegions(
+        numbers=torch.from_numpy(np.stack(numbers)).long(),
+        patch=torch.tensor([patch for patch, _, _ in found]),
+        number=torch.tensor([number for _, number, _ in found]),
+        sets=torch.from_numpy(np.stack([label.sets for _, _, label in found])),
+        masses=torch.from_numpy(np.stack([label.masses for _, _, label in found])),
     )
 
 

@@ -28,12 +28,31 @@ def heatmap_target(shape: tuple[int, int, int], centres: np.ndarray, spacing_mm,
     return target
 
 
-def offset_target(
+def vertebra_numbers(
     shape: tuple[int, int, int], centres: np.ndarray, spacing_mm, vertebra_map: np.ndarray | None, radius_mm: float
+) -> np.ndarray:
+    """(S, R, A) uint8, one more than the row in `centres` of the vertebra that a voxel belongs to; 0 where none is.
+
+    Without a map the ball of `radius_mm` around each centre stands for the vertebra.
+    """
+    if vertebra_map is not None:
+        return np.where(vertebra_map <= len(centres), vertebra_map, 0).astype(np.uint8)
+    numbers = np.zeros(shape, np.uint8)
+    for row, centre in enumerate(centres):
+        ticks = [(c - np.arange(n)) * s for n, c, s in zip(shape, centre, spacing_mm, strict=True)]
+        vector = np.meshgrid(*ticks, indexing="ij", sparse=True)
+        numbers[sum(v**2 for v in vector) <= radius_mm**2] = row + 1
+    return numbers
+
+
+def offset_target(
+    shape: tuple[int, int, int], centres: np.ndarray, spacing_mm, numbers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vector from each voxel of a vertebra to its centre, along the array axes.
 
-    Without a map the ball of `radius_mm` around each centre stands for the vertebra.
+    Parameters
+    ----------
+    numbers : (S, R, A), see `vertebra_numbers`
 
     Returns
     -------
@@ -45,8 +64,7 @@ def offset_target(
     for row, centre in enumerate(centres):
         ticks = [(c - np.arange(n)) * s for n, c, s in zip(shape, centre, spacing_mm, strict=True)]
         vector = np.meshgrid(*ticks, indexing="ij", sparse=True)
-        ball = vertebra_map is None
-        voxels = sum(v**2 for v in vector) <= radius_mm**2 if ball else vertebra_map == row + 1
+        voxels = numbers == row + 1
         for axis in range(3):
             offset[axis][voxels] = (np.broadcast_to(vector[axis], shape)[voxels]) / OFFSET_UNIT_MM
         known |= voxels

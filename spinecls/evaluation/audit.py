@@ -11,6 +11,9 @@ import numpy as np
 from spinecls import files
 from spinecls.beliefs import agreed_class
 from spinecls.errors import DatasetError
+from spinecls.evaluation.matching import IDENTIFIED
+from spinecls.evaluation.vertebra_table import NO_POSITION, VERTEBRAE
+from spinecls.io.predictions import read_folder
 from spinecls.records import CasePrediction, ClassReading, RawDataset
 
 HEADER = (
@@ -61,6 +64,24 @@ class Noise:
         return next(q for limit, q in Q_OF_NOISE if self.rate <= limit)
 
 
+def held_out_predictions(validations: Sequence[Path]) -> tuple[list[CasePrediction], set[tuple[str, str]]]:
+    """What each fold predicted of its validation cases, and which vertebrae of them it misnamed.
+
+    Parameters
+    ----------
+    validations : folders `fold_K/validation`
+
+    Returns
+    -------
+    predictions : one a case
+    misnamed : case and level of vertebrae that were not found where they are; what bears their name is another one
+    """
+    predictions = [case for folder in validations for case in read_folder(folder)]
+    tables = [files.read_csv(folder / VERTEBRAE) for folder in validations if (folder / VERTEBRAE).exists()]
+    right = (IDENTIFIED, NO_POSITION)
+    return predictions, {(row["case"], row["level"]) for table in tables for row in table if row["found"] not in right}
+
+
 def read_vertebrae(
     raw: RawDataset, predictions: Sequence[CasePrediction], misnamed: Set[tuple[str, str]] = frozenset()
 ) -> list[ReadVertebra]:
@@ -68,7 +89,7 @@ def read_vertebrae(
 
     Parameters
     ----------
-    misnamed : case and level of vertebrae that were not found where they are; what bears their name is another one
+    misnamed : case and level of vertebrae whose name another one bears, see `held_out_predictions`
     """
     found = {(p.identifier, v.level): np.asarray(v.class_probabilities) for p in predictions for v in p.vertebrae}
     predicted = {p.identifier for p in predictions}

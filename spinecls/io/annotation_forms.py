@@ -26,6 +26,9 @@ FORMS: dict[str, tuple[str, ...]] = {
 PARTLY_DRAWN = ("slices", "scribble")
 """Forms whose maps do not show the whole of what they show."""
 
+CHANCES = "probability"
+"""Form whose map of chances lies beside the vertebra maps, as if a reader of this name had drawn it."""
+
 _KINDS = ("vertebrae", "structures")
 
 
@@ -68,6 +71,8 @@ def _entry_faults(entry: Any) -> list[str]:
             faults.append(f'{kind} is {form!r}, expected an object such as {{"form": "mask"}}.')
         elif form["form"] not in FORMS:
             faults.append(f"{kind}: form {form['form']!r} is unknown, expected one of {', '.join(FORMS)}.")
+        elif kind == "structures" and form["form"] == CHANCES:
+            faults.append(f"{kind}: form {CHANCES!r} is for vertebrae; chances do not tell structures apart.")
         else:
             faults += [f"{kind}: {fault}" for fault in _option_faults(form)]
     return faults

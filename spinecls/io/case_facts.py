@@ -18,12 +18,14 @@ class CaseFiles:
     identifier: str
     images: tuple[Path, ...]
     vertebra_maps: Mapping[str, Path] = field(default_factory=dict)
+    chance_map: Path | None = None
     structure_map: Path | None = None
 
     @property
     def sources(self) -> tuple[Path, ...]:
         """All files and DICOM folders."""
-        return (*self.images, *self.vertebra_maps.values(), *([self.structure_map] if self.structure_map else []))
+        further = (self.chance_map, self.structure_map)
+        return (*self.images, *self.vertebra_maps.values(), *(path for path in further if path is not None))
 
 
 @dataclass(frozen=True, kw_only=True)

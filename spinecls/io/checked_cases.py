@@ -68,6 +68,7 @@ def _case_key(case: CaseFiles, description: DatasetDescription, hashes: FileHash
             "version": __version__,
             "images": [content(path) for path in case.images],
             "maps": {reader: content(path) for reader, path in case.vertebra_maps.items()},
+            "chance_map": content(case.chance_map) if case.chance_map else None,
             "structure_map": content(case.structure_map) if case.structure_map else None,
             "levels": description.levels,
             "structures": description.structures,

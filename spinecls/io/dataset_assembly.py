@@ -11,7 +11,7 @@ import numpy as np
 
 from spinecls.anatomy import RANK
 from spinecls.errors import UsageError
-from spinecls.io.annotation_forms import read_annotation_forms
+from spinecls.io.annotation_forms import CHANCES, read_annotation_forms
 from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.checked_cases import Inspect
 from spinecls.io.dataset_description import parse_description
@@ -122,7 +122,8 @@ def _find_cases(
         case: CaseFiles(
             identifier=case,
             images=paths,
-            vertebra_maps=maps.cases.get(case, {}),
+            vertebra_maps={r: path for r, path in maps.cases.get(case, {}).items() if r != CHANCES},
+            chance_map=maps.cases.get(case, {}).get(CHANCES),
             structure_map=structures.cases.get(case, {}).get(""),
         )
         for case, paths in images.cases.items()
@@ -152,13 +153,33 @@ def _joined_cases(parts: _Parts, found: list[Finding]) -> tuple[tuple[Case, ...]
             images=files.images,
             site=parts.table.sites.get(identifier, ""),
             vertebra_maps=files.vertebra_maps,
+            chance_map=files.chance_map,
             structure_map=files.structure_map,
             vertebrae=tuple(_annotation(level, rows.get(level), files, facts, found) for level in levels),
             annotation_form=parts.forms.get(identifier, {}),
         )
-        labelled = rows or files.vertebra_maps or files.structure_map
+        found += _chance_findings(case, parts)
+        labelled = rows or files.vertebra_maps or files.chance_map or files.structure_map
         (annotated if labelled else unlabelled).append(case)
     return tuple(annotated), tuple(unlabelled)
+
+
+def _chance_findings(case: Case, parts: _Parts) -> list[Finding]:
+    """Faults of a map of chances and the form that speaks of it."""
+    told = case.annotation_form.get("vertebrae", {}).get("form") == CHANCES
+    labels, name, forms = f"labels{parts.split}", case.identifier, f"annotations{parts.split}.json"
+    ending = parts.description.file_ending
+    if case.chance_map is None:
+        text = f"{forms} says form {CHANCES!r}, but {labels}/{name}__{CHANCES}{ending} is missing. Add it (chance of "
+        text += "each voxel to be vertebra, 0 to 1), or give the case another form."
+        return [error("804", text, name)] if told and case.vertebrae else []
+    if not told:
+        text = f"{labels}/{case.chance_map.name} is not used: {forms} does not say form {CHANCES!r} of the case"
+        return [warning("804", text, name)]
+    if not any(vertebra.has_position for vertebra in case.vertebrae) and parts.facts[name].faultless:
+        text = f"{labels}/{case.chance_map.name} does not say which vertebrae it shows. Draw the levels in {labels}/"
+        return [error("804", text + f"{name}{ending}, or point at them in the table.", name)]
+    return []
 
 
 def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: CaseFacts, found: list[Finding]):

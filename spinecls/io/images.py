@@ -40,7 +40,7 @@ from spinecls.io.source_grid import (
     times,
     to_canonical,
 )
-from spinecls.io.voxel_values import finite_float32, whole_numbers
+from spinecls.io.voxel_values import chances, finite_float32, whole_numbers
 
 MIN_OVERLAP = 0.5
 """Share of the first channel that every other channel must cover."""
@@ -174,6 +174,22 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Geometry]:
         source = source_grid(image)
         array = whole_numbers(path, to_canonical(sitk.GetArrayViewFromImage(image), source))
     return array, canonical_geometry(source)
+
+
+def read_chance_map(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read a map of chances.
+
+    Returns
+    -------
+    float32 (S, R, A) canonical array in 0..1 and its grid. What rounding put beyond by up to 0.001 is clipped.
+
+    Raises
+    ------
+    DatasetError
+        As `read_image`; also when values are not from 0 to 1.
+    """
+    volume = read_image([path])
+    return chances(path, volume.array[0]), volume.geometry
 
 
 def read_geometry(path: Path) -> Geometry:

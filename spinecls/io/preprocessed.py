@@ -72,6 +72,7 @@ class GridPart:
     structures: np.ndarray | None
     normalisation: tuple[tuple[float, float], ...]
     reader_maps: np.ndarray | None = None
+    chance_percent: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,7 @@ class PreprocessedCase(NativePart):
     image : (C, S', R', A') float16, normalised, on `geometry`
     vertebra_map, structures : (S', R', A') uint8 on `geometry`, or None; of several readers what most drew
     reader_maps : (readers, S', R', A') uint8, the vertebra map of each, or None with fewer than two
+    chance_percent : (S', R', A') uint8, chance of each voxel to be vertebra, 0 to 100, or None without such a map
     vertebrae : from head to feet, each with `level`, `centre_lps` and `box_lps` (world mm, None where unknown),
         `in_map`, `truncated` (its voxels touch the first or last row or column of the uncropped image) and `readings`,
         each with `classes` (names), `confidence` and `reader`
@@ -100,6 +102,7 @@ class PreprocessedCase(NativePart):
     structures: np.ndarray | None
     normalisation: tuple[tuple[float, float], ...]
     reader_maps: np.ndarray | None = None
+    chance_percent: np.ndarray | None = None
 
 
 def save_native(dataset_folder: Path, part: NativePart, inputs: str) -> None:
@@ -124,6 +127,7 @@ def save_grid(dataset_folder: Path, plans_config: str, part: GridPart, inputs: s
         "map": part.vertebra_map,
         "structures": part.structures,
         "readers": part.reader_maps,
+        "chances": part.chance_percent,
     }
     _save(dataset_folder / plans_config, part.identifier, arrays, values, inputs, settings)
 
@@ -182,6 +186,7 @@ def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> Prepr
         vertebra_map=_read_array(grid_folder, grid, "map"),
         structures=_read_array(grid_folder, grid, "structures"),
         reader_maps=_read_array(grid_folder, grid, "readers"),
+        chance_percent=_read_array(grid_folder, grid, "chances"),
         normalisation=tuple(tuple(pair) for pair in grid["normalisation"]),
     )
 

@@ -17,7 +17,13 @@ from spinecls.errors import DatasetError
 
 STORAGE_VERSION = 1
 NATIVE = "native"
-ARRAY_ENDINGS = {"image": ".b2nd", "map": "_map.b2nd", "structures": "_structures.b2nd", "readers": "_readers.b2nd"}
+ARRAY_ENDINGS = {
+    "image": ".b2nd",
+    "map": "_map.b2nd",
+    "structures": "_structures.b2nd",
+    "readers": "_readers.b2nd",
+    "chances": "_chances.b2nd",
+}
 
 
 def grid_folder_name(plans_name: str, configuration: str) -> str:

@@ -18,7 +18,7 @@ from spinecls.errors import ResourceError
 from spinecls.geometry import Geometry
 from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.findings import CodedFault, Finding, error, warning
-from spinecls.io.images import MIN_OVERLAP, read_header, read_image, read_label_map
+from spinecls.io.images import MIN_OVERLAP, read_chance_map, read_header, read_image, read_label_map
 from spinecls.io.map_shapes import FEW_SLICES, shape_findings
 from spinecls.io.source_grid import canonical_geometry, grid_difference, overlap, times
 from spinecls.records import DatasetDescription
@@ -82,6 +82,8 @@ def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels
     if len({frozenset(levels) for levels in levels_of.values()}) > 1:
         listed = "; ".join(f"{reader or 'no reader'}: {_named(levels)}" for reader, levels in levels_of.items())
         found.append(warning("610", f"the readers' maps show other levels ({listed})", case.identifier))
+    if case.chance_map is not None:
+        _inspect_chances(case.identifier, case.chance_map, geometry, found)
     if case.structure_map is not None:
         array = _inspect_map(case.identifier, case.structure_map, geometry, None, found)
         if array is not None:
@@ -208,6 +210,22 @@ def _inspect_map(case: str, path: Path, geometry: Geometry, image: np.ndarray | 
         found.append(error("611", f"{place} holds the image itself. Put the map there.", case))
         return None
     return array
+
+
+def _inspect_chances(case: str, path: Path, geometry: Geometry, found: list[Finding]) -> None:
+    """Judge a map of chances: on the image's grid, from 0 to 1, and not empty."""
+    place = f"{path.parent.name}/{path.name}"
+    try:
+        chances, own = read_chance_map(path)
+    except CodedFault as fault:
+        found.append(_coded(fault, case))
+        return
+    difference = grid_difference(geometry, own)
+    if difference:
+        number, text = difference
+        found.append(error(number, f"{place} {text}, compared with the image. Resample it linearly.", case))
+    elif not chances.any():
+        found.append(error("604", f"{place} shows no vertebra. Remove it or draw it.", case))
 
 
 def _unknown_codes(case, path, array, description, codes: Mapping[str, int], found) -> dict[int, int]:

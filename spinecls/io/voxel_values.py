@@ -42,3 +42,12 @@ def whole_numbers(place: object, array: np.ndarray) -> np.ndarray:
     if high > np.iinfo(np.int16).max:
         raise CodedFault("E612", place, f"holds values up to {high:g}, expected at most 32767.")
     return np.array(array, dtype=np.int16, order="C")
+
+
+def chances(place: object, array: np.ndarray) -> np.ndarray:
+    """The same values clipped to 0..1; raises `CodedFault` where one lies outside by more than rounding explains."""
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        text = f"holds values from {low:g} to {high:g}, expected chances from 0 to 1."
+        raise CodedFault("E613", place, text + (" Divide percentages by 100." if low >= 0 and high <= 100 else ""))
+    return np.clip(array, 0, 1)

@@ -19,7 +19,8 @@ def case_inputs(raw: RawDataset, hashes: FileHashes, register_channels: bool = F
 
 
 def _sources(case: Case) -> list:
-    return [*case.images, *case.vertebra_maps.values(), *([case.structure_map] if case.structure_map else [])]
+    further = (case.chance_map, case.structure_map)
+    return [*case.images, *case.vertebra_maps.values(), *(path for path in further if path is not None)]
 
 
 def _case_hash(case: Case, description: DatasetDescription, hashes: FileHashes, register_channels: bool) -> str:
@@ -34,6 +35,8 @@ def _case_hash(case: Case, description: DatasetDescription, hashes: FileHashes, 
         "levels": description.levels,
         "ignore_label": description.ignore_label,
     }
+    if case.chance_map is not None:
+        content["chances"] = hashes.of(case.chance_map)
     if register_channels and len(case.images) > 1:
         content["register_channels"] = True
     return files.text_hash(content)

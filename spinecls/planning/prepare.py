@@ -12,7 +12,7 @@ from spinecls.anatomy import RANK
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import GridPart, NativePart
 from spinecls.planning.plan import Configuration
-from spinecls.planning.resample import resample_labels
+from spinecls.planning.resample import resample_labels, resample_probabilities
 from spinecls.planning.volume import Box, body_box, body_mask, preprocess_volume
 from spinecls.records import Case, VertebraAnnotation
 
@@ -30,6 +30,7 @@ def prepare_case(
     levels: Mapping[str, int],
     configurations: Sequence[Configuration],
     reader_maps: Sequence[np.ndarray] = (),
+    chances: np.ndarray | None = None,
 ) -> tuple[NativePart, list[GridPart]]:
     """Everything that is stored of a case.
 
@@ -39,6 +40,7 @@ def prepare_case(
     vertebra_map, structures : (S, R, A) uint8 on the same grid, or None
     levels : code of each level in the map
     reader_maps : the vertebra maps that `vertebra_map` was combined from, when there are several
+    chances : (S, R, A) float in 0..1 on the same grid, of each voxel to belong to a vertebra, or None
 
     Returns
     -------
@@ -77,6 +79,7 @@ def prepare_case(
                 structures=_on_grid(native_structures, native_geometry, opened.geometry),
                 normalisation=opened.normalisation,
                 reader_maps=np.stack([_on_grid(m, native_geometry, opened.geometry) for m in read]) if read else None,
+                chance_percent=None if chances is None else _percent(chances[part], native_geometry, opened.geometry),
             )
         )
     return native, grids
@@ -84,6 +87,12 @@ def prepare_case(
 
 def _on_grid(labels: np.ndarray | None, source: Geometry, target: Geometry) -> np.ndarray | None:
     return None if labels is None else resample_labels(labels, source, target)
+
+
+def _percent(chances: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
+    """Chances on another grid, uint8 from 0 to 100."""
+    resampled = resample_probabilities(chances[None], source, target)[0]
+    return np.rint(100 * np.clip(resampled, 0, 1)).astype(np.uint8)
 
 
 def combine_readers(maps: Sequence[np.ndarray]) -> np.ndarray:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from spinecls.errors import DatasetError, ResourceError, SpineclsError
+from spinecls.geometry import Geometry
 from spinecls.io.file_hashes import FileHashes
-from spinecls.io.images import Volume, read_image, read_label_map
+from spinecls.io.images import Volume, read_chance_map, read_image, read_label_map
 from spinecls.io.preprocessed import save_grid, save_native
 from spinecls.io.preprocessed_records import grid_folder_name
 from spinecls.planning.inputs import INDEX_NAME
@@ -86,6 +87,7 @@ def _store_or_raise(job: Job) -> tuple[str, ...]:
         volume.geometry,
         vertebra_map=combine_readers(maps) if maps else None,
         reader_maps=maps,
+        chances=_read_chances(case, case.chance_map, volume) if case.chance_map else None,
         structures=_read_map(case, case.structure_map, volume) if case.structure_map else None,
         levels=job.levels,
         configurations=job.configurations,
@@ -101,11 +103,21 @@ def _store_or_raise(job: Job) -> tuple[str, ...]:
 
 def _read_map(case: Case, path: Path, volume: Volume) -> np.ndarray:
     labels, geometry = read_label_map(path)
+    _check_shape(case, path, geometry, volume)
+    if labels.max(initial=0) > 255:
+        raise DatasetError(f"Case {case.identifier}: {path} holds the code {labels.max()}; codes go up to 255.")
+    return labels.astype(np.uint8)
+
+
+def _read_chances(case: Case, path: Path, volume: Volume) -> np.ndarray:
+    chances, geometry = read_chance_map(path)
+    _check_shape(case, path, geometry, volume)
+    return chances
+
+
+def _check_shape(case: Case, path: Path, geometry: Geometry, volume: Volume) -> None:
     if geometry.shape != volume.geometry.shape:
         raise DatasetError(
             f"Case {case.identifier}: {path} has {geometry.shape} voxels (slices, rows, columns), its image has "
             f"{volume.geometry.shape}. Draw the map on this image."
         )
-    if labels.max(initial=0) > 255:
-        raise DatasetError(f"Case {case.identifier}: {path} holds the code {labels.max()}; codes go up to 255.")
-    return labels.astype(np.uint8)

@@ -12,9 +12,10 @@ import numpy as np
 
 from spinecls import __version__, files
 from spinecls.errors import DatasetError, UsageError
+from spinecls.io.annotation_forms import CHANCES
 from spinecls.io.case_table import CASE_TABLE
 from spinecls.io.dataset import load_dataset
-from spinecls.io.images import Volume, read_image, read_label_map, write_map
+from spinecls.io.images import Volume, read_chance_map, read_image, read_label_map, write_map
 from spinecls.records import Case, RawDataset
 from spinecls.simulation.case import SimulatedCase, simulate_case
 from spinecls.simulation.inserts import HEADER
@@ -156,12 +157,14 @@ def _stored(channel: np.ndarray) -> np.ndarray:
 
 
 def _copy_maps(case: Case, target: Path, ending: str, volume: Volume) -> None:
-    for reader, path in case.vertebra_maps.items():
+    maps = {**case.vertebra_maps, **({CHANCES: case.chance_map} if case.chance_map else {})}
+    for reader, path in maps.items():
         copy = target / "labelsTr" / f"{case.identifier}{'__' + reader if reader else ''}{ending}"
         if path.name.endswith(ending):
             files.write_bytes(copy, path.read_bytes())
         else:
-            write_map(copy, read_label_map(path)[0], volume.source, volume.geometry)
+            read = read_chance_map if reader == CHANCES else read_label_map
+            write_map(copy, read(path)[0], volume.source, volume.geometry)
 
 
 def _table_rows(case: Case, result: SimulatedCase) -> list[dict[str, Any]]:

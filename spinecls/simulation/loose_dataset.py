@@ -162,7 +162,8 @@ def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOption
     """Images and maps of a case; its rows of the table, of the times, and how loose its maps are."""
     description = raw.description
     _copy(case.images, target / "imagesTr")
-    kept = [] if form and options.kind == "vertebrae" else list(case.vertebra_maps.values())
+    drawn = [*case.vertebra_maps.values(), *([case.chance_map] if case.chance_map else [])]
+    kept = [] if form and options.kind == "vertebrae" else drawn
     _copy(kept, target / "labelsTr")
     if case.structure_map and not (form and options.kind == "structures"):
         _copy([case.structure_map], target / "structuresTr")

@@ -43,6 +43,7 @@ class Task(ABC):
     share : None for a main task, whose weight is what the trainer says. For an auxiliary task the size of its gradient
         against that of the main tasks, which its weight is set to bring about (`tasks.balancing`)
     needs_images : whether the task learns from images as such, those that nobody annotated included
+    needs_classes : whether the open patches are to say what is believed of the classes of their vertebrae
     progress : share of the training that is done; set by the trainer before every step
     every : a task with a pass of its own runs on every so many steps
     """
@@ -53,6 +54,7 @@ class Task(ABC):
     predicts: bool = True
     share: float | None = None
     needs_images: bool = False
+    needs_classes: bool = False
     progress: float = 0.0
     every: int = 1
 

@@ -10,12 +10,13 @@ from torch import nn
 
 from spinecls.dataloading.batch import Batch, BeliefPatches
 from spinecls.errors import UsageError
-from spinecls.networks.model import SpineModel
+from spinecls.networks.model import CumulativeLink, SpineModel
+from spinecls.networks.pooling import POOLINGS
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import Outputs, OwnPassTask
+from spinecls.tasks.base import Outputs, OwnPassTask, Task
 from spinecls.tasks.belief_losses import bag_loss, disagreement, masked_dice_loss, voxel_belief_loss
 from spinecls.tasks.checkpoint import ModelSpec
-from spinecls.tasks.classification import ClassificationTask
+from spinecls.tasks.classification import ClassificationTask, class_prior
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
 from spinecls.tasks.open_tasks import StructuresTask, VertebraMapTask
 
@@ -143,6 +144,60 @@ def said_log_probabilities(
     true = torch.eye(matrices.shape[1], device=matrices.device)[None]
     used = torch.cat([matrices, true])[torch.where(readers < 0, len(matrices), readers)]
     return torch.logsumexp(torch.log(used.clamp_min(1e-12)) + log_probabilities[:, None, None, :], dim=3)
+
+
+class OpenClassPooling(nn.Module):
+    """From evidence of the open pass to the classes of vertebrae, as the sealed head does from that of its crops.
+
+    Attention looks at features, which the open pass does not give out; the soft maximum stands for it.
+    """
+
+    def __init__(self, num_classes: int, pooling: str, ordinal: bool) -> None:
+        super().__init__()
+        self.pooling = POOLINGS["lse" if pooling == "attention" else pooling](1 if ordinal else num_classes - 1)
+        self.link = CumulativeLink(num_classes) if ordinal else None
+
+    def forward(self, evidence: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+        """(M, K) logits of (M, E, S, R, A) evidence in (M, S, R, A) bool regions."""
+        pooled = self.pooling(evidence, regions)
+        if self.link is not None:
+            return self.link(pooled[:, 0])
+        return torch.cat([torch.zeros_like(pooled[:, :1]), pooled], dim=1)
+
+
+class OpenClassTask(Task):
+    """Class of the vertebrae in open patches, from evidence that sees their surroundings; dropped at prediction.
+
+    It shapes the shared network only: what is predicted still comes from the sealed pass. Readers are not told apart.
+    """
+
+    name = "open_class"
+    predicts = False
+    needs_classes = True
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        super().__init__(plan, configuration)
+        # Open patches show vertebrae as they come; crops are drawn more evenly over the classes.
+        self.log_prior = class_prior(plan).log()
+
+    def dense_heads(self) -> dict[str, int]:
+        return {self.name: 1 if self.plan.class_order else len(self.plan.class_names) - 1}
+
+    def module(self) -> nn.Module:
+        return OpenClassPooling(len(self.plan.class_names), self.configuration.pooling, self.plan.class_order)
+
+    def bind(self, model: SpineModel) -> None:
+        self.pooling = model.auxiliary[self.name]
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        evidence, classes = outputs.open[self.name], batch.open.classes
+        if classes is None:
+            return 0 * evidence.sum()
+        regions = classes.numbers[classes.patch] == classes.number[:, None, None, None]
+        logits = self.pooling(evidence[classes.patch], regions)
+        log_prior = self.log_prior.to(logits.device)
+        adjusted = adjusted_log_probabilities(logits, log_prior, self.configuration.logit_adjustment)
+        return belief_loss(adjusted, classes.sets, classes.masses, self.configuration.class_q)
 
 
 class ConsistencyTask(OwnPassTask):

@@ -100,6 +100,7 @@ def material(folder: Path, trainer_class: type[Trainer]) -> tuple[Plan, Configur
         trainer_class.regions_from_masks,
         (),
         trainer_class.learns_beliefs,
+        open_classes=True,
     )
     return plan, configuration, data
 
@@ -157,6 +158,7 @@ def without_annotation(batch: Batch) -> Batch:
         "centre_batch": opened.centre_batch[:0],
         "centre_index": opened.centre_index[:0],
         "centre_rank": opened.centre_rank[:0],
+        "classes": None,
         "beliefs": {
             name: dataclasses.replace(told, masses=torch.zeros_like(told.masses))
             for name, told in opened.beliefs.items()

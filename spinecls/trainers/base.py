@@ -136,6 +136,11 @@ class Trainer(ABC):
         """Whether any task learns from images as such."""
         return any(t.task.needs_images for t in self.tasks)
 
+    @property
+    def needs_classes(self) -> bool:
+        """Whether any task learns classes in the open pass."""
+        return any(t.task.needs_classes for t in self.tasks)
+
     # -- files -------------------------------------------------------------------------------------------------
 
     @property
@@ -400,7 +405,7 @@ class Trainer(ABC):
 
 
 def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> list[WeightedTask]:
-    """Tasks without those that the user gave no weight.
+    """Tasks without those that have no weight, by the user's word or, where he says nothing, the trainer's.
 
     Raises
     ------
@@ -411,7 +416,7 @@ def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> lis
     unknown = [name for name in weights if name not in names]
     if unknown:
         raise UsageError(f"--set task_weights.{unknown[0]}: the trainer's tasks are {', '.join(names)}.")
-    return [t for t in tasks if weights.get(t.task.name, 1.0) > 0]
+    return [t for t in tasks if weights.get(t.task.name, t.weight) > 0]
 
 
 def to_device(part, device: torch.device):

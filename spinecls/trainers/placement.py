@@ -27,6 +27,7 @@ from spinecls.inference.predictor import Predictor
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import Configuration, Plan
+from spinecls.trainers.refinement import expected_of
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ def placed_sources(
     configuration: Configuration,
     use_masks: bool,
     readers: Sequence[str] = (),
+    expected: Mapping[str, np.ndarray] | None = None,
 ) -> list[SealedSource]:
     """Crops of the vertebrae of a case that had no position; the less sure the name, the less is believed of the class.
 
@@ -122,19 +124,19 @@ def placed_sources(
     if places.level_map is not None:
         native_map = places.level_map if native_map is None else np.where(native_map > 0, native_map, places.level_map)
     placed = dataclasses.replace(case, vertebrae=tuple(rows), native_map=native_map)
-    return sealed_sources(placed, plan, configuration, use_masks, readers)
+    return sealed_sources(placed, plan, configuration, use_masks, readers, expected)
 
 
 def with_places(
     data: TrainingData, found: Mapping[str, Places], plan: Plan, configuration: Configuration, use_masks: bool
 ) -> TrainingData:
     """Training data with crops of the vertebrae that have no position, where they were found."""
-    sources = [
-        source
-        for case in data.unplaced
-        if case.identifier in found
-        for source in placed_sources(case, found[case.identifier], plan, configuration, use_masks, data.readers)
-    ]
+    sources = []
+    for case in data.unplaced:
+        if case.identifier in found:
+            places = found[case.identifier]
+            expected = expected_of(data.expected, case.identifier)
+            sources += placed_sources(case, places, plan, configuration, use_masks, data.readers, expected)
     logger.info("%d vertebrae without a position are learnt from where they were found.", len(sources))
     return dataclasses.replace(data, sealed=[*data.sealed, *sources])
 

@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
 from spinecls import __version__, files, paths
 from spinecls.beliefs import agreed_class
-from spinecls.dataloading.cases import sealed_sources, training_case
+from spinecls.dataloading.cases import labelled_regions, sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
-from spinecls.dataloading.loader import TrainingData
+from spinecls.dataloading.loader import BALL_RADIUS, TrainingData
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
@@ -29,6 +30,7 @@ from spinecls.tasks.pretrained import Taken, take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
 from spinecls.trainers.placement import PLACES, lacks_places
+from spinecls.trainers.refinement import REFINED, Refinement, expected_of, refinement
 from spinecls.trainers.validation import TrainingReference, validate
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ ALL = "all"
 TRUSTED_FORMS = ("mask", "point", "box", "slices", "scribble", "none")
 """Forms of vertebra annotation that training treats as what they are; others are trained as if drawn exactly."""
 
-BELIEVED_FORMS = (*TRUSTED_FORMS, "coarse")
+BELIEVED_FORMS = (*TRUSTED_FORMS, "coarse", "probability")
 """Those of trainers that learn from beliefs."""
 
 
@@ -47,7 +49,8 @@ class TrainingRequest:
     """What the user asked for.
 
     `pretrained` is a checkpoint to start with; `cases` train instead of all of the fold's training cases, and `folder`
-    takes the place of the fold's own, both for comparisons.
+    takes the place of the fold's own, both for comparisons. `refine` trains on labels refined by an earlier round
+    (`trainers.refinement`).
     """
 
     dataset: str
@@ -64,6 +67,7 @@ class TrainingRequest:
     pretrained: Path | None = None
     cases: tuple[str, ...] | None = None
     folder: Path | None = None
+    refine: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class _Fold:
     validation: list[str]
     plan: Plan
     configuration: Configuration
+    refinement: Refinement | None = None
 
     @property
     def plans_config(self) -> str:
@@ -89,15 +94,26 @@ def train_fold(request: TrainingRequest) -> Path:
     name = paths.dataset_name(request.dataset)
     preprocessed = paths.preprocessed_folder(name)
     trainer_class = find_trainer(request.trainer)
-    model_folder = paths.model_folder(name, trainer_class.__name__, request.plans, request.configuration)
+    if request.refine and not trainer_class.learns_beliefs:
+        raise UsageError(
+            f"--refine: {trainer_class.__name__} does not learn from beliefs. Use -tr UncertainLabelsTrainer or "
+            "UncertainLabelsAETrainer."
+        )
+    # A round of its own beside the first one, which stays as it is; the rest of the names are those of any model.
+    model_name = trainer_class.__name__ + (REFINED if request.refine else "")
+    model_folder = paths.model_folder(name, model_name, request.plans, request.configuration)
     folder = request.folder or model_folder / f"fold_{request.fold}"
     dataset_plan = load_plan(preprocessed / f"{request.plans}.json")
     dataset_plan.configuration(request.configuration)
     train, validation = fold_cases(preprocessed, request.fold)
     train = train if request.cases is None else list(request.cases)
-    plan = _plan_of_fold(request, trainer_class, dataset_plan, folder, preprocessed, train)
+    found = None
+    if request.refine and not request.validate_only:
+        source = paths.model_folder(name, trainer_class.__name__, request.plans, request.configuration)
+        found = refinement(source, preprocessed, train, dataset_plan.class_names)
+    plan = _plan_of_fold(request, trainer_class, dataset_plan, folder, preprocessed, train, found)
     configuration = plan.configuration(request.configuration)
-    fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration)
+    fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration, found)
     settings = grid_settings(configuration.spacing_mm, configuration.normalisation)
     check_stored(preprocessed, fold.plans_config, settings, [*train, *validation])
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,11 +154,12 @@ def _plan_of_fold(
     folder: Path,
     preprocessed: Path,
     train: Sequence[str],
+    found: Refinement | None,
 ) -> Plan:
     """The plan that a fold goes by: a run that is continued or validated keeps its own.
 
-    The class counts, and what images are compared with, are those of the fold's training cases, so nothing of its
-    validation cases enters.
+    A refinement sets `class_q` where nobody did. The class counts, and what images are compared with, are those of the
+    fold's training cases, so nothing of its validation cases enters.
     """
     stored = folder / "plan.json"
     if (request.resume or request.validate_only) and stored.exists():
@@ -156,6 +173,9 @@ def _plan_of_fold(
     configuration = trainer_class.configured(plan.configuration(request.configuration))
     configuration = with_overrides(configuration, request.overrides)
     check_used({request.configuration: configuration}, request.overrides)
+    told = parse_overrides({**plan.overrides, **request.overrides}).get(configuration.name, {})
+    if found is not None and found.q is not None and "class_q" not in told and configuration.class_q == 0:
+        configuration = dataclasses.replace(configuration, class_q=found.q)
     counts = Counter(c for classes in annotated_classes(preprocessed, train).values() for c in classes.values() if c)
     return dataclasses.replace(
         plan,
@@ -245,6 +265,8 @@ def load_training_data(
     masks: bool,
     unlabelled: Sequence[str] | None = None,
     beliefs: bool = False,
+    expected: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    open_classes: bool = False,
 ) -> TrainingData:
     """Cases in memory; spine MRI is small enough that a whole fold fits.
 
@@ -253,6 +275,8 @@ def load_training_data(
     masks : whether sealed crops are cut around masks
     unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
     beliefs : whether it is to be said what loose annotation tells of each voxel, and who read what
+    expected : by case and level the class probabilities that sets of classes are refined by; None = as they were read
+    open_classes : whether the open patches are to say what is believed of the classes of their vertebrae
     """
     readers = plan.readers if beliefs else ()
     compiler = None
@@ -267,10 +291,15 @@ def load_training_data(
         unplaced += [case] if lacks_places(case) else []
         trained = training_case(case, plan)
         trained = trained if compiler is None else compiler(case, trained)
+        told = expected_of(expected, identifier)
+        if open_classes:
+            radius_mm = BALL_RADIUS * configuration.heatmap_sigma_mm
+            regions = labelled_regions(case, trained, plan, radius_mm, readers, told)
+            trained = dataclasses.replace(trained, classes=regions)
         every.append(trained)
         if len(trained.centres):
             open_cases.append(trained)
-        sealed += sealed_sources(case, plan, configuration, masks, readers)
+        sealed += sealed_sources(case, plan, configuration, masks, readers, told)
     if not open_cases:
         raise DatasetError(
             "No training case has the position of a vertebra. Give a vertebra map (labelsTr) or centres "
@@ -290,7 +319,7 @@ def load_training_data(
     images = []
     if unlabelled is not None:
         images = every + [training_case(load_case(preprocessed, plans_config, name), plan) for name in unlabelled]
-    return TrainingData(open_cases, sealed, images, unplaced, readers)
+    return TrainingData(open_cases, sealed, images, unplaced, readers, expected)
 
 
 def _train(fold: _Fold) -> None:
@@ -304,6 +333,7 @@ def _train(fold: _Fold) -> None:
     if request.resume and trainer.final_path.exists():
         logger.info("%s: training is finished already.", fold.folder)
         return
+    refined = _refined(fold)
     if request.resume:
         trainer.resume()
     unlabelled = unlabelled_cases(fold.preprocessed, fold.validation) if trainer.needs_images else None
@@ -316,6 +346,8 @@ def _train(fold: _Fold) -> None:
         trainer.regions_from_masks,
         unlabelled,
         trainer.learns_beliefs,
+        None if fold.refinement is None else fold.refinement.expected,
+        trainer.needs_classes,
     )
     taken = None
     if request.pretrained is not None:
@@ -345,6 +377,7 @@ def _train(fold: _Fold) -> None:
             "auxiliary_shares": trainer.weighting.shares,
             "unlabelled": list(unlabelled or ()),
             "pretrained": _start(fold, taken),
+            "refined": refined,
             "overrides": dict(fold.plan.overrides),
         },
     )
@@ -358,6 +391,26 @@ def _train(fold: _Fold) -> None:
         f", from step {trainer.step}" if trainer.step else "",
     )
     trainer.fit(data)
+
+
+def _refined(fold: _Fold) -> dict | None:
+    """What the labels of a run were refined by.
+
+    Raises
+    ------
+    UsageError
+        When a run that goes on was started with other labels.
+    """
+    if fold.refinement is None:
+        return None
+    said = fold.refinement.described()
+    path = fold.folder / "run.json"
+    if fold.request.resume and path.exists() and (before := files.read_json(path).get("refined")) != said:
+        raise UsageError(
+            f"{fold.folder}: the run was refined by {before}, but the first round now gives {said}. Put the first "
+            "round back as it was, or train anew without --c."
+        )
+    return said
 
 
 def _start(fold: _Fold, taken: Taken | None) -> dict | None:

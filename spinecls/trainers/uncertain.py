@@ -9,6 +9,7 @@ from spinecls.tasks.uncertain import (
     BelievedMapTask,
     BelievedStructuresTask,
     ConsistencyTask,
+    OpenClassTask,
     ReaderClassificationTask,
 )
 from spinecls.trainers.auxiliary import Autoencoding, AuxSegTrainer
@@ -36,7 +37,11 @@ class UncertainLabelsTrainer(AuxSegTrainer):
             kind = instead.get(type(weighted.task))
             task = weighted.task if kind is None else kind(self.plan, self.configuration)
             tasks.append(WeightedTask(task, weighted.weight))
-        return [*tasks, WeightedTask(ConsistencyTask(self.plan, self.configuration), CONSISTENCY_WEIGHT)]
+        tasks.append(WeightedTask(ConsistencyTask(self.plan, self.configuration), CONSISTENCY_WEIGHT))
+        if len(self.plan.class_names) > 1:
+            # Without a weight until somebody asks for it: whether it helps has not been measured.
+            tasks.append(WeightedTask(OpenClassTask(self.plan, self.configuration), 0.0))
+        return tasks
 
 
 @TRAINERS.register

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spinecls.beliefs import agreed_class, belief, belief_by_reader, certain, partly_visible
+from spinecls.beliefs import agreed_class, belief, belief_by_reader, certain, partly_visible, refined
 
 
 def test_a_hard_label_is_mass_one_on_one_class():
@@ -50,6 +50,47 @@ def test_a_lesion_of_a_half_seen_vertebra_may_be_out_of_view():
 def test_nothing_found_stays_true_of_a_part():
     label = partly_visible(certain(0, 3), 0.6)
     assert label.sets[0].tolist() == [True, False, False]
+
+
+def masses(label):
+    """Mass by set of classes."""
+    found = {}
+    for row, mass in zip(label.sets, label.masses, strict=True):
+        if mass > 0:
+            key = tuple(np.flatnonzero(row).tolist())
+            found[key] = found.get(key, 0) + float(mass)
+    return found
+
+
+def test_half_of_a_set_goes_to_its_classes_as_they_are_expected():
+    label = refined(belief([((1, 2), 0.8)], 4), np.array([0.6, 0.3, 0.1, 0.0]))
+    # Within the set the classes have 3/4 and 1/4.
+    assert masses(label) == pytest.approx({(1, 2): 0.4, (1,): 0.3, (2,): 0.1})
+
+
+def test_no_class_gets_more_than_nine_tenths_of_the_half():
+    label = refined(belief([((0, 1), 1.0)], 3), np.array([0.0, 1.0, 0.0]))
+    assert masses(label) == pytest.approx({(0, 1): 0.55, (1,): 0.45})
+
+
+@pytest.mark.parametrize("p", [(0.0, 0.0, 0.0), (0.1, 0.9, 0.0)])
+def test_refining_keeps_a_single_class_whatever_is_expected(p):
+    assert masses(refined(certain(0, 3), np.array(p))) == {(0,): 1.0}
+
+
+def test_a_set_of_which_nothing_is_expected_stays():
+    assert masses(refined(belief([((0, 1), 1.0)], 3), np.array([0.0, 0.0, 1.0]))) == {(0, 1): 1.0}
+
+
+def test_refining_says_no_more_than_was_said():
+    label = belief([((0, 1), 0.7), ((2,), 0.4)], 4)
+    assert refined(label, np.array([0.2, 0.5, 0.2, 0.1])).weight == pytest.approx(label.weight)
+
+
+def test_mass_that_moved_is_no_readers():
+    label = refined(belief_by_reader([((0, 1), 1.0, 1)], 3), np.array([0.5, 0.5, 0.0]))
+    of_reader = {reader: float(label.masses[label.readers == reader].sum()) for reader in (1, -1)}
+    assert of_reader == pytest.approx({1: 0.5, -1: 0.5})
 
 
 @pytest.mark.parametrize(

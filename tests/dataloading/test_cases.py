@@ -8,6 +8,7 @@ from spinecls.dataloading.cases import (
     UNKNOWN,
     distance_to_sacrum_mm,
     implied_neighbours,
+    labelled_regions,
     sealed_sources,
     training_case,
 )
@@ -66,6 +67,20 @@ def test_map_values_are_rows_of_the_centres():
     assert trained.vertebra_map[3, 20, 20] == 1
     assert trained.vertebra_map[3, 45, 20] == 2
     assert trained.centres[1] == pytest.approx((3, 45.5, 21.5))
+
+
+def test_classes_stand_in_the_order_of_the_centres_with_the_voxels_of_their_vertebrae():
+    case = a_case([*TWO, vertebra("L3", (3, 70, 21), classes=())])
+    regions = labelled_regions(case, training_case(case, PLAN), PLAN, radius_mm=9.0)
+    assert [region.label.singletons().tolist() for region in regions] == [[1, 0], [0, 1], [0, 0]]
+    assert [region.voxels for region in regions] == [3 * 14 * 14, 3 * 14 * 14, 0]
+
+
+def test_the_voxels_of_a_vertebra_without_a_map_are_those_of_a_ball():
+    case = a_case(TWO, vertebra_map=None)
+    regions = labelled_regions(case, training_case(case, PLAN), PLAN, radius_mm=9.0)
+    # 4/3 pi 9^3 = 3054 mm^3 in voxels of 4 mm^3.
+    assert [region.voxels for region in regions] == pytest.approx([763.4, 763.4], abs=0.1)
 
 
 def test_voxels_of_the_ignore_label_are_unknown_in_map_and_heat():

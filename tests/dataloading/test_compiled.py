@@ -15,6 +15,7 @@ from spinecls.dataloading.compiled import (
 )
 from spinecls.dataloading.loader import short_view
 from spinecls.dataloading.spatial import PatchSampler
+from spinecls.errors import DatasetError
 
 STILL = np.eye(3)
 
@@ -47,6 +48,27 @@ def test_a_case_with_points_alone_is_compiled_as_points():
     trained = compiled(case)
     assert trained.compiled["vertebra_map"].beliefs.mass([1]).any()
     assert len(trained.compiled["vertebra_map"].bags.voxels) == 2
+
+
+def probable(vertebra_map="drawn", percent=30):
+    chances = None if percent is None else np.full(SHAPE, percent, np.uint8)
+    return dataclasses.replace(a_case(TWO, vertebra_map, "probability"), chance_percent=chances)
+
+
+@pytest.mark.parametrize("vertebra_map", ["drawn", None])
+def test_chances_count_with_and_without_a_map_of_levels(vertebra_map):
+    beliefs = compiled(probable(vertebra_map)).compiled["vertebra_map"].beliefs
+    assert beliefs.mass([1])[3, 20, 20] == pytest.approx(0.3)
+    assert beliefs.mass([0])[3, 20, 20] == pytest.approx(0.7)
+
+
+def test_where_the_map_of_levels_says_unknown_chances_say_nothing():
+    assert compiled(probable()).compiled["vertebra_map"].beliefs.silent[0, 0, 0] == 1
+
+
+def test_a_case_whose_chances_are_missing_is_named():
+    with pytest.raises(DatasetError, match="labelsTr/c__probability"):
+        compiled(probable(percent=None))
 
 
 def test_a_case_with_boxes_alone_is_compiled_as_boxes():

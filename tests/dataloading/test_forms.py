@@ -74,6 +74,22 @@ def test_an_exact_map_is_all_mass_on_what_is_drawn():
     assert len(made.bags.voxels) == 0
 
 
+def test_chances_are_the_masses_of_vertebra_and_background():
+    chances = np.linspace(0, 1, 101, dtype=np.float32)[np.arange(np.prod(SHAPE)) % 101].reshape(SHAPE)
+    made = compiled({"form": "probability"}, [], chances=chances)
+    assert np.allclose(made.beliefs.mass([1]), chances, atol=1e-3)
+    assert np.allclose(made.beliefs.mass([0]), 1 - chances, atol=1e-3)
+    assert made.q == 0
+
+
+def test_where_further_vertebrae_may_be_a_low_chance_says_nothing_of_background():
+    chances, unknown = np.full(SHAPE, 0.2, np.float32), np.zeros(SHAPE, bool)
+    unknown[3] = True
+    made = compiled({"form": "probability"}, [], unknown=unknown, chances=chances)
+    assert np.allclose(made.beliefs.mass([0])[:, 0, 0], [0.8, 0.8, 0.8, 0, 0.8, 0.8])
+    assert np.allclose(made.beliefs.mass([1]), 0.2)
+
+
 def test_within_the_tolerance_of_a_coarse_outline_less_is_said_the_nearer():
     made = compiled({"form": "coarse", "tolerance_mm": 4.0}, [marked(grid(), block())], background=~block())
     # From the left edge of the block inwards the depth is 0.5, 1.5, 2.5 ... mm.

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from spinecls.beliefs import belief, certain
-from spinecls.dataloading.cases import SealedSource, TrainingCase
+from spinecls.dataloading.cases import LabelledRegion, SealedSource, TrainingCase
 from spinecls.dataloading.loader import (
     OTHER_VERTEBRA,
     TrainingData,
@@ -162,6 +163,89 @@ def test_a_vertebra_cut_off_by_a_short_view_stays_vertebra_and_is_no_target():
     for view in cut:
         assert np.all(view.vertebra_map[3, :, 5] == OTHER_VERTEBRA)
         assert np.all(view.vertebra_map[4, :, 0] == 255)
+
+
+def with_classes(case, *labels):
+    counts = np.bincount(case.vertebra_map.ravel(), minlength=3)[1:3]
+    regions = tuple(LabelledRegion(label, float(n)) for label, n in zip(labels, counts, strict=True))
+    return dataclasses.replace(case, classes=regions)
+
+
+def blocks(**changes):
+    """A case with two vertebrae of ten rows each, from rows 15 and 33 on."""
+    vertebra_map = np.zeros((9, 60, 40), np.uint8)
+    vertebra_map[3:6, 15:25, 15:25] = 1
+    vertebra_map[3:6, 33:43, 15:25] = 2
+    return a_case(vertebra_map=vertebra_map, **changes)
+
+
+STILL = dataclasses.replace(
+    CONFIGURATION, rotation_degrees=0.0, scale_range=(1.0, 1.0), mirror_axes=(), patch_size=(9, 60, 40)
+)
+"""Patches that are the whole image of `a_case`, as it is."""
+
+
+def test_a_patch_says_what_is_believed_of_the_vertebrae_that_it_shows():
+    case = with_classes(blocks(), certain(2, 3), certain(0, 3))
+    row = open_patch(case, STILL, np.random.default_rng(0))
+    assert {number: label.singletons().tolist() for number, label in row["labels"].items()} == {
+        1: [0, 0, 1], 2: [1, 0, 0],
+    }  # fmt: skip
+    assert np.array_equal(row["numbers"], case.vertebra_map)
+
+
+def test_without_a_map_a_ball_has_the_class_of_its_centre():
+    case = dataclasses.replace(a_case(vertebra_map=None), classes=(LabelledRegion(certain(1, 3), 50.0),) * 2)
+    row = open_patch(case, STILL, np.random.default_rng(0))
+    assert (row["numbers"][4, 20, 20], row["numbers"][4, 38, 20]) == (1, 2)
+    assert set(row["labels"]) == {1, 2}
+
+
+def test_a_vertebra_of_which_nobody_read_the_class_is_left_out():
+    case = with_classes(blocks(), belief([], 3), certain(0, 3))
+    assert set(open_patch(case, STILL, np.random.default_rng(0))["labels"]) == {2}
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(9, {1: 0.9, 2: 1.0}), (3, {2: 1.0})])
+def test_the_less_a_patch_shows_of_a_vertebra_the_less_is_believed(rows, expected):
+    case = with_classes(blocks(), certain(1, 3), certain(0, 3))
+    short = dataclasses.replace(
+        case, image=case.image[:, :, 25 - rows :], vertebra_map=case.vertebra_map[:, 25 - rows :],
+        unknown=case.unknown[:, 25 - rows :], centres=case.centres - [0, 25 - rows, 0],
+    )  # fmt: skip
+    labels = open_patch(short, STILL, np.random.default_rng(0))["labels"]
+    assert {number: label.weight for number, label in labels.items()} == pytest.approx(expected)
+
+
+def test_a_short_view_keeps_the_classes_of_its_vertebrae():
+    case = with_classes(blocks(), certain(1, 3), certain(0, 3))
+    views = [short_view(case, np.random.default_rng(seed)) for seed in range(20)]
+    of_rank = {20: 1, 21: 0}
+    assert any(len(view.classes) == 1 for view in views)
+    for view in views:
+        assert [int(region.label.singletons().argmax()) for region in view.classes] == [of_rank[r] for r in view.ranks]
+
+
+def test_a_batch_lists_the_vertebrae_of_all_its_patches():
+    both = with_classes(blocks(identifier="both"), certain(1, 3), certain(0, 3))
+    second = with_classes(blocks(identifier="second"), belief([], 3), certain(2, 3))
+    batches = training_batches(TrainingData([both, second], []), dataclasses.replace(STILL, batch_size=6), 0, 0, 0)
+    batch = next(batches).open
+    batches.close()
+    assert set(batch.cases) == {"both", "second"}
+    of_case = {"both": [(1, 1), (2, 0)], "second": [(2, 2)]}
+    expected = [(patch, number, k) for patch, case in enumerate(batch.cases) for number, k in of_case[case]]
+    classes = batch.classes
+    singletons = (classes.sets * classes.masses[..., None]).sum(dim=1)
+    found = zip(classes.patch.tolist(), classes.number.tolist(), singletons.argmax(dim=1).tolist(), strict=True)
+    assert list(found) == expected
+    assert torch.equal(classes.numbers, batch.vertebra_map * (1 + (classes.numbers == 2)))
+
+
+def test_batches_without_the_task_have_no_classes():
+    batches = training_batches(TrainingData([blocks()], []), STILL, 0, 0, 0)
+    assert next(batches).open.classes is None
+    batches.close()
 
 
 def test_a_view_without_any_centre_is_not_taken():

@@ -8,9 +8,11 @@ from spinecls.evaluation.audit import (
     confident_classes,
     corrected_rows,
     corrections,
+    held_out_predictions,
     label_noise,
 )
-from spinecls.records import ClassReading
+from spinecls.io.predictions import write_case_json
+from spinecls.records import CasePrediction, ClassReading
 
 NAMES = ("normal", "inflammatory", "structural")
 
@@ -59,6 +61,22 @@ def test_it_is_the_joint_of_cleanlab():
     p /= p.sum(axis=1, keepdims=True)
     expected = count.estimate_joint(given, p)
     assert label_noise(given, p).joint == pytest.approx(expected, abs=0.01)
+
+
+def test_the_listed_labels_and_their_order_are_those_of_cleanlab():
+    filtering = pytest.importorskip("cleanlab.filter", reason="cleanlab is not installed")
+    rng = np.random.default_rng(2)
+    given = rng.integers(3, size=300)
+    p = rng.dirichlet(np.ones(3), 300) + 0.5 * np.eye(3)[np.where(rng.random(300) < 0.2, (given + 1) % 3, given)]
+    p /= p.sum(axis=1, keepdims=True)
+    expected = filtering.find_label_issues(
+        given, p, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    rows, _ = audit([vertebra(NAMES[k], p=p[i], level=str(i)) for i, k in enumerate(given)], NAMES)
+    assert len(rows) > 20
+    assert {int(row["vertebra"]) for row in rows} == set(expected.tolist())
+    # In the table probabilities are rounded, so that some are alike.
+    assert [row["p_given"] for row in rows] == pytest.approx(p[expected, given[expected]], abs=1e-4)
 
 
 @pytest.mark.parametrize(("rate", "q"), [(0.04, 0.0), (0.1, 0.3), (0.3, 0.7)])
@@ -112,6 +130,16 @@ def test_a_vertebra_that_was_not_found_is_listed_only_when_readers_disagree():
 def test_without_any_label_there_is_nothing_to_audit():
     with pytest.raises(DatasetError, match="nothing to audit"):
         audit([], NAMES)
+
+
+def test_predictions_of_all_folds_are_read_with_the_vertebrae_that_they_misnamed(tmp_path):
+    folders = [tmp_path / "fold_0/validation", tmp_path / "fold_1/validation"]
+    for folder, case, found in zip(folders, ("a", "b"), ("misnamed", "identified"), strict=True):
+        write_case_json(folder, CasePrediction(identifier=case, class_names=NAMES, vertebrae=(), model={}))
+        (folder / "vertebrae.csv").write_text(f"case,level,found\n{case},L1,{found}\n{case},L2,no_position\n")
+    predictions, misnamed = held_out_predictions(folders)
+    assert [p.identifier for p in predictions] == ["a", "b"]
+    assert misnamed == {("a", "L1")}
 
 
 def table(path, *rows):

@@ -15,6 +15,9 @@ from spinecls.io.dataset import check_dataset
 
 IMAGE = "imagesTr/a1_0000.nii.gz"
 MAP = "labelsTr/a1.nii.gz"
+CHANCE_MAP = "labelsTr/a1__probability.nii.gz"
+CHANCES = np.float32(0.9) * (tiny.vertebra_map() > 0)
+PROBABLE = {"a1": {"vertebrae": {"form": "probability"}}}
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +324,17 @@ FORM_FAULTS = [
     ("no tolerance", forms({"a1": {"vertebrae": {"form": "coarse"}}}), "E802", "needs tolerance_mm"),
     ("form a word", forms({"a1": {"vertebrae": "mask"}}), "E802", '{"form": "mask"}'),
     ("form of no case", forms({"a11": {}}), "E803", "Did you mean 'a1'?"),
+    ("chances of structures", forms({"a1": {"structures": {"form": "probability"}}}), "E802", "is for vertebrae"),
+    ("no chances", forms(PROBABLE), "E804", "labelsTr/a1__probability.nii.gz is missing"),
+    ("chances not used", image(CHANCES, CHANCE_MAP), "W804", "annotationsTr.json does not say form 'probability'"),
+    ("chances of nobody", both(image(CHANCES, CHANCE_MAP), forms(PROBABLE), lambda d: (d / MAP).unlink()), "E804",
+     "does not say which vertebrae it shows"),
+    ("percentages", image(100 * CHANCES, CHANCE_MAP), "E613", "from 0 to 90, expected chances from 0 to 1. Divide"),
+    ("logits", image(CHANCES - 2, CHANCE_MAP), "E613", "from -2 to -1.1, expected chances from 0 to 1."),
+    ("no chance anywhere", image(0 * CHANCES, CHANCE_MAP), "E604", "a1__probability.nii.gz shows no vertebra"),
+    ("not a number", image(np.nan * CHANCES, CHANCE_MAP), "E501", "not finite"),
+    ("chances elsewhere", image(CHANCES, CHANCE_MAP, origin=(10, 25, 30)), "E412", "Resample it linearly"),
+    ("chances coarser", image(CHANCES[:, ::2], CHANCE_MAP), "E410", "Resample it linearly"),
 ]
 
 FAULTS = [

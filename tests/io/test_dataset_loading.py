@@ -168,6 +168,15 @@ def test_maps_of_several_readers_belong_to_one_case(folder):
     assert sorted(load_dataset(folder).cases[0].vertebra_maps) == ["anna", "ben"]
 
 
+def test_a_map_of_chances_is_no_readers(folder):
+    tiny.write(folder / "labelsTr/a1__probability.nii.gz", np.float32(0.5) * (tiny.vertebra_map() > 0))
+    (folder / "annotationsTr.json").write_text(json.dumps({"a1": {"vertebrae": {"form": "probability"}}}))
+    assert check_dataset(folder).findings == ()
+    case = load_dataset(folder).cases[0]
+    assert list(case.vertebra_maps) == [""]
+    assert case.chance_map == folder / "labelsTr/a1__probability.nii.gz"
+
+
 def test_form_of_a_case_overrides_the_default_of_its_kind(folder):
     default = {"vertebrae": {"form": "coarse", "tolerance_mm": 3}, "structures": {"form": "none"}}
     content = {"default": default, "a1": {"vertebrae": {"form": "box", "slack_mm": 0}}}

@@ -129,6 +129,40 @@ def test_the_maps_lie_on_the_bright_bodies_on_both_grids(raw, tmp_path):
         assert np.median(image[labels == LEVEL_CODES["L2"]]) > np.percentile(image[labels == 0], 95)
 
 
+def with_chances(raw, chances):
+    """The dataset with a map of chances for its first case."""
+    path = raw.folder / "labelsTr/a__probability.nii.gz"
+    write(path, chances)
+    first = dataclasses.replace(raw.cases[0], chance_map=path)
+    return dataclasses.replace(raw, cases=(first, *raw.cases[1:]))
+
+
+def test_chances_are_stored_in_percent_on_the_grid_of_training(raw, tmp_path):
+    chances = np.zeros((6, 40, 36), np.float32)
+    chances[1:5, 8:32, 10:22] = 0.42
+    run(with_chances(raw, chances), tmp_path / "out")
+    case = load_case(tmp_path / "out", "plans_3d_fullres", "a")
+    assert case.chance_percent.shape == case.geometry.shape
+    inside = case.geometry.to_index(load_case(tmp_path / "out", "plans_3d_fullres", "b").vertebrae[1]["centre_lps"])
+    assert case.chance_percent[tuple(np.rint(inside).astype(int))] == 42
+    # Halved spacing apart, as much chance as before: 4 x 24 x 12 voxels of 0.42.
+    volumes = [np.prod(g) for g in ((4.0, 2.0, 2.0), case.geometry.spacing_mm)]
+    assert case.chance_percent.sum() / 100 * volumes[1] == pytest.approx(0.42 * 4 * 24 * 12 * volumes[0], rel=0.1)
+    assert load_case(tmp_path / "out", "plans_3d_fullres", "b").chance_percent is None
+
+
+def test_changed_chances_redo_their_case(raw, tmp_path):
+    run(with_chances(raw, np.full((6, 40, 36), 0.5, np.float32)), tmp_path / "out")
+    report = run(with_chances(raw, np.full((6, 40, 36), 0.6, np.float32)), tmp_path / "out")
+    assert list(report.done) == ["a"]
+
+
+def test_chances_on_another_grid_fail_with_both_sizes(raw, tmp_path):
+    report = run(with_chances(raw, np.zeros((6, 20, 36), np.float32)), tmp_path / "out")
+    assert "(6, 20, 36)" in dict(report.failed)["a"]
+    assert "(6, 40, 36)" in dict(report.failed)["a"]
+
+
 def test_training_accepts_what_was_stored_for_its_configuration(raw, tmp_path):
     run(raw, tmp_path / "out")
     check_stored(tmp_path / "out", "plans_3d_fullres", settings_of(CONFIGURATION), ["a", "b", "c"])

@@ -1,12 +1,15 @@
 """`spinecls_loosen`: raw datasets that the check accepts, with the truth that a form leaves."""
 
+import shutil
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from support import run_cli
 
 from spinecls import files
 from spinecls.io.dataset import load_dataset
-from spinecls.io.images import read_label_map
+from spinecls.io.images import read_chance_map, read_label_map
 from spinecls.simulation.loose_dataset import LoosenOptions, loosen_dataset
 from spinecls.testing.phantom import write_dataset
 
@@ -90,6 +93,16 @@ def test_structures_can_be_loosened_alone(source, tmp_path):
     for case in loose.cases:
         assert case.annotation_form == {"structures": {"form": "coarse", "tolerance_mm": 3.0}}
         assert case.vertebra_maps
+
+
+def test_maps_of_chances_stay_when_structures_are_loosened(source, tmp_path):
+    exact = shutil.copytree(source, tmp_path / "Dataset003_Probable")
+    chances = 0.9 * sitk.Cast(sitk.ReadImage(str(exact / "labelsTr/phantom_000.nii.gz")) > 0, sitk.sitkFloat32)
+    sitk.WriteImage(chances, str(exact / "labelsTr/phantom_000__probability.nii.gz"))
+    files.write_json(exact / "annotationsTr.json", {"phantom_000": {"vertebrae": {"form": "probability"}}})
+    case = made(exact, tmp_path, form="coarse", kind="structures").cases[0]
+    assert case.chance_map.name == "phantom_000__probability.nii.gz"
+    assert read_chance_map(case.chance_map)[0].max() == pytest.approx(0.9)
 
 
 def readings(dataset):

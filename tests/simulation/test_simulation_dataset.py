@@ -93,6 +93,16 @@ def test_maps_are_copies(source, target):
     assert hashes(source / "labelsTr") == hashes(target / "labelsTr")
 
 
+def test_maps_of_chances_are_taken_over(tmp_path):
+    probable = write_source(tmp_path / "Dataset001_Source", cases=("a",))
+    chances = to_image((0.7 * (body_map() > 0)).astype(np.float32), geometry(), "PIR")
+    sitk.WriteImage(chances, str(probable / "labelsTr/a__probability.nii.gz"))
+    (probable / "annotationsTr.json").write_text(json.dumps({"a": {"vertebrae": {"form": "probability"}}}))
+    result = simulate_dataset(probable, tmp_path / "Dataset002_New", OPTIONS)
+    assert not check_dataset(result).errors
+    assert hashes(result / "labelsTr") == hashes(probable / "labelsTr")
+
+
 def test_normal_vertebrae_in_the_files_are_those_of_the_source(source, target):
     normal = [row for row in read_csv(target / "vertebraeTr.csv") if row["class"] == "normal"]
     assert normal

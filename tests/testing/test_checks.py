@@ -1,5 +1,7 @@
 """The check that users run on their own trainers: it passes ours and finds what is broken."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from spinecls.tasks.base import Task, WeightedTask
 from spinecls.testing.checks import BrokenRule, check_trainer
 from spinecls.trainers.base import TRAINERS
 from spinecls.trainers.baseline import BaselineTrainer
+from spinecls.trainers.uncertain import UncertainLabelsTrainer
 
 
 @pytest.mark.slow
@@ -79,6 +82,19 @@ def test_a_broken_task_is_told_by_what_is_wrong(task_class):
 
 
 @pytest.mark.slow
+class OpenClassesTrainer(UncertainLabelsTrainer):
+    """The same with the classes of the open pass."""
+
+    @classmethod
+    def configured(cls, configuration):
+        return dataclasses.replace(super().configured(configuration), task_weights={"open_class": 0.5})
+
+
+def test_the_classes_of_the_open_pass_keep_the_rules(capsys):
+    check_trainer(OpenClassesTrainer)
+    assert "open_class" in capsys.readouterr().out
+
+
 def test_a_model_that_needs_its_trainer_is_refused():
     class Keeps(BaselineTrainer):
         def save_final(self):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spinecls.anatomy import RANK
+from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import Interrupted
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.preprocessed import load_case
@@ -23,6 +24,7 @@ from spinecls.trainers.placement import (
     placed_sources,
     predict_places,
     save_places,
+    with_places,
 )
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
 
@@ -86,6 +88,18 @@ def test_the_less_sure_a_name_the_less_is_believed_of_the_class(case, material):
     )
     for one, two in zip(sure, half, strict=True):
         assert two.label.masses == pytest.approx(0.6 * one.label.masses)
+
+
+def test_a_set_of_classes_of_a_found_vertebra_is_refined(case, material):
+    _, plan, configuration = material
+    told = {"classes": list(plan.class_names[:2]), "confidence": 1.0}
+    bare = without_positions(case)
+    doubtful = dataclasses.replace(bare, vertebrae=tuple({**v, "readings": [told]} for v in bare.vertebrae))
+    expected = {case.identifier: {case.vertebrae[2]["level"]: np.array([0.0, 1.0, 0.0])}}
+    data = TrainingData([], [], unplaced=[doubtful], expected=expected)
+    placed = with_places(data, {case.identifier: places_of(case)}, plan, configuration, use_masks=False).sealed
+    masses = [source.label.singletons().sum() for source in placed]
+    assert sorted(masses) == pytest.approx([0.0] * (len(masses) - 1) + [0.45])
 
 
 def test_a_name_that_is_hardly_believed_is_not_learnt_from(case, material):

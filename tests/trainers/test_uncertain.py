@@ -195,6 +195,21 @@ def trained(loosened, tmp_path, monkeypatch):
     return lambda *settings: run_cli(*words, "--set", "steps=2", *settings)
 
 
+def test_classes_of_the_open_pass_are_learnt_when_asked_for_and_not_kept(trained, tmp_path):
+    assert trained("task_weights.open_class=0.5") == 0
+    fold = next(tmp_path.glob("Dataset*/*/fold_0"))
+    with open(fold / "progress.csv", newline="") as stream:
+        assert float(next(csv.DictReader(stream))["open_class"]) > 0
+    weights = torch.load(fold / "checkpoint_final.pt", weights_only=True)["weights"]
+    assert not [name for name in weights if "open_class" in name]
+
+
+def test_classes_of_the_open_pass_are_not_learnt_unasked(loosened, tmp_path):
+    trainer, _ = make(loosened("point"), tmp_path)
+    assert "open_class" not in [t.task.name for t in trainer.tasks]
+    assert "open_class" not in trainer.model.heads
+
+
 def test_consistency_without_a_map_is_refused(trained, capsys):
     assert trained("task_weights.vertebra_map=0") == 2
     assert "give both a weight, or neither" in capsys.readouterr().err
