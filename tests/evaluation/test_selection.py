@@ -75,7 +75,7 @@ def test_nothing_to_choose_from_is_an_error():
 
 def test_candidates_without_a_score_are_an_error():
     never = Candidate(("a",), ("p", "q"), lambda weights: np.full(len(weights), np.nan))
-    with pytest.raises(DatasetError, match="None of 1 candidates has a score"):
+    with pytest.raises(DatasetError, match="None of 1 candidates that may be chosen has a score"):
         select([never])
 
 

@@ -164,7 +164,7 @@ def test_members_are_what_each_fold_says_to_each_view_alone(image, grid, regions
     for fold, model in enumerate(predictor.models):
         crops, pooled = make_crops(image, grid, regions, MARROW, predictor.configuration)
         for number, view in enumerate(augmented_views(predictor.configuration.sealed_mirror_axes)):
-            alone = classify([model], crops, pooled, predictor.class_shift(), torch.device("cpu"), [view])
+            alone = classify([model], crops, pooled, predictor.class_shift()[fold], torch.device("cpu"), [view])
             assert both.members[fold, number] == pytest.approx(alone.members[0, 0], abs=1e-6)
 
 

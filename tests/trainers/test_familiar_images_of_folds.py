@@ -24,7 +24,7 @@ def preprocessed(phantom):
 def plan_of_fold(preprocessed, folder, train, plan=None):
     plan = plan or load_plan(preprocessed / "spineclsPlans.json")
     request = run.TrainingRequest("1", "3d_fullres", "0")
-    return run._plan_of_fold(request, run.find_trainer(request.trainer), plan, folder, preprocessed, train)
+    return run._plan_of_fold(request, run.find_trainer(request.trainer), plan, folder, preprocessed, train, None)
 
 
 def test_a_fold_knows_the_images_of_its_training_cases_alone(preprocessed, tmp_path):
@@ -59,7 +59,7 @@ def test_validated_cases_are_compared_with_the_training_cases(preprocessed, tmp_
     request = run.TrainingRequest("1", "3d_fullres", "0")
     trainer = run.find_trainer(request.trainer)
     configuration = plan.configuration("3d_fullres")
-    run._validate(run._Fold(request, trainer, preprocessed, tmp_path, train, held_out, plan, configuration))
+    run._validate(run._Fold(request, trainer, preprocessed, tmp_path, train, held_out, plan, configuration, None))
     said = ("field of view head-feet 192 mm; training scans 9 mm",)
     assert given == dict.fromkeys(held_out, said)
 
@@ -70,7 +70,9 @@ def test_validation_writes_which_images_are_unlike_those_of_training(preprocesse
 
     monkeypatch.setattr(validation, "load_checkpoint", lambda path: {})
     monkeypatch.setattr(validation, "build_model", lambda content, path: None)
-    monkeypatch.setattr(validation, "Predictor", lambda *a, **k: SimpleNamespace(predict_volume=predict_volume))
+    monkeypatch.setattr(validation, "short_hash", lambda content, path: "0")
+    stub = SimpleNamespace(predict_volume=predict_volume, augment=True)
+    monkeypatch.setattr(validation, "Predictor", lambda *a, **k: stub)
     held_out = ["phantom_000", "phantom_001"]
     plan = load_plan(preprocessed / "spineclsPlans.json")
     cases = [load_case(preprocessed, "spineclsPlans_3d_fullres", case) for case in held_out]
