@@ -29,6 +29,7 @@ from spinecls.inference.predict_folder import PROBABILITIES, contribution_file
 from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_image, write_map
 from spinecls.io.predictions import (
+    is_case_json,
     read_case_json,
     read_failures,
     read_folder,
@@ -125,7 +126,8 @@ def ensemble_folders(
 
 def _read_folder(source: Path) -> list[CasePrediction]:
     """Cases of a folder; none where all have failed."""
-    return [] if read_failures(source) and not any(source.glob("*_probabilities.npz")) else read_folder(source)
+    found = any(is_case_json(path) for path in source.glob("*.json"))
+    return read_folder(source) if found or not read_failures(source) else []
 
 
 def saved_case(folder: Path, case: str) -> SavedCase:
