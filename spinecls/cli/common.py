@@ -8,6 +8,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,12 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override planned numbers: key=value, several allowed.")
 ]
 
+ModelDataset = Annotated[str | None, typer.Option("-d", help="Dataset that the model was trained on.")]
+ModelConfiguration = Annotated[str | None, typer.Option("-c", help="Configuration.")]
+ModelTrainer = Annotated[str | None, typer.Option("-tr", help="Name of the trainer.")]
+ModelPlans = Annotated[str | None, typer.Option("-p", help="Name of the plans.")]
+ModelFolds = Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")]
+ModelFolder = Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")]
 
 OUT_OF_MEMORY = (
     "Out of memory. Close other programs, use fewer processes (-np 1), or plan for less: -gpu_memory_target GB."

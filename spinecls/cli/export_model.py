@@ -8,15 +8,17 @@ from typing import Annotated
 
 import typer
 
+from spinecls.cli.common import ModelConfiguration, ModelDataset, ModelFolder, ModelFolds, ModelPlans, ModelTrainer
+
 
 def export_model(
     target: Annotated[Path, typer.Option("-o", help="File to write, ending with .spinecls.", show_default=False)],
-    dataset: Annotated[str | None, typer.Option("-d", help="Dataset that the model was trained on.")] = None,
-    configuration: Annotated[str | None, typer.Option("-c", help="Configuration.")] = None,
-    trainer: Annotated[str | None, typer.Option("-tr", help="Name of the trainer.")] = None,
-    plans: Annotated[str | None, typer.Option("-p", help="Name of the plans.")] = None,
-    folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")] = None,
-    model: Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")] = None,
+    dataset: ModelDataset = None,
+    configuration: ModelConfiguration = None,
+    trainer: ModelTrainer = None,
+    plans: ModelPlans = None,
+    folds: ModelFolds = None,
+    model: ModelFolder = None,
 ) -> None:
     """Write a trained model, with its model card, as one file that others can import without trusting you."""
     from spinecls.inference.models import ModelChoice, choose_model

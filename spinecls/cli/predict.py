@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from spinecls.cli.common import Device
+from spinecls.cli.common import (
+    Device,
+    ModelConfiguration,
+    ModelDataset,
+    ModelFolder,
+    ModelFolds,
+    ModelPlans,
+    ModelTrainer,
+)
 from spinecls.errors import PartialFailure, UsageError
 
 MEMBERS = "members"
@@ -17,12 +25,12 @@ MEMBERS = "members"
 def predict(
     source: Annotated[Path, typer.Option("-i", help="Folder of images, or one image.", show_default=False)],
     target: Annotated[Path, typer.Option("-o", help="Folder for the results.", show_default=False)],
-    dataset: Annotated[str | None, typer.Option("-d", help="Dataset that the model was trained on.")] = None,
-    configuration: Annotated[str | None, typer.Option("-c", help="Configuration.")] = None,
-    trainer: Annotated[str | None, typer.Option("-tr", help="Name of the trainer.")] = None,
-    plans: Annotated[str | None, typer.Option("-p", help="Name of the plans.")] = None,
-    folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")] = None,
-    model: Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")] = None,
+    dataset: ModelDataset = None,
+    configuration: ModelConfiguration = None,
+    trainer: ModelTrainer = None,
+    plans: ModelPlans = None,
+    folds: ModelFolds = None,
+    model: ModelFolder = None,
     device: Device = None,
     prevalence: Annotated[
         list[str] | None,
