@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from spinecls import files
+from spinecls.errors import SpineclsError
 from spinecls.evaluation import intervals, matching, metrics, summary
 from spinecls.evaluation.intervals import Interval, PatientDraws, Statistic
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
@@ -34,7 +35,13 @@ def judged_fold(model: Path, fold: str, preprocessed: Path) -> list[matching.Cas
     predictions, truth = [], []
     for name in files.read_json(preprocessed / "splits_final.json")[int(fold)]["val"]:
         case = load_case(preprocessed, GRID, name)
-        volume = predictor.predict_volume(case.native.astype(np.float32), case.native_geometry)
+        try:
+            volume = predictor.predict_volume(case.native.astype(np.float32), case.native_geometry)
+        except (SpineclsError, RuntimeError, ValueError, MemoryError) as error:
+            # As in validation: nothing was predicted, so all its vertebrae are missed.
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+            truth.append(preprocessed_truth(case, np.zeros(case.native_geometry.shape, np.uint8), description))
+            continue
         predictions.append(case_prediction(name, volume, predictor.plan, {}))
         truth.append(preprocessed_truth(case, volume.level_map, description))
     return matching.judge(predictions, truth, description, None)

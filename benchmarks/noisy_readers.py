@@ -83,6 +83,7 @@ def parse() -> argparse.Namespace:
 
 def make_datasets(bench: Trainings, options: argparse.Namespace) -> None:
     """The three datasets, preprocessed, with the folds and the plan of the exact one."""
+    bench.remember(options.dataset)
     without_structures(options.dataset, bench.raw(EXACT))
     bench.loosen(EXACT, READERS, "--readers", *map(str, options.readers))
     made = files.read_json(bench.raw(READERS) / "loosening.json")["options"]["reader_accuracy"]

@@ -42,6 +42,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     bench = Trainings(options.folder, options.steps, options.threads)
+    bench.remember(options.dataset)
     without_structures(options.dataset, bench.raw(EXACT))
     bench.prepare(EXACT)
     for name, words in LOOSENED.items():

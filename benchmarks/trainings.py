@@ -19,6 +19,9 @@ from spinecls.planning.plan import load_plan
 CONFIGURATION = "3d_fullres"
 PLANS = "spineclsPlans.json"
 SPLITS = "splits_final.json"
+PREPARED = ".prepared"
+"""Marks a dataset that was preprocessed to the end."""
+
 PROBE_STEPS = 10
 CHECKPOINTS = ("checkpoint_latest.pt", "checkpoint_previous.pt", "checkpoint_final.pt")
 
@@ -43,6 +46,14 @@ class Trainings:
     @property
     def environment(self) -> dict[str, str]:
         return {**roots(self.folder), "OMP_NUM_THREADS": str(self.threads)}
+
+    def remember(self, source: Path) -> None:
+        """Refuse another source than that of the trainings in the folder."""
+        path, name = self.folder / "source.txt", str(source.resolve())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.read_text() != name:
+            raise SystemExit(f"{self.folder}: holds trainings on {path.read_text()}. Give another --folder.")
+        path.write_text(name)
 
     def raw(self, dataset: str) -> Path:
         return self.folder / "raw" / dataset
@@ -78,8 +89,9 @@ class Trainings:
         ----------
         folds_of, plan_of : prepared datasets of the same cases whose folds and plan take the place of its own
         """
-        if not (self.preprocessed(dataset) / SPLITS).exists():
+        if not (self.preprocessed(dataset) / PREPARED).exists():
             spinecls("plan_and_preprocess", "-d", dataset, "-c", CONFIGURATION, *PLAN, environment=self.environment)
+            (self.preprocessed(dataset) / PREPARED).touch()
         for other, name in ((folds_of, SPLITS), (plan_of, PLANS)):
             if other is not None:
                 shutil.copy(self.preprocessed(other) / name, self.preprocessed(dataset))

@@ -85,6 +85,7 @@ def parse() -> argparse.Namespace:
 
 def trained(bench: Trainings, options: argparse.Namespace) -> TrainedModel:
     """The model of all folds, trained as far as it is not."""
+    bench.remember(options.dataset)
     link_dataset(options.dataset, bench.folder)
     bench.prepare(options.dataset.name)
     runs = [Run(options.dataset.name, options.trainer, fold) for fold in options.folds]
@@ -156,6 +157,12 @@ def report_test(bench: Trainings, model: TrainedModel, plan: Plan, options: argp
     }
     if known := sorted(seen & {case.identifier for case in raw.cases}):
         raise SystemExit(f"{options.test}: {known[0]} was trained on. Give a dataset of other patients.")
+    native = [bench.preprocessed(model.dataset) / "native" / f"{case}.json" for case in seen]
+    patients = {files.read_json(path)["patient"] for path in native if path.exists()}
+    if not patients:
+        print("Whose the trained cases are is not known here: see to it that the test set holds other patients.")
+    if known := sorted(patients & {case.patient for case in raw.cases}):
+        raise SystemExit(f"{options.test}: patient {known[0]} was trained on. Give a dataset of other patients.")
     plain = uncalibrated(model, bench.folder / "uncalibrated")
     folder = bench.folder / "test" / model.dataset / model.folder.name / options.test.name
     times = timed(bench, plain, raw, folder)

@@ -94,6 +94,9 @@ class AnnotationCompiler:
             drawn = [self._binary(labels, hard == UNKNOWN) for labels in case.reader_maps]
             return CompiledMap(mean_beliefs(drawn, 2), bag_map([], case.geometry.shape, 2))
         background = np.zeros(case.geometry.shape, bool) if hard is None else hard == 0
+        if form["form"] == "probability" and not case.vertebrae and case.chance_percent is None:
+            # The form of a whole dataset says nothing of a case that has no vertebrae.
+            form["form"] = "none"
         chances = self._chances(case) if form["form"] == "probability" else None
         return compile_vertebrae(
             case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm, chances

@@ -112,7 +112,11 @@ def compile_vertebrae(
     """
     name = form.get("form", "mask")
     if name == "probability":
-        fields = {(BACKGROUND,): (1 - chances) * ~unknown, (VERTEBRA,): chances}
+        # Where the next vertebra may be, and nobody was asked of it, a chance below one half speaks of this one only.
+        fields = {
+            (BACKGROUND,): (1 - chances) * ~unknown,
+            (VERTEBRA,): np.where(unknown, np.clip(2 * chances - 1, 0, 1), chances),
+        }
         return CompiledMap(voxel_beliefs(fields, 2), bag_map([], geometry.shape, 2), NOISE_OF_FORM[name])
     drawn = _any([v.drawn for v in vertebrae if v.drawn is not None], geometry.shape)
     if name in ("mask", "slices", "none"):

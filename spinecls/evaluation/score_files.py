@@ -26,11 +26,12 @@ def write_scores(
     ----------
     content : of summary.json, with what `summary.summarise` returned
     """
-    files.write_json(folder / SUMMARY, content)
     files.write_csv(folder / SUMMARY_TABLE, ["group", "score", *_SCORE_KEYS], flat_scores(content))
     write_vertebrae(folder / VERTEBRAE, outcomes, description)
     if len(description.class_names) > 1:
         write_patients(folder / PATIENTS, case_numbers(outcomes, description))
+    # Last, because a run counts as validated when it is there.
+    files.write_json(folder / SUMMARY, content)
 
 
 def flat_scores(content: Mapping[str, Any], group: str = "") -> Iterator[dict[str, Any]]:

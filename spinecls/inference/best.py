@@ -56,10 +56,10 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
     models = _models(dataset, request)
     folds = _common_folds(models, request.folds)
     named = {model.folder.name: model for model in models}
-    candidates = [dataclasses.replace(_candidate((m,), folds), eligible=is_sealed(m)) for m in models]
+    eligible = [model for model in models if _eligible(model)]
+    candidates = [dataclasses.replace(_candidate((m,), folds), eligible=m in eligible) for m in models]
     if request.ensembles and _has_classes(models[0]):
-        sealed = [model for model in models if is_sealed(model)]
-        candidates += [_candidate(pair, folds) for pair in itertools.combinations(sealed, 2) if _averageable(*pair)]
+        candidates += [_candidate(pair, folds) for pair in itertools.combinations(eligible, 2) if _averageable(*pair)]
     judged = select(candidates)
     chosen = [named[name] for name in judged[0].models]
     folder = paths.results_root() / dataset
@@ -92,10 +92,23 @@ def _models(dataset: str, request: BestRequest) -> list[TrainedModel]:
     if untested:
         logger.warning("Left out, for no fold was validated here: %s.", ", ".join(untested))
     usable = [model for model in usable if _validated_folds(model)]
-    if not any(is_sealed(model) for model in usable):
+    if refined := [model.folder.name for model in usable if _refined(model)]:
+        told = "%s: compared, and not chosen, for a second round is not tested on cases that nothing of it has seen."
+        logger.warning(told, ", ".join(refined))
+    if not any(map(_eligible, usable)):
         there = ", ".join(model.folder.name for model in found) or "none"
         raise ModelError(f"{dataset}: no sealed model with a validated fold to choose from. Trained: {there}.")
     return usable
+
+
+def _refined(model: TrainedModel) -> bool:
+    """Whether its labels were refined by models that had learnt from the cases it is tested on."""
+    runs = [model.folder / f"fold_{fold}" / "run.json" for fold in model.folds]
+    return any(path.exists() and files.read_json(path).get("refined") for path in runs)
+
+
+def _eligible(model: TrainedModel) -> bool:
+    return is_sealed(model) and not _refined(model)
 
 
 def _common_folds(models: Sequence[TrainedModel], asked: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from spinecls.io.predictions import (
     write_referrals,
     write_table,
 )
-from spinecls.records import NUMBERING_AMBIGUOUS, REFER, REFER_REASONS, CasePrediction, VertebraPrediction
+from spinecls.records import NUMBERING_AMBIGUOUS, REFER, REFER_REASONS, SEVERITY, CasePrediction, VertebraPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +148,8 @@ def saved_case(folder: Path, case: str) -> SavedCase:
         members = content["class_probabilities"]
     if posterior.shape != (len(prediction.vertebrae), len(LEVELS)):
         raise DatasetError(f"{path}: of {len(posterior)} vertebrae, {case}.json has {len(prediction.vertebrae)}.")
-    return SavedCase(folder, prediction, posterior, codes, order, members.reshape(-1, *members.shape[2:]))
+    flat = members.reshape(math.prod(members.shape[:2]), *members.shape[2:])
+    return SavedCase(folder, prediction, posterior, codes, order, flat)
 
 
 def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
@@ -325,7 +327,10 @@ def _evidence_of_classes(
     stacked = np.stack(list(contributions.values()))
     for vertebra in prediction.vertebrae:
         chosen = int(np.argmax(vertebra.class_probabilities))
-        own = stacked[min(chosen, len(stacked)) - 1] if chosen or len(stacked) == 1 else -stacked.max(axis=0)
+        if SEVERITY in contributions:
+            own = contributions[SEVERITY]
+        else:
+            own = stacked[chosen - 1] if chosen else -stacked.max(axis=0)
         stronger = inside_box(grid, *_box(vertebra)) & (np.abs(own) > np.abs(evidence))
         evidence[stronger] = own[stronger]
     return evidence

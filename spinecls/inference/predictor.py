@@ -118,7 +118,9 @@ class Predictor:
         sealed = self.classify_regions(image, geometry, located.regions, located.marrow) if located.regions else None
         report = None
         if sealed is not None:
-            report = report_classes(sealed, self.plan, tuple(self.checkpoints), self.calibration, self.prevalence)
+            report = report_classes(
+                sealed, self.plan, tuple(self.checkpoints), self.calibration, self.prevalence, self.prior()
+            )
         vertebrae = tuple(self._vertebra(i, located, sealed, report) for i in range(len(located.regions)))
         return VolumePrediction(
             vertebrae=vertebrae,
@@ -273,6 +275,10 @@ class Predictor:
     def _least_distance_mm(self) -> float:
         pitches = list(self._pitch_mm().values())
         return 0.4 * min(pitches) if pitches else 10.0
+
+    def prior(self) -> np.ndarray:
+        """(K,) share of each class in training, the mean over the models."""
+        return np.mean([class_prior(plan).double().numpy() for plan in self.fold_plans or [self.plan]], axis=0)
 
     def class_shift(self) -> np.ndarray:
         """(M, K) what is added to each model's logits to report probabilities at the prior of its training vertebrae.

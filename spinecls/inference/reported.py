@@ -14,7 +14,6 @@ from spinecls.calibration.uncertainty import Decomposition, decompose
 from spinecls.evaluation.metrics import certainty
 from spinecls.inference.sealed_pass import SealedResult
 from spinecls.planning.plan import Plan
-from spinecls.tasks.classification import class_prior
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ def report_classes(
     folds: Sequence[str],
     calibration: Calibration | None,
     prevalence: Mapping[str, float] | None,
+    prior: np.ndarray,
 ) -> ClassReport:
     """Report of what folds and views said.
 
@@ -51,14 +51,14 @@ def report_classes(
     ----------
     folds : names of the folds in `sealed.members`
     prevalence : class -> share where the model is used; None = as in training
+    prior : (K,) share of each class in training, for models without a calibration
     """
     mean = sealed.probabilities
     members = sealed.members.reshape(-1, *mean.shape)
     if calibration is None:
         probabilities = mean
         if prevalence is not None:
-            old = class_prior(plan).numpy().astype(float)
-            probabilities = move_prior(mean, old, checked_prior(prevalence, plan.class_names, old))
+            probabilities = move_prior(mean, prior, checked_prior(prevalence, plan.class_names, prior))
         sets = [tuple(plan.class_names)] * len(mean)
         return ClassReport(probabilities, sets, decompose(members), np.zeros(len(mean), bool))
     probabilities = calibration.calibrated(mean, prevalence)

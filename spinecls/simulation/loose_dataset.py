@@ -15,6 +15,7 @@ import numpy as np
 from spinecls import __version__, files
 from spinecls.errors import DatasetError, UsageError
 from spinecls.geometry import Geometry
+from spinecls.io.case_table import CASE_TABLE
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map, write_map
 from spinecls.planning.prepare import combine_readers
@@ -138,6 +139,8 @@ def loosen_dataset(source: Path, target: Path, options: LoosenOptions) -> dict[s
     files.write_csv(target / TABLE, used, [{name: row.get(name) for name in used} for row in rows])
     files.write_csv(target / TIMES, list(_TIME_HEADER), [{name: row[name] for name in _TIME_HEADER} for row in times])
     files.write_json(target / "annotationsTr.json", {name: form for name, form in forms.items() if form})
+    if (source / CASE_TABLE).is_file():
+        files.write_bytes(target / CASE_TABLE, (source / CASE_TABLE).read_bytes())
     content = files.read_json(source / "dataset.json")
     files.write_json(target / "dataset.json", content | {"name": target.resolve().name})
     return {"loose": sum(t["seconds"] for t in times), "exact": sum(t["exact"] for t in times)}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from spinecls import files, paths
 from spinecls.errors import Busy, ModelError, UsageError
@@ -243,6 +244,12 @@ def _remember(request: ComparisonRequest, folder: Path) -> None:
 
 
 def _report(request: ComparisonRequest, runs: Sequence[Run], folder: Path) -> list[Comparison]:
+    """Write the tables; of several processes one after the other, so that a newer table is never replaced."""
+    with FileLock(folder / ".report.lock"):
+        return _write_report(request, runs, folder)
+
+
+def _write_report(request: ComparisonRequest, runs: Sequence[Run], folder: Path) -> list[Comparison]:
     finished = [run for run in runs if run.finished]
     tables = {(run.trainer, run.size, run.draw): _read(run) for run in finished}
     arms = list(dict.fromkeys(run.trainer for run in runs))

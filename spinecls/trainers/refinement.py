@@ -14,6 +14,8 @@ from spinecls import files
 from spinecls.beliefs import agreed_class
 from spinecls.errors import UsageError
 from spinecls.evaluation.audit import Noise, held_out_predictions, label_noise
+from spinecls.evaluation.score_files import SUMMARY
+from spinecls.evaluation.vertebra_table import VERTEBRAE
 from spinecls.inference.models import checkpoint_hashes, model_at
 
 logger = logging.getLogger(__name__)
@@ -44,9 +46,10 @@ class Refinement:
     expected: Mapping[str, Mapping[str, np.ndarray]]
 
     def described(self) -> dict:
-        """All but the probabilities, for run.json."""
+        """All for run.json; of the probabilities a hash."""
         names = ("source", "checkpoints", "sets", "refined", "noise_rate", "q")
-        return {name: getattr(self, name) for name in names}
+        plain = {case: {v: p.tolist() for v, p in levels.items()} for case, levels in self.expected.items()}
+        return {name: getattr(self, name) for name in names} | {"probabilities": files.text_hash(plain)[:16]}
 
 
 def refinement(folder: Path, preprocessed: Path, train: Sequence[str], class_names: Sequence[str]) -> Refinement:
@@ -129,7 +132,8 @@ def _complete_folds(folder: Path, preprocessed: Path) -> list[str]:
     """Numbers of the folds of a round, all of them trained on the present split and validated."""
     splits = files.read_json(preprocessed / "splits_final.json")
     numbers = [str(number) for number in range(len(splits))]
-    missing = [number for number in numbers if not (folder / f"fold_{number}" / "validation" / "summary.json").exists()]
+    folders = {number: folder / f"fold_{number}" / "validation" for number in numbers}
+    missing = [n for n, made in folders.items() if not ((made / SUMMARY).exists() and (made / VERTEBRAE).exists())]
     if missing:
         raise UsageError(
             f"--refine: needs a first round of all folds, but fold {', '.join(missing)} of {folder} is not validated. "

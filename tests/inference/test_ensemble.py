@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from support import run_cli
 
 from spinecls.errors import DatasetError, PartialFailure, UsageError
-from spinecls.inference.ensemble import ensemble_folders, grouped
+from spinecls.geometry import Geometry
+from spinecls.inference.ensemble import _evidence_of_classes, ensemble_folders, grouped, saved_case
 from spinecls.inference.models import load_predictor, model_at
 from spinecls.inference.predict_folder import FolderOptions, predict_folder
-from spinecls.io.predictions import read_case_json
+from spinecls.io.predictions import read_case_json, write_case_json
+from spinecls.records import SEVERITY, CasePrediction
 
 NAME = "Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
 
@@ -295,3 +298,21 @@ def test_the_command_writes_a_prediction_folder(predicted, tmp_path, capsys):
         read_case_json(tmp_path / "out" / f"{case}.json").vertebrae
     )
     assert len(json.loads((tmp_path / "out/model.json").read_text())["ensemble"]) == 2
+
+
+def test_a_case_in_which_a_model_found_nothing_is_read(tmp_path):
+    write_case_json(tmp_path, CasePrediction(identifier="a", class_names=("x", "y"), vertebrae=(), model={}))
+    np.savez(
+        tmp_path / "a_probabilities.npz", level_posterior=np.zeros((0, 27)), level_codes=np.zeros(27),
+        class_order=np.array(False), class_probabilities=np.zeros((0, 0, 0, 0)),
+    )  # fmt: skip
+    assert saved_case(tmp_path, "a").members.shape == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("lesion", -1), (SEVERITY, 1)])
+def test_of_two_classes_evidence_of_none_is_minus_that_of_the_other_and_of_grades_the_severity(name, sign):
+    grid = Geometry(shape=(1, 2, 2), spacing_mm=(1.0,) * 3, origin_lps=(0.0,) * 3, direction=tuple(map(tuple, np.eye(3))))
+    vertebra = SimpleNamespace(class_probabilities=(0.9, 0.1), box_lps=((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    adds = np.array([[[1.0, 2.0], [3.0, 4.0]]], np.float32)
+    found = _evidence_of_classes(SimpleNamespace(vertebrae=(vertebra,)), {name: adds}, grid)
+    assert np.array_equal(found, sign * adds)

@@ -34,6 +34,13 @@ def centres(source):
     return found
 
 
+def test_the_table_of_cases_is_kept(source, tmp_path):
+    shutil.copytree(source, tmp_path / "Dataset003_Told")
+    (tmp_path / "Dataset003_Told/cases.csv").write_text("case,sequence\nphantom_000,STIR\n")
+    made(tmp_path / "Dataset003_Told", tmp_path, form="point")
+    assert (tmp_path / "Dataset002_Loose/cases.csv").read_text() == "case,sequence\nphantom_000,STIR\n"
+
+
 def test_points_stand_in_the_table_and_there_is_no_map(source, tmp_path):
     loose = made(source, tmp_path, form="point", jitter_mm=2.0)
     truth = centres(source)

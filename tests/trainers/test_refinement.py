@@ -84,6 +84,7 @@ def write_first_round(root):
         find_trainer(TRAINER)(plan, plan.configuration("3d_fullres"), run).save_final()
         save_plan(fold / "plan.json", plan)
         files.write_json(fold / "run.json", {"cases": split["train"]})
+        files.write_csv(fold / "validation/vertebrae.csv", ["case", "level", "found"], [])
         files.write_json(fold / "validation/summary.json", {})
         for case in split["val"]:
             write_prediction(root, fold / "validation", case)
