@@ -311,7 +311,8 @@ def test_a_case_in_which_a_model_found_nothing_is_read(tmp_path):
 
 @pytest.mark.parametrize(("name", "sign"), [("lesion", -1), (SEVERITY, 1)])
 def test_of_two_classes_evidence_of_none_is_minus_that_of_the_other_and_of_grades_the_severity(name, sign):
-    grid = Geometry(shape=(1, 2, 2), spacing_mm=(1.0,) * 3, origin_lps=(0.0,) * 3, direction=tuple(map(tuple, np.eye(3))))
+    axes = tuple(map(tuple, np.eye(3)))
+    grid = Geometry(shape=(1, 2, 2), spacing_mm=(1.0,) * 3, origin_lps=(0.0,) * 3, direction=axes)
     vertebra = SimpleNamespace(class_probabilities=(0.9, 0.1), box_lps=((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
     adds = np.array([[[1.0, 2.0], [3.0, 4.0]]], np.float32)
     found = _evidence_of_classes(SimpleNamespace(vertebrae=(vertebra,)), {name: adds}, grid)
