@@ -151,7 +151,7 @@ def test_an_ensemble_of_equal_models_is_no_surer_of_its_names_than_each():
     model = SavedCase(None, column, posterior, np.zeros(27), False, np.zeros((1, 6, 3)))
     decoding = _decoded([model, model], [Group({0: row, 1: row}) for row in range(6)], None)
     assert decoding.labels == tuple(names[:6])
-    # As six witnesses they would give 0.95; distances say a little, too.
+    # As six witnesses they would give 0.96; distances say a little, too.
     assert 0.5 < decoding.posterior[2].max() < 0.85
     assert decoding.shift_margin_nats < 2
 
