@@ -24,6 +24,10 @@ class Decomposition:
     aleatoric: np.ndarray
     mutual_information: np.ndarray
 
+    def of(self, row: int) -> dict[str, float]:
+        """What is written of one vertebra."""
+        return {"aleatoric": float(self.aleatoric[row]), "disagreement": float(self.mutual_information[row])}
+
 
 def decompose(members: np.ndarray) -> Decomposition:
     """Uncertainty of (M, N, K) probabilities of M members (fold models, views).

@@ -65,7 +65,6 @@ def predict(
     for one, part in zip(chosen, parts, strict=True):
         print(f"Model: {one.name}, fold {' '.join(one.folds)}")
         predictor = load_predictor(one, pick_device(device), not disable_tta, shares)
-        names = input_names(source, len(predictor.plan.channel_names))
         try:
             done = predict_folder(predictor, one, source, part, options)
         except PartialFailure:
@@ -75,7 +74,7 @@ def predict(
     if len(chosen) > 1:
         from spinecls.inference.ensemble import ensemble_folders
 
-        done = ensemble_folders(parts, target, names)
+        done = ensemble_folders(parts, target, input_names(source, len(predictor.plan.channel_names)))
     count = sum(len(case.vertebrae) for case in done)
     print(f"{len(done)} cases, {count} vertebrae: {target / 'predictions.csv'}")
 

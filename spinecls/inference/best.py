@@ -14,9 +14,9 @@ from spinecls.errors import ModelError
 from spinecls.evaluation import metrics
 from spinecls.evaluation.intervals import format_score
 from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, select
-from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, identified_vertebrae, joined, read_vertebrae
+from spinecls.evaluation.vertebra_table import VALIDATED, identified_vertebrae, joined, read_validation
 from spinecls.inference.calibrating import calibrate_model
-from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models
+from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models, validated_folds
 from spinecls.planning.plan import load_plan
 
 logger = logging.getLogger(__name__)
@@ -88,10 +88,10 @@ def _models(dataset: str, request: BestRequest) -> list[TrainedModel]:
     ]
     usable = [model for model in found if request.unsealed or is_sealed(model)]
     # A model of fold all, or one that came as a file, was tested on nobody here.
-    untested = [model.folder.name for model in usable if not _validated_folds(model)]
+    untested = [model.folder.name for model in usable if not validated_folds(model)]
     if untested:
         logger.warning("Left out, for no fold was validated here: %s.", ", ".join(untested))
-    usable = [model for model in usable if _validated_folds(model)]
+    usable = [model for model in usable if validated_folds(model)]
     if refined := [model.folder.name for model in usable if _refined(model)]:
         told = "%s: compared, and not chosen, for a second round is not tested on cases that nothing of it has seen."
         logger.warning(told, ", ".join(refined))
@@ -113,7 +113,7 @@ def _eligible(model: TrainedModel) -> bool:
 
 def _common_folds(models: Sequence[TrainedModel], asked: Sequence[str]) -> tuple[str, ...]:
     """The folds that are compared; every model must have them."""
-    validated = {model.folder.name: _validated_folds(model) for model in models}
+    validated = {model.folder.name: validated_folds(model) for model in models}
     folds = tuple(asked) or tuple(sorted(set().union(*validated.values())))
     lacking = {name: [fold for fold in folds if fold not in own] for name, own in validated.items()}
     lacking = {name: missing for name, missing in lacking.items() if missing}
@@ -124,10 +124,6 @@ def _common_folds(models: Sequence[TrainedModel], asked: Sequence[str]) -> tuple
             "folds, or choose by -c, -tr, -p and -f."
         )
     return folds
-
-
-def _validated_folds(model: TrainedModel) -> set[str]:
-    return {fold for fold in model.folds if (model.folder / f"fold_{fold}" / "validation" / VERTEBRAE).exists()}
 
 
 def _has_classes(model: TrainedModel) -> bool:
@@ -143,22 +139,11 @@ def _averageable(first: TrainedModel, second: TrainedModel) -> bool:
 def _candidate(models: Sequence[TrainedModel], folds: Sequence[str]) -> Candidate:
     names = [model.folder.name for model in models]
     if _has_classes(models[0]):
-        return classification_candidate(names, [joined([_table(model, fold) for fold in folds]) for model in models])
-    rows = [row for fold in folds for row in identified_vertebrae(_vertebrae(models[0], fold))]
+        tables = [joined([read_validation(fold) for fold in model.fold_folders(folds)]) for model in models]
+        return classification_candidate(names, tables)
+    rows = [row for fold in models[0].fold_folders(folds) for row in identified_vertebrae(fold / VALIDATED)]
     values = [identified for _, identified in rows]
     return Candidate(tuple(names), tuple(patient for patient, _ in rows), lambda weights: metrics.mean(values, weights))
-
-
-def _vertebrae(model: TrainedModel, fold: str) -> Path:
-    return model.folder / f"fold_{fold}" / "validation" / VERTEBRAE
-
-
-def _table(model: TrainedModel, fold: str) -> ReadVertebrae:
-    plan = load_plan(model.folder / f"fold_{fold}" / "plan.json")
-    total = max(1, sum(plan.class_counts.values()))
-    return read_vertebrae(
-        _vertebrae(model, fold), plan.class_names, [plan.class_counts.get(name, 0) / total for name in plan.class_names]
-    )
 
 
 def _entry(judged: Judged) -> dict:

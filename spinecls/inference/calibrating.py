@@ -14,8 +14,8 @@ from spinecls.calibration.calibrate import calibrate
 from spinecls.calibration.out_of_fold import OutOfFold
 from spinecls.calibration.record import CALIBRATION, Calibration, save_calibration
 from spinecls.errors import DatasetError
-from spinecls.evaluation.vertebra_table import VERTEBRAE, joined, read_vertebrae
-from spinecls.inference.models import TrainedModel, checkpoint_hashes
+from spinecls.evaluation.vertebra_table import joined, read_validation
+from spinecls.inference.models import TrainedModel, checkpoint_hashes, validated_folds
 from spinecls.planning.plan import load_plan
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,7 @@ FEWEST_FOLDS = 2
 
 def out_of_fold(model: TrainedModel, folds: Sequence[str]) -> OutOfFold:
     """Vertebrae with a class that the folds identified in their validation cases."""
-    tables = []
-    for fold in folds:
-        folder = model.folder / f"fold_{fold}"
-        names = load_plan(folder / "plan.json").class_names
-        tables.append(read_vertebrae(folder / "validation" / VERTEBRAE, names, [1 / len(names)] * len(names)))
+    tables = [read_validation(folder) for folder in model.fold_folders(folds)]
     table = joined(tables)
     fold_of = {name: fold for fold, part in zip(folds, tables, strict=True) for name in part.names}
     return OutOfFold(
@@ -73,8 +69,8 @@ def calibrate_model(model: TrainedModel) -> Calibration | None:
 
 def _proven(model: TrainedModel) -> dict[str, str]:
     """Folds whose validation was made by their present checkpoint, in several views, with its hash."""
-    folds = [fold for fold in model.folds if (model.folder / f"fold_{fold}" / "validation" / VERTEBRAE).exists()]
-    found = checkpoint_hashes(dataclasses.replace(model, folds=tuple(folds)))
+    folds = validated_folds(model)
+    found = checkpoint_hashes(dataclasses.replace(model, folds=folds))
     for fold in folds:
         summary = files.read_json(model.folder / f"fold_{fold}" / "validation" / "summary.json")
         if summary.get("checkpoint") != found[fold] or not summary.get("test_time_augmentation"):

@@ -264,8 +264,7 @@ def _joined_set(
 def _doubt(saved: Sequence[SavedCase], group: Group) -> dict[str, float]:
     """Parts of the entropy over all folds and views of all models, before calibration."""
     members = np.concatenate([saved[model].members[:, row] for model, row in group.rows.items()])
-    found = decompose(members[:, None])
-    return {"aleatoric": float(found.aleatoric[0]), "disagreement": float(found.mutual_information[0])}
+    return decompose(members[:, None]).of(0)
 
 
 def _flags(seen: Sequence[VertebraPrediction], ambiguous: bool, classified: bool) -> tuple[str, ...]:

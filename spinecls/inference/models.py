@@ -13,6 +13,7 @@ from spinecls import files, paths
 from spinecls.calibration.prior import checked_prior
 from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
 from spinecls.errors import ModelError
+from spinecls.evaluation.vertebra_table import VALIDATED
 from spinecls.inference.predictor import Predictor
 from spinecls.planning.plan import Plan, load_plan
 from spinecls.sealing.levels import GUARANTEED, is_guaranteed
@@ -54,6 +55,10 @@ class TrainedModel:
     plans: str
     configuration: str
     folds: tuple[str, ...]
+
+    def fold_folders(self, folds: Sequence[str]) -> list[Path]:
+        """Folders of some folds."""
+        return [self.folder / f"fold_{fold}" for fold in folds]
 
     @property
     def name(self) -> str:
@@ -204,6 +209,11 @@ def _best(models: Sequence[TrainedModel]) -> TrainedModel:
         "; ".join(f"{m.name} ({s:.3f}, {n} folds)" for s, n, m in scored[1:]) or "none scored",
     )
     return model
+
+
+def validated_folds(model: TrainedModel) -> tuple[str, ...]:
+    """Folds with predictions of cases that they had held out."""
+    return tuple(fold for fold in model.folds if (model.folder / f"fold_{fold}" / VALIDATED).exists())
 
 
 def validation_score(fold: Path) -> float | None:

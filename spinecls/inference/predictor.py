@@ -356,7 +356,7 @@ class Predictor:
             class_probabilities=probabilities,
             prediction_set=() if report is None else report.sets[i],
             entropy=entropy_of(probabilities),
-            doubt={} if report is None else _doubt(report, i),
+            doubt={} if report is None else report.doubt.of(i),
             visible_fraction=visible,
             region={
                 "source": region.source,
@@ -398,13 +398,6 @@ def visible_fraction(geometry: Geometry, centre_lps, tangent_lps, extent_mm) -> 
     lattice = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3) * np.asarray(extent_mm)
     world = np.asarray(centre_lps) + lattice @ vertebra_axes(geometry, np.asarray(tangent_lps)).T
     return float(geometry.contains(world).mean())
-
-
-def _doubt(report: ClassReport, i: int) -> dict[str, float]:
-    return {
-        "aleatoric": float(report.doubt.aleatoric[i]),
-        "disagreement": float(report.doubt.mutual_information[i]),
-    }
 
 
 def _renumbered(masks: np.ndarray | None, rows: Sequence[int]) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from spinecls import files, paths
 from spinecls.errors import Busy, ModelError, UsageError
 from spinecls.evaluation.comparison import Comparison, compare
 from spinecls.evaluation.learning_curve import write_learning_curve
-from spinecls.evaluation.vertebra_table import VERTEBRAE, ReadVertebrae, read_vertebrae
+from spinecls.evaluation.vertebra_table import read_validation
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.trainers.base import PREDICTING
@@ -251,7 +251,7 @@ def _report(request: ComparisonRequest, runs: Sequence[Run], folder: Path) -> li
 
 def _write_report(request: ComparisonRequest, runs: Sequence[Run], folder: Path) -> list[Comparison]:
     finished = [run for run in runs if run.finished]
-    tables = {(run.trainer, run.size, run.draw): _read(run) for run in finished}
+    tables = {(run.trainer, run.size, run.draw): read_validation(run.folder) for run in finished}
     arms = list(dict.fromkeys(run.trainer for run in runs))
     found = compare(tables, arms, list(request.sizes))
     preprocessed = paths.preprocessed_folder(paths.dataset_name(request.dataset))
@@ -263,13 +263,6 @@ def _write_report(request: ComparisonRequest, runs: Sequence[Run], folder: Path)
     files.write_csv(folder / "runs.csv", list(rows[0]), rows)
     write_learning_curve(folder / "learning_curve.png", found, numbers)
     return found
-
-
-def _read(run: Run) -> ReadVertebrae:
-    plan = load_plan(run.folder / "plan.json")
-    total = max(1, sum(plan.class_counts.values()))
-    prior = [plan.class_counts.get(name, 0) / total for name in plan.class_names]
-    return read_vertebrae(run.folder / "validation" / VERTEBRAE, plan.class_names, prior)
 
 
 def _row(comparison: Comparison, numbers: Mapping[str, int]) -> dict[str, object]:
