@@ -2,6 +2,7 @@
 
     python benchmarks/trust.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600
     python benchmarks/trust.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600 --test RAW/Dataset900_Others
+    python benchmarks/trust.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600 --set_aside 14
     python benchmarks/trust.py --model RESULTS/.../AuxSegTrainer__spineclsPlans__3d_fullres --folder FOLDER
 
 Trains five folds, or takes a trained model, and looks at every vertebra by the fold that did not see its patient:
@@ -14,9 +15,10 @@ Coverage: of the 90 % sets, from the scores of other patients, for each class; a
 Referral: the error rate of the 20 % of vertebrae with the least certainty over that of the others.
 
 With --test the folds are averaged, with and without test-time augmentation (several views), on a held-out dataset (its
-imagesTs where it has some, else its imagesTr) and compared with single folds; nothing is calibrated there, so that all
-are compared alike. Times: paired runs of `spinecls_predict` on a few cases, whole processes, ratio to one fold and one
-view. A run that was stopped goes on when it is started anew.
+imagesTs where it has some, else its imagesTr) and compared with single folds. --set_aside N makes such a dataset: N
+patients, drawn by chance, are taken from the training cases before anything is planned, and become the imagesTs.
+Nothing is calibrated there, so that all are compared alike. Times: paired runs of `spinecls_predict` on a few cases,
+whole processes, ratio to one fold and one view. A run that was stopped goes on when it is started anew.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     bench = Trainings(options.folder, options.steps, options.threads)
+    if options.set_aside:
+        options.dataset = options.test = set_aside(bench, options.dataset, options.set_aside)
     model = trained(bench, options) if options.model is None else choose_model(ModelChoice(folder=options.model))
     plan = load_plan(model.folder / "plan.json")
     if len(plan.class_names) < 2 or len(model.folds) < 2:
@@ -75,18 +79,48 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--trainer", default="AuxSegTrainer")
     parser.add_argument("--folds", nargs="+", default=["0", "1", "2", "3", "4"], help="to train")
     parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--test", type=Path, help="raw dataset of patients that no fold has seen")
+    test = parser.add_mutually_exclusive_group()
+    test.add_argument("--test", type=Path, help="raw dataset of patients that no fold has seen")
+    test.add_argument("--set_aside", type=int, default=0, help="patients of --dataset that are tested on instead")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if (options.dataset is None) == (options.model is None):
         parser.error("give --dataset or --model")
+    if options.set_aside and options.dataset is None:
+        parser.error("--set_aside needs --dataset: a trained model has seen its patients")
     return options
+
+
+def set_aside(bench: Trainings, source: Path, count: int) -> Path:
+    """The raw dataset with some patients, seed 0, in imagesTs, labelsTs, structuresTs and vertebraeTs.csv instead."""
+    bench.remember(source)
+    target = bench.raw(f"{source.name}Less{count}")
+    cases = load_dataset(source, verify_voxels=False).cases
+    patients = sorted({case.patient for case in cases})
+    aside = {patients[i] for i in np.random.default_rng(0).permutation(len(patients))[:count]}
+    split = {case.identifier: "Ts" if case.patient in aside else "Tr" for case in cases}
+    if (target / "dataset.json").exists():
+        return target
+    for case in cases:
+        maps = [*case.vertebra_maps.values(), *filter(None, [case.structure_map])]
+        for path in (*case.images, *maps):
+            folder = path.parent.name.removesuffix("Tr") + split[case.identifier]
+            link(target / folder / path.name, path)
+    rows = files.read_csv(source / "vertebraeTr.csv")
+    for part in ("Tr", "Ts"):
+        own = [row for row in rows if split[row["case"]] == part]
+        files.write_csv(target / f"vertebrae{part}.csv", list(rows[0]), own)
+    content = files.read_json(source / "dataset.json") | {"name": target.name}
+    content["numTraining"] = sum(part == "Tr" for part in split.values())
+    files.write_json(target / "dataset.json", content)
+    return target
 
 
 def trained(bench: Trainings, options: argparse.Namespace) -> TrainedModel:
     """The model of all folds, trained as far as it is not."""
-    bench.remember(options.dataset)
-    link_dataset(options.dataset, bench.folder)
+    if not options.set_aside:
+        bench.remember(options.dataset)
+        link_dataset(options.dataset, bench.folder)
     bench.prepare(options.dataset.name)
     runs = [Run(options.dataset.name, options.trainer, fold) for fold in options.folds]
     bench.forecast(runs)
