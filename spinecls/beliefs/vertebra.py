@@ -105,8 +105,8 @@ def partly_visible(full: Belief, visible_fraction: float, smallest: float = 0.9)
     """
     sets = full.sets.copy()
     if visible_fraction < smallest:
-        lesion = sets.any(axis=1) & ~sets[:, 0]
-        sets[lesion, 0] = True
+        # A slice, for without classes there is no column 0.
+        sets[sets.any(axis=1), :1] = True
     return Belief(sets, full.masses * np.float32(min(1.0, visible_fraction)), full.readers)
 
 

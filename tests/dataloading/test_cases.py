@@ -145,6 +145,12 @@ def test_a_cut_vertebra_with_a_lesion_may_be_anything():
     assert label.weight == 0 or label.sets[0].all()
 
 
+def test_a_cut_vertebra_of_a_dataset_without_classes_has_no_sealed_crop():
+    cut = vertebra("L2", (3, 45.5, 21.5), (), truncated=True)
+    unclassified = dataclasses.replace(PLAN, class_names=(), class_counts={})
+    assert sealed_sources(a_case([cut]), unclassified, CONFIGURATION, True) == []
+
+
 def test_without_masks_the_box_holds_the_ellipsoid_and_its_jitter():
     source = sealed_sources(a_case(TWO, vertebra_map=None), PLAN, CONFIGURATION, False)[0]
     assert source.distance is None
