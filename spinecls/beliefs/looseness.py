@@ -16,6 +16,9 @@ FILL_OF_EXTENT = (0.6, 1.2)
 Usual sizes are mean diameters, so a large body can fill more than that box.
 """
 
+USUAL_FILL = 0.75
+"""Share of the box along its own axes that a body usually fills: an elliptic cylinder pi/4, less some for the waist."""
+
 FEWEST_SHAPES = 10
 """Exactly drawn vertebrae from which on their shapes replace the assumptions."""
 
@@ -32,11 +35,13 @@ class Shapes:
     ----------
     fill_of_box : least and greatest share of its bounding box that a vertebra fills
     fill_of_extent : likewise of the product of its level's median size
+    usual_fill_of_extent : median of the same
     box_mm : level -> median edges of its bounding box along the array axes
     """
 
     fill_of_box: tuple[float, float] = FILL_OF_TIGHT_BOX
     fill_of_extent: tuple[float, float] = FILL_OF_EXTENT
+    usual_fill_of_extent: float = USUAL_FILL
     box_mm: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -63,6 +68,7 @@ def shapes_of(drawn: Iterable[DrawnVertebra]) -> Shapes:
     return Shapes(
         tuple(np.percentile(of_box, (5, 95)).tolist()),
         tuple(np.percentile(of_extent, (5, 95)).tolist()),
+        float(np.median(of_extent)),
         {level: np.median(found, axis=0) for level, found in boxes.items()},
     )
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.special import ndtr
 
 from spinecls.beliefs.bags import Bag, BagMap, bag_map, exists_bag, size_bag
-from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, TIGHT_MM, Shapes
+from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, TIGHT_MM, USUAL_FILL, Shapes
 from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
@@ -225,7 +225,7 @@ def _of_box(
     middle, edges = (low + high) / 2, np.maximum(high - low - 2 * slack_mm, 1.0)
     axes = vertebra_axes(geometry, tangent)
     extent = boxed_extent_mm(axes, edges)
-    likely = _likely(geometry, middle, axes, extent, SLACK_ERROR * slack_mm, shapes.fill_of_box) * region
+    likely = _likely(geometry, middle, axes, extent, SLACK_ERROR * slack_mm, USUAL_FILL) * region
     if not region.any():
         return likely, None
     share = float(np.prod(edges) / np.prod(high - low))
@@ -256,7 +256,7 @@ def _of_centre(
     """Chance of every voxel to be of the vertebra with this centre, and how many of those near it are."""
     axes = vertebra_axes(geometry, tangent)
     extent = np.asarray(vertebra.extent_mm, float)
-    likely = _likely(geometry, vertebra.centre_lps, axes, extent, error_mm, shapes.fill_of_extent)
+    likely = _likely(geometry, vertebra.centre_lps, axes, extent, error_mm, shapes.usual_fill_of_extent)
     reach = ellipsoid_distance(geometry, vertebra.centre_lps, axes, REACH_OF_LEVEL * extent + 4 * error_mm) <= 1
     if not reach.any():
         return likely, None
@@ -266,7 +266,7 @@ def _of_centre(
 
 
 def _likely(
-    geometry: Geometry, centre_lps, axes, extent_mm: np.ndarray, error_mm: float, fill: tuple[float, float]
+    geometry: Geometry, centre_lps, axes, extent_mm: np.ndarray, error_mm: float, fill: float
 ) -> np.ndarray:
     """(S, R, A) chance to lie in a body of usual shape; its surface scatters normally about where it is expected.
 
@@ -274,9 +274,9 @@ def _likely(
     ----------
     extent_mm : expected size along the axes
     error_mm : standard deviation of the place of its faces beyond the scatter of shapes
-    fill : least and greatest share of the box of that size which bodies fill; the expected one fills their mean
+    fill : share of the box of that size which the expected body fills
     """
-    surface = (np.mean(fill) / FILL_OF_BODY) ** (1 / 3)
+    surface = (fill / FILL_OF_BODY) ** (1 / 3)
     spread = np.hypot(SHAPE_SPREAD, error_mm / (np.mean(extent_mm) / 2))
     distance = ellipsoid_distance(geometry, centre_lps, axes, extent_mm) ** 0.25
     return ndtr((surface - distance) / spread).astype(np.float32)

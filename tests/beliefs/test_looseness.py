@@ -23,6 +23,7 @@ def test_fills_are_the_5th_and_95th_percentile_of_the_outlines():
     shapes = shapes_of([drawn(float(v)) for v in range(500, 601)])
     assert shapes.fill_of_box == pytest.approx((0.505, 0.595))
     assert shapes.fill_of_extent == pytest.approx((0.505, 0.595))
+    assert shapes.usual_fill_of_extent == pytest.approx(0.55)
 
 
 def test_slack_is_half_of_what_boxes_are_longer_than_outlines():

@@ -277,3 +277,14 @@ def test_a_box_holds_the_voxels_whose_centres_lie_in_it():
     expected = np.all((world >= low) & (world <= high), axis=1).reshape(SHAPE)
     assert expected.any()
     assert np.array_equal(inside_box(geometry, low, high), expected)
+
+
+@pytest.mark.parametrize("form", ["box", "point"])
+def test_the_body_that_is_more_likely_than_not_has_the_usual_share_of_its_size(form):
+    geometry = Geometry(shape=(40, 80, 80), spacing_mm=(1.0, 0.5, 0.5), origin_lps=(0.0, 0.0, 0.0), direction=SAGITTAL)
+    centre, half = geometry.to_world((19.5, 39.5, 39.5)), np.array([16.0, 16.0, 14.0]) / 2
+    body = MarkedVertebra(centre, EXTENT, (centre - half, centre + half) if form == "box" else None)
+    nothing = np.zeros(geometry.shape, bool)
+    beliefs = compile_vertebrae(geometry, [body], {"form": form, "slack_mm": 0.0}, nothing, nothing, Shapes()).beliefs
+    likely_mm3 = (beliefs.mass((1,)) > beliefs.mass((0,))).sum() * 0.25
+    assert likely_mm3 == pytest.approx(0.75 * 16 * 14 * 16, rel=0.03)
