@@ -28,7 +28,15 @@ from spinecls.planning.plan import load_plan
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
 
-TRAINERS = ("BaselineTrainer", "AuxSegTrainer", "AuxAETrainer", "AuxSegAETrainer", "OpenBaselineTrainer")
+TRAINERS = (
+    "BaselineTrainer",
+    "AuxSegTrainer",
+    "AuxAETrainer",
+    "AuxSegAETrainer",
+    "UncertainLabelsTrainer",
+    "UncertainLabelsAETrainer",
+    "OpenBaselineTrainer",
+)
 
 
 def main() -> None:

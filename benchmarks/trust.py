@@ -68,7 +68,7 @@ def main() -> None:
     print(f"\n{model.name}, folds {' '.join(model.folds)}; {provenance()}")
     report_out_of_fold(out_of_fold(model, model.folds), plan)
     if options.test is not None:
-        report_test(bench, model, plan, options)
+        report_test(bench, model, options)
 
 
 def parse() -> argparse.Namespace:
@@ -182,7 +182,7 @@ def report_coverage(oof: OutOfFold, plan: Plan, draws: intervals.PatientDraws) -
         print(f"{name} has too few patients and is judged together: {', '.join(pool)}")
 
 
-def report_test(bench: Trainings, model: TrainedModel, plan: Plan, options: argparse.Namespace) -> None:
+def report_test(bench: Trainings, model: TrainedModel, options: argparse.Namespace) -> None:
     """Ensemble against single folds, with one and several views, on patients that no fold has seen."""
     split = "Ts" if (options.test / "imagesTs").is_dir() else "Tr"
     raw = load_dataset(options.test, verify_voxels=False, split=split)
@@ -208,7 +208,9 @@ def report_test(bench: Trainings, model: TrainedModel, plan: Plan, options: argp
         for folds in ((fold,) for fold in model.folds):
             outcomes.setdefault((SINGLE, words), []).append(judged(bench, plain, folds, view, raw, folder, split))
         outcomes[ENSEMBLE, words] = [judged(bench, plain, model.folds, view, raw, folder, split)]
-    print_test(outcomes, held_out.training_prior(plan), times)
+    # One prior for all ways to predict, of what the folds were trained on.
+    priors = [held_out.training_prior(held_out.fold_plan(model.folder, fold)) for fold in model.folds]
+    print_test(outcomes, np.mean(priors, axis=0), times)
 
 
 def uncalibrated(model: TrainedModel, folder: Path) -> TrainedModel:
