@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support import SMALL, run_cli
+from support import plan_phantom, run_cli, set_roots
 
 REAL_DATA = Path(os.environ.get("SPINECLS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -36,7 +36,7 @@ def roots(tmp_path, monkeypatch) -> Path:
     """Empty raw, preprocessed and results folders, named by the environment."""
     for name in ("raw", "preprocessed", "results"):
         (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"spinecls_{name}", str(tmp_path / name))
+    set_roots(monkeypatch, tmp_path)
     return tmp_path
 
 
@@ -47,13 +47,7 @@ def phantom(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("phantom")
     write_dataset(root / "raw" / "Dataset001_Phantom", 8, seed=3, num_test=2)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
-            patch.setenv(f"spinecls_{name}", str(root / name))
-        code = run_cli(
-            "plan_and_preprocess", "-d", "1", "-c", "3d_fullres", "-np", "1", "-device", "cpu", "--set", *SMALL[1:]
-        )
-    assert code == 0
+    plan_phantom(root)
     return root
 
 
@@ -67,8 +61,7 @@ QUICKLY_LEARNT = (
 def trained_phantom(phantom):
     """The same with fold 0 of AuxSegTrainer trained for as many steps as it takes to find some vertebrae."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
-            patch.setenv(f"spinecls_{name}", str(phantom / name))
+        set_roots(patch, phantom)
         code = run_cli(
             "train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", *QUICKLY_LEARNT
         )
@@ -79,7 +72,5 @@ def trained_phantom(phantom):
 @pytest.fixture
 def phantom_roots(phantom, tmp_path, monkeypatch):
     """Raw and preprocessed phantoms, with results of the test's own."""
-    for name in ("raw", "preprocessed"):
-        monkeypatch.setenv(f"spinecls_{name}", str(phantom / name))
-    monkeypatch.setenv("spinecls_results", str(tmp_path / "results"))
+    set_roots(monkeypatch, phantom, results=tmp_path / "results")
     return phantom

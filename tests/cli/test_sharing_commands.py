@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from support import run_cli
+from support import run_cli, set_roots
 
 FOLDER = "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
 
@@ -13,9 +13,7 @@ def quick(phantom, tmp_path_factory):
     """Results of a training of one step."""
     root = tmp_path_factory.mktemp("quick")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed"):
-            patch.setenv(f"spinecls_{name}", str(phantom / name))
-        patch.setenv("spinecls_results", str(root / "results"))
+        set_roots(patch, phantom, results=root / "results")
         words = ("1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", "steps=1")
         assert run_cli("train", *words) == 0
     return root
@@ -24,9 +22,7 @@ def quick(phantom, tmp_path_factory):
 @pytest.fixture
 def here(tmp_path, monkeypatch, quick):
     """A results folder with the model, another one without, and a place for files."""
-    for name in ("raw", "preprocessed"):
-        monkeypatch.setenv(f"spinecls_{name}", str(tmp_path / name))
-    monkeypatch.setenv("spinecls_results", str(quick / "results"))
+    set_roots(monkeypatch, tmp_path, results=quick / "results")
     return tmp_path
 
 

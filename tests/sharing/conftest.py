@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from bundles import members_of
-from support import run_cli
+from support import run_cli, set_roots
 
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.inference.predictor import PEAK_THRESHOLD
@@ -24,9 +24,7 @@ def phantom_results(phantom, tmp_path_factory):
     """Results folder with the model, for reading only."""
     results = tmp_path_factory.mktemp("sharing") / "results"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed"):
-            patch.setenv(f"spinecls_{name}", str(phantom / name))
-        patch.setenv("spinecls_results", str(results))
+        set_roots(patch, phantom, results)
         settings = ("--set", "steps=1", "task_weighting=fixed")
         assert run_cli("train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", *settings) == 0
     folder = results / NAME

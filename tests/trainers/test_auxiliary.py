@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from support import SMALL, run_cli
+from support import plan_phantom, run_cli, set_roots
 
 from spinecls import files
 from spinecls.dataloading.loader import training_batches
@@ -28,21 +28,13 @@ def unlabelled(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("unlabelled")
     write_dataset(root / "raw" / "Dataset001_Phantom", 5, seed=4, num_unlabelled=2)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
-            patch.setenv(f"spinecls_{name}", str(root / name))
-        code = run_cli(
-            "plan_and_preprocess", "-d", "1", "-c", "3d_fullres", "-np", "1", "-device", "cpu", "--set", *SMALL[1:]
-        )
-    assert code == 0
+    plan_phantom(root)
     return root
 
 
 @pytest.fixture
 def unlabelled_roots(unlabelled, tmp_path, monkeypatch):
-    for name in ("raw", "preprocessed"):
-        monkeypatch.setenv(f"spinecls_{name}", str(unlabelled / name))
-    monkeypatch.setenv("spinecls_results", str(tmp_path / "results"))
+    set_roots(monkeypatch, unlabelled, results=tmp_path / "results")
     return unlabelled
 
 

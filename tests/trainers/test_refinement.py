@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from support import SMALL, run_cli
+from support import plan_phantom, run_cli, set_roots
 from test_uncertain import PLANS_CONFIG, first_batch
 
 from spinecls import files
@@ -42,11 +42,9 @@ def doubtful(tmp_path_factory):
     # Numbers, or the writer would guard negative ones as if they were formulas.
     numbers = [{k: float(v) if k.endswith("_mm") and v else v for k, v in row.items()} for row in rows]
     files.write_csv(raw / "vertebraeTr.csv", list(rows[0]), numbers)
+    plan_phantom(root)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
-            patch.setenv(f"spinecls_{name}", str(root / name))
-        words = ("plan_and_preprocess", "-d", "1", "-c", "3d_fullres", "-np", "1", "-device", "cpu")
-        assert run_cli(*words, "--set", *SMALL[1:]) == 0
+        set_roots(patch, root)
         write_first_round(root)
     return root
 
@@ -54,9 +52,7 @@ def doubtful(tmp_path_factory):
 @pytest.fixture
 def roots(doubtful, tmp_path, monkeypatch):
     """The same with results of the test's own, that hold the first round."""
-    for name in ("raw", "preprocessed"):
-        monkeypatch.setenv(f"spinecls_{name}", str(doubtful / name))
-    monkeypatch.setenv("spinecls_results", str(tmp_path / "results"))
+    set_roots(monkeypatch, doubtful, results=tmp_path / "results")
     shutil.copytree(doubtful / "results", tmp_path / "results")
     return doubtful
 
