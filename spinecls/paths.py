@@ -81,7 +81,10 @@ def raw_dataset_folder(text: str) -> Path:
         return path.resolve()
     folder = raw_root() / dataset_name(text)
     if not folder.is_dir():
-        raise DatasetError(f"Dataset {text}: the raw folder {folder} does not exist.")
+        raise DatasetError(
+            f"Dataset {text}: the raw folder {folder} does not exist. Set spinecls_raw to the folder that holds "
+            f"{folder.name}, or give the dataset's path."
+        )
     return folder
 
 

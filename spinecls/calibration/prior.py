@@ -28,17 +28,17 @@ def checked_prior(shares: Mapping[str, float], class_names: Sequence[str], old: 
     known = ", ".join(class_names)
     for name in shares:
         if name not in class_names:
-            raise UsageError(f"Prior: {name!r} is not a class. Known: {known}.")
+            raise UsageError(f"Prevalence: {name!r} is not a class. Known: {known}.")
     for name, before in zip(class_names, old, strict=True):
         if name not in shares:
-            raise UsageError(f"Prior: the share of {name!r} is missing. Give one for each of {known}.")
+            raise UsageError(f"Prevalence: the share of {name!r} is missing. Give one for each of {known}.")
         # Written so that not-a-number counts as wrong.
         if not 0 <= shares[name] <= 1:
-            raise UsageError(f"Prior: the share of {name!r} is {shares[name]:g}, expected 0 to 1.")
+            raise UsageError(f"Prevalence: the share of {name!r} is {shares[name]:g}, expected 0 to 1.")
         if before <= 0 < shares[name]:
             raise UsageError(
-                f"Prior: {name!r} never occurred where the model was calibrated, so nothing is known of it. Got the "
-                f"share {shares[name]:g}, expected 0."
+                f"Prevalence: {name!r} never occurred where the model was calibrated, so nothing is known of it. Got "
+                f"the share {shares[name]:g}, expected 0."
             )
     values = np.asarray([shares[name] for name in class_names], float)
     if abs(values.sum() - 1) > _SUM_TOLERANCE:

@@ -28,13 +28,15 @@ def audit(
         _apply(dataset, apply)
         return
     from spinecls import files, paths
-    from spinecls.errors import DatasetError
+    from spinecls.errors import DatasetError, UsageError
     from spinecls.evaluation import audit as auditing
     from spinecls.inference.models import ModelChoice, choose_model
     from spinecls.io.dataset import load_dataset
     from spinecls.io.predictions import is_case_json
 
     raw = load_dataset(paths.raw_dataset_folder(dataset), verify_voxels=False)
+    if len(raw.description.class_names) < 2:
+        raise UsageError(f"{raw.description.name}: has no classes, so there are no labels to audit.")
     name = paths.dataset_name(dataset)
     model = choose_model(ModelChoice(dataset=name, configuration=configuration, trainer=trainer, plans=plans))
     folders = [model.folder / f"fold_{fold}" / "validation" for fold in model.folds]
@@ -66,6 +68,9 @@ def _apply(dataset: str, table: Path) -> None:
     folder = paths.raw_dataset_folder(dataset)
     raw = load_dataset(folder, verify_voxels=False)
     wanted = auditing.corrections(table, raw.description.class_names)
+    if not wanted:
+        print(f"Nothing to correct: the column {auditing.CORRECTED!r} of {table} is empty.")
+        return
     path = folder / "vertebraeTr.csv"
     before = files.read_csv(path)
     # Numbers are no formulas, so that negative ones stay as they are.

@@ -52,8 +52,9 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             function(*arguments, **options)
         except SpineclsError as error:
             _leave(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _leave("Stopped by Ctrl-C.", 130)
+        except KeyboardInterrupt as stopped:
+            # Training says where it stopped and how to go on.
+            _leave(str(stopped) or "Stopped by Ctrl-C.", 130)
         except BrokenPipeError:
             # The reader of our output is gone (`| head`); nothing is left to tell it.
             sys.stderr.close()

@@ -23,8 +23,10 @@ def find_best_configuration(
     Out of fold, patients drawn together; none is called better unless the interval of the difference says so. What is
     chosen is what `spinecls_predict` takes when no model is named.
     """
+    from spinecls import files
     from spinecls.evaluation.intervals import format_score
     from spinecls.inference.best import INSTRUCTIONS, BestRequest, find_best
+    from spinecls.inference.models import BEST
 
     judged, folder = find_best(
         BestRequest(
@@ -37,7 +39,8 @@ def find_best_configuration(
             unsealed=unsealed,
         )
     )
-    print("Out of fold, 95 % intervals, gain over the chosen one:")
+    score = files.read_json(folder / BEST)["score"]
+    print(f"{score}, out of fold, 95 % intervals, gain over the chosen one:")
     for found in judged:
         gain = "" if found.gain is None else "  " + format_score(found.gain.as_dict(), "+.3f")
         print(f"  {format_score(found.score.as_dict())}{gain}  {found.verdict}: {' + '.join(found.models)}")

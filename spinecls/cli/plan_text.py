@@ -15,7 +15,7 @@ _LEAST_REASON_WIDTH = 40
 
 
 def overview_text(plan: Plan) -> str:
-    """One line a configuration."""
+    """One line a configuration, and what the planner warns of."""
     lines = []
     for configuration in plan.configurations.values():
         spacing = " x ".join(f"{s:g}" for s in configuration.spacing_mm)
@@ -25,6 +25,8 @@ def overview_text(plan: Plan) -> str:
             f"{configuration.name}: spacing {spacing} mm, patch {patch}, {configuration.steps} steps, "
             f"about {minutes:.0f} min a fold, {configuration.estimated_memory_gb:.1f} GB"
         )
+    for key, _, reason in explain(plan):
+        lines += [f"Warning, {key}: {told}" for told in reason.split("Warning: ")[1:]]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from spinecls.io import predictions as prediction_files
 from spinecls.io.case_table import read_sequences
 from spinecls.io.dataset import load_dataset
 from spinecls.records import Case, CasePrediction, RawDataset
+
+logger = logging.getLogger(__name__)
 
 TRAINING = "Tr"
 
@@ -63,6 +66,7 @@ def evaluate_folder(
             f"{predictions}: none of its {len(predicted)} cases ({_some(without)}) is an annotated {split} case "
             f"of {raw.description.name} ({_some(list(annotated))}). Check -gt and --split."
         )
+    _tell_of_models(predictions, judged)
     names = list(dict.fromkeys([*(p.identifier for p in judged), *failed]))
     reference = _reference(dataset, split, raw, set(names))
     outcomes, scores = _score(predictions, judged, [annotated[name] for name in names], raw, reference, draws)
@@ -78,6 +82,18 @@ def evaluate_folder(
     if scores["classification"] is not None:
         write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws)
     return content
+
+
+def _tell_of_models(folder: Path, judged: Sequence[CasePrediction]) -> None:
+    """Scores of several models together are those of none."""
+    first = judged[0]
+    if others := [p.identifier for p in judged if p.model != first.model]:
+        logger.warning(
+            "%s: %s was predicted by another model, or in another way, than %s; the scores are of all together.",
+            folder,
+            _some(others),
+            first.identifier,
+        )
 
 
 def _load(dataset: str, split: str) -> RawDataset:

@@ -259,7 +259,10 @@ def _check_prediction(prediction: CasePrediction, description: DatasetDescriptio
     names = [vertebra.level for vertebra in prediction.vertebrae]
     faulty = [name for name in names if name not in RANK or names.count(name) > 1]
     if faulty:
-        raise DatasetError(f"{where}: levels that are unknown or occur twice: {', '.join(sorted(set(faulty)))}.")
+        raise DatasetError(
+            f"{where}: levels that are unknown or occur twice: {', '.join(sorted(set(faulty)))}. Expected each level "
+            f"once, of {LEVELS[0]} ... {LEVELS[-1]}. Predict the case anew."
+        )
     for vertebra in prediction.vertebrae:
         p = vertebra.class_probabilities
         if not np.isfinite(vertebra.centre_lps).all() or not np.isfinite(p).all():

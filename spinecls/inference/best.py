@@ -16,7 +16,7 @@ from spinecls.evaluation.intervals import format_score
 from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, select
 from spinecls.evaluation.vertebra_table import VALIDATED, identified_vertebrae, joined, read_validation
 from spinecls.inference.calibrating import calibrate_model
-from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models, validated_folds
+from spinecls.inference.models import BEST, TrainedModel, is_sealed, score_name, trained_models, validated_folds
 from spinecls.planning.plan import load_plan
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
         {
             "models": list(judged[0].models),
             "folds": list(folds),
-            "score": "macro AUC, end to end" if _has_classes(models[0]) else "identification rate",
+            "score": _score_name(models[0]),
             "candidates": [_entry(j) for j in judged],
             "spinecls_version": __version__,
         },
@@ -130,6 +130,10 @@ def _has_classes(model: TrainedModel) -> bool:
     return len(load_plan(model.folder / "plan.json").class_names) > 1
 
 
+def _score_name(model: TrainedModel) -> str:
+    return score_name(load_plan(model.folder / "plan.json"))
+
+
 def _averageable(first: TrainedModel, second: TrainedModel) -> bool:
     """Models of the same classes; others cannot be averaged."""
     plans = [load_plan(model.folder / "plan.json") for model in (first, second)]
@@ -162,7 +166,7 @@ def instructions(
     best = judged[0]
     lines = [
         f"{dataset}: {' and '.join(best.models)}, folds {' '.join(folds)}.",
-        f"Out of fold {format_score(best.score.as_dict())} (95 % interval, patients drawn).",
+        f"{_score_name(chosen[0])}, out of fold {format_score(best.score.as_dict())} (95 % interval, patients drawn).",
         "",
         "These are taken when no model is named:",
         f"    spinecls_predict -d {paths.dataset_number(dataset) or dataset} -i INPUT -o OUTPUT",

@@ -169,6 +169,9 @@ def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
             )
     groups = [g for g in grouped([_centres(s) for s in saved]) if 2 * len(g.rows) >= len(saved)]
     decoding = _decoded(saved, groups, first.geometry)
+    # Two that the models saw apart from each other may be one vertebra.
+    rows = [row for row in range(len(groups)) if row not in decoding.merged_away]
+    groups, decoding = [groups[row] for row in rows], decoding.rows(rows)
     prediction = CasePrediction(
         identifier=first.identifier,
         class_names=first.class_names,

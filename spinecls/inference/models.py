@@ -12,7 +12,7 @@ import torch
 from spinecls import files, paths
 from spinecls.calibration.prior import checked_prior
 from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
-from spinecls.errors import ModelError
+from spinecls.errors import ModelError, UsageError
 from spinecls.evaluation.vertebra_table import VALIDATED
 from spinecls.inference.predictor import Predictor
 from spinecls.planning.plan import Plan, load_plan
@@ -202,8 +202,10 @@ def _best(models: Sequence[TrainedModel]) -> TrainedModel:
     scored.sort(key=lambda entry: (entry[1], entry[0]), reverse=True)
     score, folds, model = scored[0]
     logger.warning(
-        "Several models are trained; taking %s (mean validation score %.3f over %d folds). Others: %s.",
+        "Several models are trained; taking %s (of those with the most folds the best %s in validation, mean %.3f over "
+        "%d folds). Others: %s.",
         model.name,
+        score_name(load_plan(model.folder / "plan.json")),
         score,
         folds,
         "; ".join(f"{m.name} ({s:.3f}, {n} folds)" for s, n, m in scored[1:]) or "none scored",
@@ -226,6 +228,11 @@ def validation_score(fold: Path) -> float | None:
     if classification:
         return classification["end_to_end"]["auc_macro"]["estimate"]
     return content["location"]["identification_rate"]["estimate"]
+
+
+def score_name(plan: Plan) -> str:
+    """What models are chosen by."""
+    return "macro AUC, end to end" if len(plan.class_names) > 1 else "identification rate"
 
 
 def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
@@ -283,6 +290,8 @@ def load_predictor(
         except ModelError as error:
             logger.warning("%s: predictions are not calibrated. %s", model.name, error)
     if prevalence is not None:
+        if len(plans[first].class_names) < 2:
+            raise UsageError(f"{model.name}: was trained without classes, so no prevalence can be given.")
         known = class_prior(plans[first]).numpy().astype(float) if calibration is None else calibration.prior
         checked_prior(prevalence, plans[first].class_names, known)
     return Predictor(

@@ -70,6 +70,7 @@ def predict_folder(
     files.remove_temporaries(target)
     if predictor.plan.familiar is None:
         logger.warning("The plan of this model does not say what images it was trained on; images are not compared.")
+    _tell_of_others(target, {case.identifier for case in cases})
     description = model_description(model, predictor)
     done: list[CasePrediction] = []
     for case in tqdm(cases, desc="predict", unit="case", disable=None):
@@ -98,6 +99,19 @@ def input_names(source: Path, channels: int) -> set[str]:
     """Names of the cases in a folder of images, those that cannot be predicted among them."""
     cases, failed = find_inputs(source, channels)
     return {case.identifier for case in cases} | {name for name, _ in failed}
+
+
+def _tell_of_others(target: Path, names: set[str]) -> None:
+    """Cases of an earlier call would be scored as if they were of this one."""
+    stems = {path.stem for path in target.glob("*.json")} - names
+    if others := sorted(stem for stem in stems if (target / f"{stem}.nii.gz").exists()):
+        logger.warning(
+            "%s holds %d other cases of an earlier call (%s), which spinecls_evaluate will score too. Give an empty "
+            "folder if that is not meant.",
+            target,
+            len(others),
+            ", ".join(others[:3]) + (", ..." if len(others) > 3 else ""),
+        )
 
 
 def _refuse_clashing_names(names: set[str]) -> None:

@@ -66,7 +66,7 @@ best log-probability at a share of 0.35, nearly the same at 0.5, and clearly les
 change.
 """
 
-@dataclass
+@dataclass(repr=False)
 class Predictor:
     """A trained model, one or several folds of it.
 
@@ -94,6 +94,13 @@ class Predictor:
     def __post_init__(self) -> None:
         for model in self.models:
             model.to(self.device).eval()
+
+    def __repr__(self) -> str:
+        classes = ", ".join(self.plan.class_names) or "no classes"
+        return (
+            f"Predictor({self.plan.dataset_name}, {self.configuration.name}, {len(self.models)} fold(s), {classes}, "
+            f"on {self.device})"
+        )
 
     @property
     def segments(self) -> bool:

@@ -220,8 +220,13 @@ def volume_from_sitk(images: sitk.Image | Sequence[sitk.Image], register: bool =
         When one is not three-dimensional or not finite, or channels overlap by less than half.
     """
     place = "image in memory"
-    several = [images] if isinstance(images, sitk.Image) else list(images)
+    several = list(images) if isinstance(images, (list, tuple)) else [images]
     for image in several:
+        if not isinstance(image, sitk.Image):
+            raise UsageError(
+                f"{place}: expected a SimpleITK image, one a channel; got {type(image).__name__}. Read a file by "
+                "SimpleITK.ReadImage, or give an array to predict_array."
+            )
         if image.GetDimension() != 3:
             raise CodedFault("E402", place, f"has {image.GetDimension()} dimensions, expected 3.")
     if len(several) == 1 and (count := several[0].GetNumberOfComponentsPerPixel()) > 1:
@@ -238,6 +243,8 @@ def volume_from_array(array: np.ndarray, geometry: Geometry) -> Volume:
     DatasetError
         When the shapes differ or voxels are not finite.
     """
+    if not isinstance(geometry, Geometry):
+        raise UsageError(f"array in memory: expected a spinecls.Geometry of its axes, got {type(geometry).__name__}.")
     array = np.asarray(array)
     array = array[None] if array.ndim == 3 else array
     place = "array in memory"

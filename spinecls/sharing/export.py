@@ -104,7 +104,8 @@ def _members(
         for name, content in sorted(_fold_members(model.folder / f"fold_{fold}").items()):
             yield fold_member(fold, name), content
     yield MODEL, to_json(dataclasses.asdict(description))
-    yield PLAN, _plan_bytes(load_plan(model.folder / PLAN))
+    # Not that of the model folder, which is of the fold that was begun last.
+    yield PLAN, _plan_bytes(load_plan(model.folder / f"fold_{model.folds[0]}" / PLAN))
 
 
 def _fold_members(folder: Path) -> dict[str, bytes]:

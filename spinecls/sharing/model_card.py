@@ -112,7 +112,7 @@ def card_of(model: TrainedModel, hashes: Mapping[str, str], calibration: Calibra
         _training(folds),
         _scores(folds),
         f"## Calibration\n{told}",
-        _reporting_items(folds, told),
+        _reporting_items(folds),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -314,7 +314,7 @@ def _calibration(calibration: Calibration | None) -> str:
         for name, share in quality.coverage.items()
     )
     lines = (
-        f"Temperature {calibration.temperature:.3f}, fitted on out-of-fold predictions of folds "
+        f"Temperature {calibration.temperature:.3f}, from out-of-fold predictions of folds "
         f"{', '.join(calibration.checkpoints)}. Out of fold, temperatures of the other folds: negative log-likelihood "
         f"{quality.nll_before:.3f} before and {quality.nll_after:.3f} after, expected calibration error "
         f"{quality.ece_before:.3f} and {quality.ece_after:.3f}.",
@@ -325,7 +325,7 @@ def _calibration(calibration: Calibration | None) -> str:
     return "\n\n".join(lines)
 
 
-def _reporting_items(folds: Sequence[FoldFacts], calibration: str) -> str:
+def _reporting_items(folds: Sequence[FoldFacts]) -> str:
     """Which item of the two checklists stands where, or is for the makers."""
     scored = any(fold.summary for fold in folds)
     scores = "see Scores" if scored else "no validation was run"
@@ -351,7 +351,7 @@ def _reporting_items(folds: Sequence[FoldFacts], calibration: str) -> str:
         ("Ensembling", "12c", "methods: training", ensembled),
         ("Clustered data", "12d, 23b", "methods: evaluation", "intervals draw patients; by site: " + TO_FILL),
         ("Measures of performance", "12e", "methods: evaluation", scores),
-        ("Recalibration", "12f, 24", "methods: evaluation", calibration),
+        ("Recalibration", "12f, 24", "methods: evaluation", "see Calibration"),
         ("Class imbalance", "13", "methods: training", _imbalance(folds[0].configuration)),
         ("Fairness", "3c, 14", "methods: evaluation", TO_FILL),
         ("Output of the model", "15", "methods: model", "level, class probabilities, prediction set, evidence map"),

@@ -397,11 +397,8 @@ class Trainer(ABC):
                 signal.signal(number, handler)
 
     def _leave(self) -> None:
-        if self._stop_signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise Interrupted(
-            f"Stopped at step {self.step} of {self.configuration.steps}; the state is saved. Go on with --c."
-        )
+        told = f"Stopped at step {self.step} of {self.configuration.steps}; the state is saved. Go on with --c."
+        raise KeyboardInterrupt(told) if self._stop_signal == signal.SIGINT else Interrupted(told)
 
 
 def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> list[WeightedTask]:

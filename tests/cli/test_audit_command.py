@@ -89,3 +89,26 @@ def test_without_predictions_the_command_says_what_is_missing(doubted, capsys):
         path.unlink()
     assert run_cli("audit", "-d", "1", "-o", root / "audit.csv") == 3
     assert "spinecls_train" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_dataset_without_classes_has_no_labels_to_audit(doubted, capsys):
+    root, _ = doubted
+    folder = root / "raw/Dataset001_Phantom"
+    content = files.read_json(folder / "dataset.json") | {"classes": {}, "lesion_structures": {}}
+    files.write_json(folder / "dataset.json", content)
+    rows = [row | {"class": ""} for row in files.read_csv(folder / "vertebraeTr.csv")]
+    plain = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (folder / "vertebraeTr.csv").write_text("\n".join(plain) + "\n")
+    assert run_cli("audit", "-d", "1", "-o", root / "audit.csv") == 2
+    assert "no labels to audit" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_table_without_corrections_changes_nothing(doubted, capsys):
+    root, _ = doubted
+    assert run_cli("audit", "-d", "1", "-o", root / "audit.csv") == 0
+    before = sorted((root / "raw/Dataset001_Phantom").iterdir())
+    assert run_cli("audit", "-d", "1", "--apply", root / "audit.csv") == 0
+    assert "Nothing to correct" in capsys.readouterr().out
+    assert sorted((root / "raw/Dataset001_Phantom").iterdir()) == before

@@ -128,6 +128,14 @@ def test_predicted_case_without_annotation_is_left_out_and_named(dataset, predic
     assert (scores(folder)["cases_without_annotation"], scores(folder)["cases"]) == (["stranger"], 1)
 
 
+def test_cases_of_two_models_are_told(dataset, predict, caplog):
+    folder = predict("a", "b")
+    second = prediction_files.read_folder(folder)[1]
+    prediction_files.write_case_json(folder, dataclasses.replace(second, model={"trainer": "Other"}))
+    evaluate(folder, str(dataset), draws=5)
+    assert "b was predicted by another model, or in another way, than a;" in caplog.text
+
+
 def test_predictions_without_maps_have_no_dice(dataset, predict):
     folder = predict("a", maps=False)
     evaluate(folder, str(dataset), draws=5)

@@ -114,6 +114,32 @@ def test_a_vertebra_that_half_of_the_models_found_stays_and_one_that_fewer_found
     assert len(ensemble_folders(three, tmp_path / "three")[0].vertebrae) == count - 1
 
 
+def test_a_vertebra_that_two_models_saw_apart_from_each_other_is_named_once(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    path = sources[1] / f"{case}.json"
+    content = json.loads(path.read_text())
+    place = content["vertebrae"][0]["centre_lps"]
+    # Farther apart than one vertebra for two models, nearer than two vertebrae of a column.
+    content["vertebrae"][0]["centre_lps"] = [place[0], place[1], place[2] + 11.0]
+    path.write_text(json.dumps(content))
+    for source in sources:
+        alter_posterior(source / f"{case}_probabilities.npz", row=0)
+    made = ensemble_folders(sources, tmp_path / "out")[0]
+    names = [v.level for v in made.vertebrae]
+    assert len(names) == len(content["vertebrae"])
+    assert len(set(names)) == len(names)
+
+
+def alter_posterior(path, row):
+    """Make a model sure of the name that it finds most probable."""
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    sure = np.zeros_like(kept["level_posterior"][row])
+    sure[kept["level_posterior"][row].argmax()] = 1
+    kept["level_posterior"][row] = sure
+    np.savez(path, **kept)
+
+
 def test_what_belongs_to_a_vertebra_that_too_few_found_leaves_the_maps(predicted, tmp_path):
     sources, case = copies(predicted, tmp_path)
     for number in (2, 3):

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 import spinecls
-from spinecls.errors import DatasetError
+from spinecls.errors import DatasetError, UsageError
 from spinecls.inference.predict_folder import FolderOptions, predict_folder
 
 
@@ -70,3 +70,23 @@ def test_what_the_package_offers_is_found_and_nothing_else():
     assert {"load_model", "Predictor", "Geometry"} <= set(dir(spinecls))
     with pytest.raises(AttributeError, match="no attribute 'train'"):
         _ = spinecls.train
+
+
+def test_what_is_no_image_is_named(model):
+    with pytest.raises(UsageError, match="expected a SimpleITK image, one a channel; got str"):
+        model.predict_image("spine.nii.gz")
+    with pytest.raises(UsageError, match=r"expected a spinecls\.Geometry of its axes, got NoneType"):
+        model.predict_array(np.zeros((4, 8, 8)), None)
+
+
+def test_a_model_says_in_a_line_what_it_is(model):
+    assert repr(model).startswith("Predictor(Dataset001_Phantom, 3d_fullres, 1 fold(s), ")
+
+
+def test_cases_of_an_earlier_call_are_told(model, folder, scan, tmp_path, caplog):
+    from spinecls.inference.models import ModelChoice, choose_model
+
+    for name in ("earlier.json", "earlier.nii.gz", "model.json"):
+        (tmp_path / name).write_text("{}")
+    predict_folder(model, choose_model(ModelChoice(folder=folder)), scan, tmp_path, FolderOptions())
+    assert "1 other cases of an earlier call (earlier)" in caplog.text

@@ -6,7 +6,7 @@ import torch
 from inference.conftest import MODEL as NAME
 
 from spinecls import files
-from spinecls.errors import ModelError
+from spinecls.errors import ModelError, UsageError
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 
@@ -114,6 +114,14 @@ def test_folds_trained_by_other_numbers_are_not_averaged(results):
     (model / "fold_1/plan.json").write_text(json.dumps(plan))
     with pytest.raises(ModelError, match="sealing_margin_mm"):
         load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False)
+
+
+def test_a_prevalence_needs_classes(results):
+    path = results / NAME / "fold_0/plan.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps(plan | {"class_names": [], "class_counts": {}, "lesion_structures": {}}))
+    with pytest.raises(UsageError, match="trained without classes"):
+        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False, prevalence={"normal": 1.0})
 
 
 def test_a_file_that_holds_code_is_refused_and_not_run(results, tmp_path):

@@ -1,5 +1,6 @@
 """A run of the whole command finds what changed since the last one, and does only that."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -145,6 +146,15 @@ def test_a_memory_target_is_a_number_or_a_preset(text, gigabytes):
 @pytest.mark.parametrize("text", ["XXL", "0.5", "nan", "inf"])
 def test_any_other_memory_target_is_wrong_usage(own_phantom, text):
     assert run_cli("plan_and_preprocess", *ARGUMENTS, "-gpu_memory_target", text) == 2
+
+
+def test_what_the_planner_warns_of_is_told_without_explain(phantom):
+    from spinecls.cli.plan_text import overview_text
+    from spinecls.planning.plan import load_plan
+
+    plan = load_plan(phantom / "preprocessed" / "Dataset001_Phantom" / "spineclsPlans.json")
+    warned = dataclasses.replace(plan, reasons={**plan.reasons, "3d_fullres.steps": "200. Warning: too few."})
+    assert "Warning, 3d_fullres.steps: too few." in overview_text(warned).splitlines()
 
 
 def test_the_table_of_reasons_fits_its_width_and_loses_no_word(own_phantom):

@@ -74,9 +74,12 @@ def test_calibration_is_told_with_what_it_brought(model):
     hashes = checkpoint_hashes(model)
     made = made_up_calibration(model)
     card = card_of(model, hashes, made)
-    assert f"Temperature {made.temperature:.3f}, fitted on out-of-fold predictions of folds 0, 1." in card
+    assert f"Temperature {made.temperature:.3f}, from out-of-fold predictions of folds 0, 1." in card
     assert f"{made.quality.nll_before:.3f} before and {made.quality.nll_after:.3f} after" in card
     assert "Uncalibrated" not in card
+    items = card[card.index("## Reporting items") :].splitlines()[1:]
+    assert all(line.startswith("| ") or line.startswith("|-") for line in items if line)
+    assert "" not in items
 
 
 def test_every_item_of_tripod_is_known_or_left_to_fill(card):

@@ -96,6 +96,15 @@ def test_two_exports_have_the_same_bytes(bundle, model, empty):
     assert (empty / "again.spinecls").read_bytes() == bundle.read_bytes()
 
 
+def test_a_fold_that_was_begun_since_changes_nothing(copy, empty):
+    export_model(chosen(copy), empty / "one.spinecls")
+    plan = files.read_json(copy / "plan.json")
+    plan["overrides"] = {"steps": "400"}
+    files.write_json(copy / "plan.json", plan)
+    export_model(chosen(copy), empty / "two.spinecls")
+    assert (empty / "one.spinecls").read_bytes() == (empty / "two.spinecls").read_bytes()
+
+
 def test_an_imported_model_is_exported_to_the_same_bytes(bundle, empty):
     export_model(import_model(bundle), empty / "again.spinecls")
     assert (empty / "again.spinecls").read_bytes() == bundle.read_bytes()

@@ -85,6 +85,9 @@ def test_an_interrupted_and_resumed_run_ends_with_the_weights_of_an_undisturbed_
     broken.train_step = stop_after_five
     with pytest.raises(Interrupted, match="step 5 of 8"):
         broken.fit(data)
+    broken._stop_signal = signal.SIGINT
+    with pytest.raises(KeyboardInterrupt, match="Go on with --c"):
+        broken._leave()
     resumed, data = make(name, material, tmp_path / "broken", steps=8)
     resumed.resume()
     assert resumed.step == 5
