@@ -148,7 +148,8 @@ def negative_log_likelihood(truth: np.ndarray, probabilities: np.ndarray) -> np.
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
     """(...) entropy of (..., K) probabilities, in nats."""
-    return -(probabilities * np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))).sum(axis=-1)
+    # Taken from 0 and not negated, or a certain vertebra would have -0.
+    return 0.0 - (probabilities * np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))).sum(axis=-1)
 
 
 def certainty(probabilities: np.ndarray) -> np.ndarray:
