@@ -2,7 +2,7 @@
 
 What a form says of a voxel for sure becomes mass on one class, what it leaves open stays open, and what it says of the
 whole is a bag: sets alone would be satisfied by calling everything background. Boxes, points and strokes tell where a
-body of usual shape lies, so that the farther a voxel is from the surface of that, the more is believed of it.
+body of usual shape lies, and so with which chance a voxel is of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spinecls.sealing.region import ellipsoid_distance, vertebra_axes
 BACKGROUND, VERTEBRA = 0, 1
 
 NOISE_OF_FORM = {
-    "mask": 0.0, "slices": 0.0, "coarse": 0.3, "box": 0.3, "point": 0.3, "scribble": 0.0, "probability": 0.0,
+    "mask": 0.0, "slices": 0.0, "coarse": 0.3, "box": 0.0, "point": 0.0, "scribble": 0.0, "probability": 0.0,
 }  # fmt: skip
 """q of the loss by form: how little a wrong voxel may cost, see `tasks.losses.belief_loss`.
 
@@ -112,11 +112,7 @@ def compile_vertebrae(
     """
     name = form.get("form", "mask")
     if name == "probability":
-        # Where the next vertebra may be, and nobody was asked of it, a chance below one half speaks of this one only.
-        fields = {
-            (BACKGROUND,): (1 - chances) * ~unknown,
-            (VERTEBRA,): np.where(unknown, np.clip(2 * chances - 1, 0, 1), chances),
-        }
+        fields = _chance_fields(chances, unknown)
         return CompiledMap(voxel_beliefs(fields, 2), bag_map([], geometry.shape, 2), NOISE_OF_FORM[name])
     drawn = _any([v.drawn for v in vertebrae if v.drawn is not None], geometry.shape)
     if name in ("mask", "slices", "none"):
@@ -136,10 +132,9 @@ def compile_vertebrae(
             own, bag = _of_centre(geometry, vertebra, tangent, error_mm, shapes)
         likely = np.maximum(likely, own)
         bags += [bag] if bag is not None else []
-    # An even chance says nothing, certainty all. Of what is not next to a vertebra nothing is said where nobody drew.
-    outside = np.clip(1 - 2 * likely, 0, 1) * ~unknown if vertebrae else np.zeros(geometry.shape, np.float32)
-    beliefs = voxel_beliefs({(BACKGROUND,): outside, (VERTEBRA,): np.clip(2 * likely - 1, 0, 1)}, 2)
-    return CompiledMap(beliefs, bag_map(bags, geometry.shape, 2), NOISE_OF_FORM[name])
+    # Of what is not next to a vertebra nothing is said where nobody drew.
+    fields = _chance_fields(likely, unknown if vertebrae else np.ones(geometry.shape, bool))
+    return CompiledMap(voxel_beliefs(fields, 2), bag_map(bags, geometry.shape, 2), NOISE_OF_FORM[name])
 
 
 def compile_structures(labels: np.ndarray, form: Mapping, num_classes: int, unknown: int, spacing_mm) -> CompiledMap:
@@ -192,6 +187,17 @@ def depth_mm(mask: np.ndarray, spacing_mm) -> np.ndarray:
 
 def _two(background: np.ndarray, vertebra: np.ndarray) -> VoxelBeliefs:
     return voxel_beliefs({(BACKGROUND,): background, (VERTEBRA,): vertebra}, 2)
+
+
+def _chance_fields(chances: np.ndarray, unknown: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
+    """Masses of chances to be vertebra.
+
+    Where the next vertebra may be, and nobody was asked of it, a chance below one half speaks of this one only.
+    """
+    return {
+        (BACKGROUND,): (1 - chances) * ~unknown,
+        (VERTEBRA,): np.where(unknown, np.clip(2 * chances - 1, 0, 1), chances),
+    }
 
 
 def _any(masks: Sequence[np.ndarray], shape) -> np.ndarray:
