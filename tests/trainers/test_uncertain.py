@@ -159,12 +159,12 @@ def test_a_run_writes_down_how_good_it_takes_its_readers_to_be(loosened, tmp_pat
 
 
 def test_the_teacher_follows_the_network_and_is_resumed(loosened, tmp_path):
-    trainer, data = make(loosened("point"), tmp_path, steps=6)
+    trainer, data = make(loosened("slices"), tmp_path, steps=6)
     task = next(t.task for t in trainer.tasks if isinstance(t.task, ConsistencyTask))
     assert silent_voxels(first_batch(trainer, data).open.beliefs["vertebra_map"]).any()
     trainer.fit(data)
     taught = {name: weight.clone() for name, weight in task.teacher.state_dict().items()}
-    again, _ = make(loosened("point"), tmp_path, steps=6)
+    again, _ = make(loosened("slices"), tmp_path, steps=6)
     again.resume()
     teacher = next(t.task for t in again.tasks if isinstance(t.task, ConsistencyTask)).teacher
     assert all(torch.equal(weight, taught[name]) for name, weight in teacher.state_dict().items())
