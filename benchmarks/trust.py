@@ -59,6 +59,8 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     bench = Trainings(options.folder, options.steps, options.threads)
+    if options.dataset is not None:
+        bench.remember(options.dataset)
     if options.set_aside:
         options.dataset = options.test = set_aside(bench, options.dataset, options.set_aside)
     model = trained(bench, options) if options.model is None else choose_model(ModelChoice(folder=options.model))
@@ -93,14 +95,13 @@ def parse() -> argparse.Namespace:
 
 def set_aside(bench: Trainings, source: Path, count: int) -> Path:
     """The raw dataset with some patients, seed 0, in imagesTs, labelsTs, structuresTs and vertebraeTs.csv instead."""
-    bench.remember(source)
     target = bench.raw(f"{source.name}Less{count}")
+    if (target / "dataset.json").exists():
+        return target
     cases = load_dataset(source, verify_voxels=False).cases
     patients = sorted({case.patient for case in cases})
     aside = {patients[i] for i in np.random.default_rng(0).permutation(len(patients))[:count]}
     split = {case.identifier: "Ts" if case.patient in aside else "Tr" for case in cases}
-    if (target / "dataset.json").exists():
-        return target
     for case in cases:
         maps = [*case.vertebra_maps.values(), *filter(None, [case.structure_map])]
         for path in (*case.images, *maps):
@@ -118,9 +119,7 @@ def set_aside(bench: Trainings, source: Path, count: int) -> Path:
 
 def trained(bench: Trainings, options: argparse.Namespace) -> TrainedModel:
     """The model of all folds, trained as far as it is not."""
-    if not options.set_aside:
-        bench.remember(options.dataset)
-        link_dataset(options.dataset, bench.folder)
+    link_dataset(options.dataset, bench.folder)
     bench.prepare(options.dataset.name)
     runs = [Run(options.dataset.name, options.trainer, fold) for fold in options.folds]
     bench.forecast(runs)

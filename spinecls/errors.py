@@ -5,6 +5,8 @@ A message says what is wrong, where, what was found, what was expected and what 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SpineclsError(Exception):
     """Base of every error that is not a defect of ours; its text is shown without a traceback."""
@@ -56,3 +58,8 @@ class CheckFailed(SpineclsError):
     """A check that was asked for says no."""
 
     exit_code = 7
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first few names, for a message about many."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spinecls import paths
-from spinecls.errors import DatasetError, UsageError
+from spinecls.errors import DatasetError, UsageError, some_names
 from spinecls.evaluation import matching, summary
 from spinecls.evaluation.figures import write_figures
 from spinecls.evaluation.matching import CaseOutcome
@@ -63,8 +63,8 @@ def evaluate_folder(
     judged = [p for p in predicted if p.identifier in annotated]
     if not judged:
         raise DatasetError(
-            f"{predictions}: none of its {len(predicted)} cases ({_some(without)}) is an annotated {split} case "
-            f"of {raw.description.name} ({_some(list(annotated))}). Check -gt and --split."
+            f"{predictions}: none of its {len(predicted)} cases ({some_names(without)}) is an annotated {split} case "
+            f"of {raw.description.name} ({some_names(list(annotated))}). Check -gt and --split."
         )
     _tell_of_models(predictions, judged)
     names = list(dict.fromkeys([*(p.identifier for p in judged), *failed]))
@@ -91,7 +91,7 @@ def _tell_of_models(folder: Path, judged: Sequence[CasePrediction]) -> None:
         logger.warning(
             "%s: %s was predicted by another model, or in another way, than %s; the scores are of all together.",
             folder,
-            _some(others),
+            some_names(others),
             first.identifier,
         )
 
@@ -101,10 +101,6 @@ def _load(dataset: str, split: str) -> RawDataset:
     if split == TRAINING:
         return load_dataset(folder, verify_voxels=False)
     return load_dataset(folder, verify_voxels=False, split=split)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _reference(dataset: str, split: str, raw: RawDataset, predicted: set[str]) -> _Reference:

@@ -170,8 +170,7 @@ def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
     groups = [g for g in grouped([_centres(s) for s in saved]) if 2 * len(g.rows) >= len(saved)]
     decoding = _decoded(saved, groups, first.geometry)
     # Two that the models saw apart from each other may be one vertebra.
-    rows = [row for row in range(len(groups)) if row not in decoding.merged_away]
-    groups, decoding = [groups[row] for row in rows], decoding.rows(rows)
+    groups, decoding = [groups[row] for row in decoding.kept], decoding.rows(decoding.kept)
     prediction = CasePrediction(
         identifier=first.identifier,
         class_names=first.class_names,

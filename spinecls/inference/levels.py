@@ -91,6 +91,11 @@ class LevelDecoding:
         """Whether the numbering hangs on too little: no anchor in view, or a margin below `AMBIGUOUS_BELOW_NATS`."""
         return not self.anchors or self.shift_margin_nats < AMBIGUOUS_BELOW_NATS
 
+    @property
+    def kept(self) -> list[int]:
+        """Rows that are one vertebra each: all but those merged away."""
+        return [row for row in range(len(self.labels)) if row not in self.merged_away]
+
     def rows(self, rows: Sequence[int]) -> LevelDecoding:
         """The decoding reduced to some of its rows; what was concluded from all of them stands."""
         new = {int(old): i for i, old in enumerate(rows)}

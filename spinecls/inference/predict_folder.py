@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
-from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
+from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError, some_names
 from spinecls.inference.calibrating import described
 from spinecls.inference.models import TrainedModel
 from spinecls.inference.predictor import Predictor
@@ -110,7 +110,7 @@ def _tell_of_others(target: Path, names: set[str]) -> None:
             "folder if that is not meant.",
             target,
             len(others),
-            ", ".join(others[:3]) + (", ..." if len(others) > 3 else ""),
+            some_names(others),
         )
 
 

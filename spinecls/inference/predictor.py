@@ -241,7 +241,7 @@ class Predictor:
         decoding = decode_levels(centres, log_levels, self._pitch_mm(), visibility=counted)
         decoding = see_anchors(decoding, centres, geometry, self._pitch_mm())
         # Of a vertebra that was detected twice one detection goes, before the voxels choose their centre.
-        rows = [row for row in range(len(centres)) if row not in decoding.merged_away]
+        rows = decoding.kept
         centres, scores, decoding = centres[rows], scores[rows], decoding.rows(rows)
         masks = self._native_masks(maps, offset_mm, prepared.geometry, geometry, centres)
         return self._with_regions(image, geometry, centres, scores, decoding, masks)

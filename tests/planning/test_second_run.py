@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import SimpleITK as sitk
-from support import SMALL, run_cli
+from support import SMALL, run_cli, set_roots
 
 from spinecls import files
 from spinecls.io import voxel_checks
@@ -24,7 +24,7 @@ def own_phantom(phantom, tmp_path, monkeypatch):
     for name in ("raw", "preprocessed", "results"):
         if (phantom / name).is_dir():
             shutil.copytree(phantom / name, tmp_path / name)
-        monkeypatch.setenv(f"spinecls_{name}", str(tmp_path / name))
+    set_roots(monkeypatch, tmp_path)
     return tmp_path
 
 
