@@ -10,6 +10,7 @@ import numpy as np
 from spinecls.anatomy import LEVELS, RANK, VARIANTS, chain
 from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible, refined
 from spinecls.curve import image_tangents_lps
+from spinecls.dataloading.bodies import likely_bodies
 from spinecls.dataloading.forms import CompiledMap, depth_mm
 from spinecls.geometry import Geometry
 from spinecls.io.annotation_forms import PARTLY_DRAWN
@@ -80,6 +81,8 @@ class TrainingCase:
     image : (C, S, R, A) float32
     vertebra_map : (S, R, A) uint8, 0 background, i + 1 the vertebra in row i of `centres`, `UNKNOWN`; None = no map
     unknown : (S, R, A) bool, where vertebrae may be visible and are not annotated
+    bodies : (S, R, A) uint8, numbered like `vertebra_map`, the voxels that most likely are of each vertebra; None = as
+        in the vertebra map
     centres : (N, 3) continuous index; `ranks` (N,) level ranks, -1 = unknown
     implied, implied_ranks : (M, 3), (M,) about where unannotated neighbours of the annotated span are, and their levels
     compiled : by map (`vertebra_map`, `structures`) what its annotation says of the voxels; empty when no task asks
@@ -98,6 +101,7 @@ class TrainingCase:
     implied_ranks: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     compiled: Mapping[str, CompiledMap] = field(default_factory=dict)
     classes: Sequence[LabelledRegion] = ()
+    bodies: np.ndarray | None = None
 
 
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
@@ -122,6 +126,10 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         drawn_on = _drawn_on(vertebra_map, form, UNKNOWN)
         vertebra_map[(vertebra_map == 0) & (unknown | ~drawn_on)] = UNKNOWN
         _leave_open_where_not_drawn(vertebra_map, centres, spacing, extents)
+    partly = form in PARTLY_DRAWN
+    bodies = None
+    if vertebra_map is None or partly or len(np.setdiff1d(np.arange(len(centres)) + 1, vertebra_map)):
+        bodies = likely_bodies(case.geometry, vertebra_map, centres_lps, extents, UNKNOWN, partly)
     in_image = np.all((implied >= 0) & (implied <= np.asarray(case.image.shape[1:]) - 1), axis=1)
     return TrainingCase(
         identifier=case.identifier,
@@ -134,6 +142,7 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         spacing_mm=spacing,
         implied=implied[in_image],
         implied_ranks=implied_ranks[in_image],
+        bodies=bodies,
     )
 
 
@@ -376,7 +385,6 @@ def labelled_regions(
     case: PreprocessedCase,
     trained: TrainingCase,
     plan: Plan,
-    radius_mm: float,
     readers: Sequence[str] = (),
     expected: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[LabelledRegion, ...]:
@@ -384,15 +392,12 @@ def labelled_regions(
 
     Parameters
     ----------
-    radius_mm : of the ball that stands for a vertebra in a case without a map
     readers, expected : as for `sealed_sources`
     """
     placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
     class_indices = {name: index for index, name in enumerate(plan.class_names)}
-    if trained.vertebra_map is None:
-        voxels = np.full(len(placed), 4 / 3 * np.pi * radius_mm**3 / np.prod(trained.spacing_mm))
-    else:
-        voxels = np.bincount(trained.vertebra_map.ravel(), minlength=len(placed) + 1)[1 : len(placed) + 1]
+    bodies = trained.vertebra_map if trained.bodies is None else trained.bodies
+    voxels = np.bincount(bodies.ravel(), minlength=len(placed) + 1)[1 : len(placed) + 1]
     return tuple(
         LabelledRegion(_label(vertebra, class_indices, readers, expected), float(count))
         for vertebra, count in zip(placed, voxels, strict=True)

@@ -26,7 +26,6 @@ from spinecls.dataloading.targets import (
     centres_in_patch,
     heatmap_target,
     offset_target,
-    vertebra_numbers,
 )
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration
@@ -38,9 +37,6 @@ CENTRED_ON_VERTEBRA = 0.8
 
 CENTRE_JITTER_MM = (1.5, 1.5, 1.5)
 """Standard deviation of the centres' error that training adds, about that of the localiser (2 mm in space)."""
-
-BALL_RADIUS = 1.5
-"""Of the ball that stands for a vertebra without a map, in widths of the heat at its centre."""
 
 CLASS_SHOWN = 0.5
 """Share of a vertebra that an open patch must show for its class to be learnt there."""
@@ -167,8 +163,8 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
     vertebra_map = None if case.vertebra_map is None else sampler.labels(case.vertebra_map, outside=0)
     centres = sampler.points(case.centres).reshape(-1, 3)
     heatmap = heatmap_target(size, centres, case.spacing_mm, configuration.heatmap_sigma_mm)
-    radius_mm = BALL_RADIUS * configuration.heatmap_sigma_mm
-    numbers = vertebra_numbers(size, centres, case.spacing_mm, vertebra_map, radius_mm)
+    numbers = vertebra_map if case.bodies is None else sampler.labels(case.bodies, outside=0)
+    numbers = np.where(numbers <= len(centres), numbers, 0).astype(np.uint8)
     offset, known = offset_target(size, centres, case.spacing_mm, numbers)
     # A Gaussian that reaches into the unknown zone is still known there.
     weight = ~unknown | (heatmap > 0.1)
@@ -193,9 +189,8 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
 
 def _classes(case: TrainingCase, numbers: np.ndarray, sampler: PatchSampler) -> dict:
     """Beliefs about the classes of the vertebrae that a patch shows, the less of them the less is believed."""
-    # A voxel of the patch stands for so many of the map; balls are drawn in the patch itself.
-    stands_for = 1.0 if case.vertebra_map is None else abs(np.linalg.det(sampler.step))
-    shown = stands_for * np.bincount(numbers.ravel(), minlength=len(case.classes) + 1)[1:]
+    # A voxel of the patch stands for so many of the map.
+    shown = abs(np.linalg.det(sampler.step)) * np.bincount(numbers.ravel(), minlength=len(case.classes) + 1)[1:]
     shares = shown / [max(region.voxels, 1) for region in case.classes]
     labels = {
         row + 1: partly_visible(region.label, float(share))
@@ -225,16 +220,14 @@ def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
         return case
     implied = _rows_within(case.implied, first, length)
     view = (slice(None), slice(first, first + length))
-    vertebra_map = None
-    if case.vertebra_map is not None:
-        renumber = np.full(256, OTHER_VERTEBRA, np.uint8)
-        renumber[[0, UNKNOWN]] = 0, UNKNOWN
-        renumber[kept + 1] = np.arange(len(kept)) + 1
-        vertebra_map = renumber[case.vertebra_map[view]]
+    renumber = np.full(256, OTHER_VERTEBRA, np.uint8)
+    renumber[[0, UNKNOWN]] = 0, UNKNOWN
+    renumber[kept + 1] = np.arange(len(kept)) + 1
     return dataclasses.replace(
         case,
         image=case.image[(slice(None), *view)],
-        vertebra_map=vertebra_map,
+        vertebra_map=None if case.vertebra_map is None else renumber[case.vertebra_map[view]],
+        bodies=None if case.bodies is None else renumber[case.bodies[view]],
         structures=None if case.structures is None else case.structures[view],
         compiled={name: compiled.cropped(view) for name, compiled in case.compiled.items()},
         unknown=case.unknown[view],

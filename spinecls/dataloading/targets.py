@@ -28,23 +28,6 @@ def heatmap_target(shape: tuple[int, int, int], centres: np.ndarray, spacing_mm,
     return target
 
 
-def vertebra_numbers(
-    shape: tuple[int, int, int], centres: np.ndarray, spacing_mm, vertebra_map: np.ndarray | None, radius_mm: float
-) -> np.ndarray:
-    """(S, R, A) uint8, one more than the row in `centres` of the vertebra that a voxel belongs to; 0 where none is.
-
-    Without a map the ball of `radius_mm` around each centre stands for the vertebra.
-    """
-    if vertebra_map is not None:
-        return np.where(vertebra_map <= len(centres), vertebra_map, 0).astype(np.uint8)
-    numbers = np.zeros(shape, np.uint8)
-    for row, centre in enumerate(centres):
-        ticks = [(c - np.arange(n)) * s for n, c, s in zip(shape, centre, spacing_mm, strict=True)]
-        vector = np.meshgrid(*ticks, indexing="ij", sparse=True)
-        numbers[sum(v**2 for v in vector) <= radius_mm**2] = row + 1
-    return numbers
-
-
 def offset_target(
     shape: tuple[int, int, int], centres: np.ndarray, spacing_mm, numbers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +35,7 @@ def offset_target(
 
     Parameters
     ----------
-    numbers : (S, R, A), see `vertebra_numbers`
+    numbers : (S, R, A), one more than the row in `centres` of the vertebra that a voxel belongs to; 0 where none is
 
     Returns
     -------

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from spinecls.anatomy import region
+from spinecls.anatomy import RANK, region
 from spinecls.errors import PlanError
 from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.plan import SpacingMm, Triple
@@ -22,6 +22,9 @@ TYPICAL_MM = {
 }
 """Adult bodies (left-right, along the spine, front-back) and pitch, about those of Panjabi et al., Spine 1991 and 1992;
 used only where a dataset has no extents or no neighbouring levels of its own."""
+
+MIDDLE_OF_REGION = {"C5": "cervical", "T6": "thoracic", "L3": "lumbar", "S1": "sacral"}
+"""Levels for which the typical sizes hold; from one to the next vertebrae grow steadily."""
 
 FALLBACK_LESION_MM = 4.0
 COARSENING = (1.0, 1.5, 2.0)
@@ -78,6 +81,13 @@ def coarsened(spacing_mm: SpacingMm, factor: float, limit_mm: float = math.inf) 
     plane = [max(s, min(s * factor, limit_mm)) for s in spacing_mm[1:]]
     slice_mm = spacing_mm[0] if factor == 1 else max(spacing_mm[0], min(plane))
     return (round(slice_mm, 4), *(round(p, 4) for p in plane))
+
+
+def typical_extent_mm(level: str) -> tuple[float, float, float]:
+    """Size of an adult body of a level: left-right, along the spine, front-back."""
+    ranks = [RANK[name] for name in MIDDLE_OF_REGION]
+    sizes = np.array([TYPICAL_MM[name][0] for name in MIDDLE_OF_REGION.values()])
+    return tuple(float(np.interp(RANK[level], ranks, axis)) for axis in sizes.T)
 
 
 def vertebra_extent_mm(fingerprint: Fingerprint, percentile: float) -> tuple[tuple[float, float, float], str]:

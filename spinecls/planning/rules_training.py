@@ -7,10 +7,10 @@ import re
 import statistics
 from collections.abc import Mapping
 
-from spinecls.anatomy import LEVEL_CODES, RANK, region
+from spinecls.anatomy import LEVEL_CODES, RANK
 from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.plan import LevelStatistics
-from spinecls.planning.rules_grid import TYPICAL_MM, pitch_mm
+from spinecls.planning.rules_grid import pitch_mm, typical_extent_mm
 from spinecls.records import DatasetDescription
 
 DEFAULT_CPU_MINUTES = 30.0
@@ -195,7 +195,7 @@ def level_statistics(fingerprint: Fingerprint, levels: Mapping[str, int]) -> tup
         if whole:
             extent = tuple(statistics.median(axis) for axis in zip(*whole, strict=True))
         else:
-            extent = TYPICAL_MM[region(level)][0]
+            extent = typical_extent_mm(level)
             borrowed.append(level)
         result[level] = LevelStatistics(
             count=len(here),

@@ -18,7 +18,7 @@ from spinecls import __version__, files, paths
 from spinecls.beliefs import agreed_class
 from spinecls.dataloading.cases import labelled_regions, sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
-from spinecls.dataloading.loader import BALL_RADIUS, TrainingData
+from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
@@ -293,8 +293,7 @@ def load_training_data(
         trained = trained if compiler is None else compiler(case, trained)
         told = expected_of(expected, identifier)
         if open_classes:
-            radius_mm = BALL_RADIUS * configuration.heatmap_sigma_mm
-            regions = labelled_regions(case, trained, plan, radius_mm, readers, told)
+            regions = labelled_regions(case, trained, plan, readers, told)
             trained = dataclasses.replace(trained, classes=regions)
         every.append(trained)
         if len(trained.centres):

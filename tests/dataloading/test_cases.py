@@ -71,16 +71,35 @@ def test_map_values_are_rows_of_the_centres():
 
 def test_classes_stand_in_the_order_of_the_centres_with_the_voxels_of_their_vertebrae():
     case = a_case([*TWO, vertebra("L3", (3, 70, 21), classes=())])
-    regions = labelled_regions(case, training_case(case, PLAN), PLAN, radius_mm=9.0)
+    regions = labelled_regions(case, training_case(case, PLAN), PLAN)
     assert [region.label.singletons().tolist() for region in regions] == [[1, 0], [0, 1], [0, 0]]
-    assert [region.voxels for region in regions] == [3 * 14 * 14, 3 * 14 * 14, 0]
+    assert [region.voxels for region in regions[:2]] == [3 * 14 * 14, 3 * 14 * 14]
 
 
-def test_the_voxels_of_a_vertebra_without_a_map_are_those_of_a_ball():
+def test_the_voxels_of_a_vertebra_without_a_map_are_those_of_a_usual_body():
     case = a_case(TWO, vertebra_map=None)
-    regions = labelled_regions(case, training_case(case, PLAN), PLAN, radius_mm=9.0)
-    # 4/3 pi 9^3 = 3054 mm^3 in voxels of 4 mm^3.
-    assert [region.voxels for region in regions] == pytest.approx([763.4, 763.4], abs=0.1)
+    trained = training_case(case, PLAN)
+    assert (trained.bodies == 1).sum() == (trained.bodies == 2).sum()
+    assert [r.voxels for r in labelled_regions(case, trained, PLAN)] == [(trained.bodies == 1).sum()] * 2
+
+
+def test_bodies_of_a_case_that_is_drawn_whole_are_those_of_the_map():
+    assert training_case(a_case(TWO), PLAN).bodies is None
+
+
+def test_a_vertebra_that_the_map_does_not_show_has_a_usual_body_beside_the_drawn_ones():
+    trained = training_case(a_case([*TWO, vertebra("L3", (3, 69.5, 21.5))]), PLAN)
+    drawn = trained.vertebra_map != UNKNOWN
+    assert (trained.bodies[drawn] == trained.vertebra_map[drawn]).all()
+    assert trained.bodies[3, 69, 21] == 3
+
+
+def test_a_stroke_is_part_of_a_body():
+    case = a_case(TWO, form="scribble")
+    stroke = np.where(np.arange(SHAPE[2]) == 21, case.vertebra_map, 0).astype(np.uint8)
+    trained = training_case(dataclasses.replace(case, vertebra_map=stroke), PLAN)
+    assert trained.bodies[3, 20, 21] == trained.bodies[3, 20, 24] == 1
+    assert trained.vertebra_map[3, 20, 24] == UNKNOWN
 
 
 def test_voxels_of_the_ignore_label_are_unknown_in_map_and_heat():

@@ -194,8 +194,10 @@ def test_a_patch_says_what_is_believed_of_the_vertebrae_that_it_shows():
     assert np.array_equal(row["numbers"], case.vertebra_map)
 
 
-def test_without_a_map_a_ball_has_the_class_of_its_centre():
-    case = dataclasses.replace(a_case(vertebra_map=None), classes=(LabelledRegion(certain(1, 3), 50.0),) * 2)
+def test_without_a_map_a_usual_body_has_the_class_of_its_centre():
+    drawn = blocks()
+    case = dataclasses.replace(drawn, vertebra_map=None, bodies=drawn.vertebra_map)
+    case = dataclasses.replace(case, classes=(LabelledRegion(certain(1, 3), 300.0),) * 2)
     row = open_patch(case, STILL, np.random.default_rng(0))
     assert (row["numbers"][4, 20, 20], row["numbers"][4, 38, 20]) == (1, 2)
     assert set(row["labels"]) == {1, 2}

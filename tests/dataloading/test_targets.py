@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from spinecls.dataloading.cases import unknown_zone
-from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target, vertebra_numbers
+from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
 
 SPACING = (4.0, 1.0, 1.0)
 
@@ -29,22 +29,9 @@ def test_offsets_point_from_the_voxels_of_a_vertebra_to_its_centre_in_ten_millim
     vertebra_map = np.zeros((9, 40, 40), np.uint8)
     vertebra_map[4, 15, 22] = 2
     centres = np.array([[4.0, 5.0, 5.0], [5.0, 20.0, 20.0]])
-    numbers = vertebra_numbers((9, 40, 40), centres, SPACING, vertebra_map, radius_mm=9.0)
-    offset, known = offset_target((9, 40, 40), centres, SPACING, numbers)
+    offset, known = offset_target((9, 40, 40), centres, SPACING, vertebra_map)
     assert offset[:, 4, 15, 22] == pytest.approx([0.4, 0.5, -0.2])
     assert known.sum() == 1
-
-
-def test_without_a_map_a_ball_stands_for_the_vertebra():
-    numbers = vertebra_numbers((9, 40, 40), np.array([[4.0, 20.0, 20.0]]), SPACING, None, radius_mm=4.0)
-    assert numbers[4, 24, 20] == 1
-    assert numbers[5, 20, 20] == 1
-    assert numbers[5, 21, 20] == 0
-
-
-def test_what_is_unknown_or_cut_off_in_a_map_has_no_number():
-    labels = np.array([[[0, 1, 254, 255]]], np.uint8)
-    assert vertebra_numbers(labels.shape, np.zeros((1, 3)), SPACING, labels, 9.0).tolist() == [[[0, 1, 0, 0]]]
 
 
 def test_a_case_without_a_map_is_unknown_everywhere():
