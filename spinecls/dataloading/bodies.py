@@ -1,12 +1,23 @@
-"""Which voxels belong to which vertebra, surely or most likely, also where nobody drew it."""
+"""How large vertebrae are, and which voxels most likely belong to which, also where nobody drew them."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from spinecls.anatomy import RANK
 from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
+from spinecls.planning.plan import Plan
 from spinecls.sealing.region import ellipsoid_distance, vertebra_axes
+
+
+def level_extent_mm(plan: Plan, level: str) -> np.ndarray:
+    """Median size of a level (left-right, along the spine, front-back); that of the nearest known level if unseen."""
+    known = plan.level_statistics
+    if not known:
+        return np.array([40.0, 26.0, 32.0])
+    nearest = min(known, key=lambda name: abs(RANK[name] - RANK[level]))
+    return np.asarray(known[nearest].extent_mm, float)
 
 
 def likely_bodies(

@@ -13,7 +13,8 @@ from spinecls.beliefs.bags import BagMap, bag_map
 from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm, shapes_of
 from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
-from spinecls.dataloading.cases import UNKNOWN, TrainingCase, level_extent_mm
+from spinecls.dataloading.bodies import level_extent_mm
+from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.forms import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
 from spinecls.dataloading.spatial import PatchSampler
 from spinecls.errors import DatasetError

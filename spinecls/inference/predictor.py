@@ -15,7 +15,8 @@ import torch
 from spinecls.anatomy import LEVEL_CODES, LEVELS
 from spinecls.calibration.record import Calibration
 from spinecls.curve import drop_outliers, image_frame, image_tangents_lps
-from spinecls.dataloading.cases import core_region, level_extent_mm
+from spinecls.dataloading.bodies import level_extent_mm
+from spinecls.dataloading.cases import core_region
 from spinecls.dataloading.targets import OFFSET_UNIT_MM
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry

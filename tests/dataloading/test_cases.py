@@ -6,8 +6,6 @@ import pytest
 from spinecls.anatomy import LEVELS
 from spinecls.dataloading.cases import (
     UNKNOWN,
-    distance_to_sacrum_mm,
-    implied_neighbours,
     labelled_regions,
     sealed_sources,
     training_case,
@@ -182,12 +180,6 @@ def test_marrow_reference_of_a_case_comes_from_its_vertebrae():
     assert source.marrow[0, 0] == pytest.approx(100, abs=2)
 
 
-@pytest.mark.parametrize(("level", "expected"), [("S1", 0.0), ("L5", 25.2), ("L4", 42.0), ("L2", 24 + 3 * 16.8 + 8.4)])
-def test_below_the_last_vertebra_there_is_room_down_to_the_end_of_s1(level, expected):
-    # Pitch 24 mm of L2; a disc more than the height of 14 mm, 16.8 mm, of levels never seen.
-    assert distance_to_sacrum_mm(PLAN, level) == pytest.approx(expected)
-
-
 def test_what_lies_below_s1_is_background():
     plan = dataclasses.replace(PLAN, vertebrae_complete=False)
     last = training_case(a_case([vertebra("L5", (3, 30.0, 21.5))], vertebra_map=None), plan)
@@ -196,25 +188,6 @@ def test_what_lies_below_s1_is_background():
     sacrum = training_case(a_case([vertebra("S1", (3, 30.0, 21.5))], vertebra_map=None), plan)
     assert not sacrum.unknown[3, 30:, 21].any()
     assert sacrum.unknown[3, :20, 21].all()
-
-
-def test_the_neighbours_of_an_annotated_span_have_names_though_nobody_drew_them():
-    # L4 and L5 in line, 20 mm apart along the rows: S1 comes 16.8 mm below L5 and L3 as far above L4.
-    centres = np.array([[3.0, 30.0, 20.0], [3.0, 50.0, 20.0]])
-    places, ranks = implied_neighbours(PLAN, ["L4", "L5"], centres, np.array([4.0, 1.0, 1.0]))
-    assert [LEVELS[rank] for rank in ranks] == ["L3", "S1"]
-    np.testing.assert_allclose(places, [[3, 13.2, 20], [3, 66.8, 20]])
-
-
-def test_the_bend_of_the_column_goes_on_to_the_implied_neighbour():
-    # Steps (20, 0), then (20, 5) along rows and columns; the next goes on by (20, 10), to S1 by (20, 15), scaled to the
-    # pitch of 16.8 mm.
-    centres = np.array([[3.0, 5.0, 20.0], [3.0, 25.0, 20.0], [3.0, 45.0, 25.0]])
-    for levels, below, step in ((["L1", "L2", "L3"], "L4", 10), (["L3", "L4", "L5"], "S1", 15)):
-        places, ranks = implied_neighbours(PLAN, levels, centres, np.array([4.0, 1.0, 1.0]))
-        assert LEVELS[ranks[-1]] == below
-        along = 16.8 / np.hypot(20, step)
-        np.testing.assert_allclose(places[-1], [3, 45 + 20 * along, 25 + step * along])
 
 
 def test_nothing_is_implied_below_s1_or_outside_the_image_or_in_complete_annotation():
