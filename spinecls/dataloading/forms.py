@@ -276,13 +276,18 @@ def _likely(
 ) -> np.ndarray:
     """(S, R, A) chance to lie in a body of usual shape; its surface scatters normally about where it is expected.
 
+    What is learnt is the mean over many bodies that each are displaced by their error. Where that mean is one half, a
+    ball of radius R has shrunk to R - error^2 / R (Gaussian blur moves a surface by half its variance times the
+    curvature); so bodies are taken larger by that much.
+
     Parameters
     ----------
     extent_mm : expected size along the axes
     error_mm : standard deviation of the place of its faces beyond the scatter of shapes
     fill : share of the box of that size which the expected body fills
     """
-    surface = (fill / FILL_OF_BODY) ** (1 / 3)
+    radius_mm = np.prod(extent_mm) ** (1 / 3) / 2
+    surface = (fill / FILL_OF_BODY) ** (1 / 3) * (1 + (error_mm / radius_mm) ** 2)
     spread = np.hypot(SHAPE_SPREAD, error_mm / (np.mean(extent_mm) / 2))
     distance = ellipsoid_distance(geometry, centre_lps, axes, extent_mm) ** 0.25
     return ndtr((surface - distance) / spread).astype(np.float32)

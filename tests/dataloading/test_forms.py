@@ -3,6 +3,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from spinecls.beliefs.looseness import Shapes
 from spinecls.dataloading.forms import (
@@ -287,3 +288,14 @@ def test_the_body_that_is_more_likely_than_not_has_the_usual_share_of_its_size(f
     beliefs = compile_vertebrae(geometry, [body], {"form": form, "slack_mm": 0.0}, nothing, nothing, Shapes()).beliefs
     likely_mm3 = (beliefs.mass((1,)) > beliefs.mass((0,))).sum() * 0.25
     assert likely_mm3 == pytest.approx(0.75 * 16 * 14 * 16, rel=0.03)
+
+
+def test_the_mean_of_many_bodies_displaced_by_their_error_has_the_usual_size():
+    geometry = Geometry(shape=(50, 60, 60), spacing_mm=(1.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0), direction=SAGITTAL)
+    extent, nothing = np.array([32.0, 32.0, 32.0]), np.zeros(geometry.shape, bool)
+    body = MarkedVertebra(geometry.to_world((25, 30, 30)), extent)
+    made = compile_vertebrae(geometry, [body], {"form": "point", "jitter_mm": 3.0}, nothing, nothing, Shapes())
+    # Displaced by normally distributed errors without end = blurred.
+    mean = ndimage.gaussian_filter(made.beliefs.mass((1,)).astype(float), 3.0)
+    sharp = compile_vertebrae(geometry, [body], {"form": "point"}, nothing, nothing, Shapes()).beliefs.mass((1,)) > 0.5
+    assert (mean > 0.5).sum() == pytest.approx(sharp.sum(), rel=0.03)
