@@ -7,6 +7,8 @@ import re
 import statistics
 from collections.abc import Mapping
 
+import numpy as np
+
 from spinecls.anatomy import LEVEL_CODES, RANK
 from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.plan import LevelStatistics
@@ -186,24 +188,27 @@ def training_steps(
 
 def level_statistics(fingerprint: Fingerprint, levels: Mapping[str, int]) -> tuple[dict[str, LevelStatistics], str]:
     """Median size and pitch of every level that the maps may hold; typical adults where a level was never outlined."""
+    sizes: dict[str, list] = {}
+    for vertebra in fingerprint.vertebrae:
+        if vertebra.own_extent_mm and not vertebra.truncated:
+            sizes.setdefault(vertebra.level, []).append(vertebra.own_extent_mm)
+    own = {level: np.median(found, axis=0) for level, found in sizes.items()}
+    # As much as outlined levels are larger than the typical, others are too: it is the same patients and readers.
+    larger = np.median([own[level] / typical_extent_mm(level) for level in own], axis=0) if own else np.ones(3)
     result = {}
     borrowed = []
     for level in sorted(levels or LEVEL_CODES, key=RANK.__getitem__):
-        here = [v for v in fingerprint.vertebrae if v.level == level]
-        whole = [v.own_extent_mm for v in here if v.own_extent_mm and not v.truncated]
-        pitches = fingerprint.pitches_mm.get(level, [])
-        if whole:
-            extent = tuple(statistics.median(axis) for axis in zip(*whole, strict=True))
-        else:
-            extent = typical_extent_mm(level)
+        if level not in own:
             borrowed.append(level)
+        pitches = fingerprint.pitches_mm.get(level, [])
         result[level] = LevelStatistics(
-            count=len(here),
-            extent_mm=tuple(round(float(e), 2) for e in extent),
+            count=sum(v.level == level for v in fingerprint.vertebrae),
+            extent_mm=tuple(np.round(own.get(level, larger * typical_extent_mm(level)), 2).tolist()),
             pitch_mm=round(float(statistics.median(pitches)), 2) if pitches else 0.0,
         )
     reason = f"medians of {len(fingerprint.vertebrae)} annotated vertebrae"
-    return result, reason + (f"; sizes of typical adults for {', '.join(borrowed)}." if borrowed else ".")
+    times = ", as much larger as the outlined levels are," if own else ""
+    return result, reason + (f"; sizes of typical adults{times} for {', '.join(borrowed)}." if borrowed else ".")
 
 
 def normalisation(description: DatasetDescription) -> tuple[tuple[str, ...], str]:

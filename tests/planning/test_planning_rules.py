@@ -172,3 +172,19 @@ def test_long_scans_are_also_shown_cut_short_and_short_ones_are_not():
     # Pitch 36 mm: 224 mm are 6.2 vertebrae, 120 mm are 3.3.
     assert rules_training.short_view_share(make_dataset())[0] == 0.3
     assert rules_training.short_view_share(make_dataset(shape=(19, 120, 224)))[0] == 0.0
+
+
+def test_sizes_of_adults_grow_evenly_from_the_middle_of_a_region_to_that_of_the_next():
+    # L1 lies 8 of the 10 steps (T13 among them) from T6 (29 mm wide) to L3 (46 mm).
+    assert rules_grid.typical_extent_mm("T6")[0] == 29.0
+    assert rules_grid.typical_extent_mm("L1")[0] == pytest.approx(29 + 17 * 0.8)
+    assert rules_grid.typical_extent_mm("C3") == rules_grid.typical_extent_mm("C5")
+
+
+def test_a_level_that_nobody_outlined_is_as_much_larger_than_typical_as_the_outlined_ones():
+    outlined = make_dataset(1, levels=("L3",), extent_mm=(50.6, 27.0, 42.0))
+    made, reason = rules_training.level_statistics(outlined, {"L3": 22, "S1": 26})
+    assert made["L3"].extent_mm == (50.6, 27.0, 42.0)
+    # 1.1, 1 and 1.2 times the typical 50 x 30 x 33 mm.
+    assert made["S1"].extent_mm == (55.0, 30.0, 39.6)
+    assert "as much larger as the outlined levels are, for S1" in reason
