@@ -178,8 +178,13 @@ def draw(path: Path, points, dense) -> None:
             # Apart from each other, so that both intervals can be read.
             axes.errorbar(row[1] * (1 + 0.06 * offset), score.estimate, error, fmt="o", color=colour, capsize=3,
                           label=label if row is points[0] else None)
-    for form, seconds, _, score in points:
-        axes.annotate(form, (seconds, score.high), xytext=(0, 4), textcoords="offset points", ha="center")
+    named: set[float] = set()
+    for form, seconds, *scores in points:
+        # Of two forms that take the same time one is named above its intervals and one below.
+        below, above = min(s.low for s in scores), max(s.high for s in scores)
+        place, away, side = (below, -4, "top") if seconds in named else (above, 4, "bottom")
+        axes.annotate(form, (seconds, place), xytext=(0, away), textcoords="offset points", ha="center", va=side)
+        named.add(seconds)
     axes.set(xscale="log", xlabel="seconds to draw a vertebra", ylabel="Dice of an instance")
     axes.legend(loc="best")
     figure.tight_layout()
