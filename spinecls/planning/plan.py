@@ -206,8 +206,7 @@ class Plan:
     `reasons` maps "<configuration>.<field>" or "<field>" to the sentence shown by `--explain`; `overrides` records
     what the user set by `--set`; `levels` maps level names to codes in label maps; `register_channels` says whether the
     channels of a case are aligned onto the first one before anything else, in training and in prediction; `readers` are
-    those whose readings of the training cases are told apart, known in the plan of a fold, and `reader_matrices`
-    [reader][said][true] how each of them calls each class, where they are enough to tell; `familiar` is what an image
+    those whose readings of the training cases are told apart, known in the plan of a fold; `familiar` is what an image
     is compared with before it is predicted, None where there is nothing to compare with.
     """
 
@@ -226,7 +225,6 @@ class Plan:
     configurations: Mapping[str, Configuration]
     register_channels: bool = False
     readers: tuple[str, ...] = ()
-    reader_matrices: tuple[tuple[tuple[float, ...], ...], ...] = ()
     familiar: FamiliarImages | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as functional
@@ -30,8 +30,6 @@ READERS_FROM = 0.2
 TRACE_WEIGHT = 0.01
 READER_SCALE = 50.0
 """Logits of a matrix for one unit of its parameter: at the rate that suits a network it would hardly move in a run."""
-
-LEAST_SAID = 1e-4
 
 TRUST_LOGIT = 4.0
 """Start of the diagonal of a reader's matrix: of three classes a reader is first taken to tell 96 of 100 right."""
@@ -83,20 +81,12 @@ class ReaderMatrices(nn.Module):
 
     Every column is a softmax whose diagonal starts at `TRUST_LOGIT`; of grades a reader errs by one at most. Tanno et
     al., CVPR 2019.
-
-    Parameters
-    ----------
-    known : (R, K, K) matrices that are kept as they are
     """
 
-    def __init__(
-        self, num_readers: int, num_classes: int, ordinal: bool, known: Sequence[Sequence[Sequence[float]]] = ()
-    ) -> None:
+    def __init__(self, num_readers: int, num_classes: int, ordinal: bool) -> None:
         super().__init__()
-        start = (TRUST_LOGIT * torch.eye(num_classes)).repeat(num_readers, 1, 1)
-        if len(known):
-            start = torch.tensor(known, dtype=torch.float32).clamp_min(LEAST_SAID).log()
-        self.scaled_logits = nn.Parameter(start / READER_SCALE, requires_grad=not len(known))
+        start = TRUST_LOGIT / READER_SCALE * torch.eye(num_classes)
+        self.scaled_logits = nn.Parameter(start.repeat(num_readers, 1, 1))
         distance = torch.arange(num_classes)[:, None] - torch.arange(num_classes)[None]
         self.register_buffer("possible", (distance.abs() <= 1) | (not ordinal), persistent=False)
 
@@ -110,14 +100,10 @@ class ReaderClassificationTask(ClassificationTask):
     What reader r says has the probability A_r p, p the network's; so the network may be right where a reader is wrong.
     The trace of the A_r is kept small, or the network would learn a reader's mistakes and call him faultless (Tanno et
     al., CVPR 2019, equation 7). Readings of others count as they are.
-
-    Three readers or more are known by what they say of the same vertebrae (`beliefs.readers`), and their matrices stay:
-    a network that comes to know its few vertebrae by heart would call the readers right whom it learnt from.
     """
 
     def module(self) -> nn.Module:
-        plan = self.plan
-        return ReaderMatrices(len(plan.readers), len(plan.class_names), plan.class_order, plan.reader_matrices)
+        return ReaderMatrices(len(self.plan.readers), len(self.plan.class_names), self.plan.class_order)
 
     def bind(self, model: SpineModel) -> None:
         self.matrices = model.auxiliary[self.name]
@@ -134,7 +120,7 @@ class ReaderClassificationTask(ClassificationTask):
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         log_prior = self.log_prior.to(outputs.logits.device)
         adjusted = adjusted_log_probabilities(outputs.logits, log_prior, self.configuration.logit_adjustment)
-        if self.progress < READERS_FROM and not self.plan.reader_matrices:
+        if self.progress < READERS_FROM:
             said = adjusted[:, None].expand(-1, batch.sealed.sets.shape[1], -1)
             trace = 0.0
         else:

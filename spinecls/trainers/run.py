@@ -16,7 +16,6 @@ from filelock import FileLock, Timeout
 
 from spinecls import __version__, files, paths
 from spinecls.beliefs import agreed_class
-from spinecls.beliefs.readers import FEWEST_TO_COMPARE, reader_matrices
 from spinecls.dataloading.cases import labelled_regions, sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
@@ -177,15 +176,13 @@ def _plan_of_fold(
     told = parse_overrides({**plan.overrides, **request.overrides}).get(configuration.name, {})
     if found is not None and found.q is not None and "class_q" not in told and configuration.class_q == 0:
         configuration = dataclasses.replace(configuration, class_q=found.q)
-    readers = known_readers(preprocessed, train)
     counts = Counter(c for classes in annotated_classes(preprocessed, train).values() for c in classes.values() if c)
     return dataclasses.replace(
         plan,
         configurations={request.configuration: configuration},
         overrides={**plan.overrides, **request.overrides},
         class_counts={name: counts.get(name, 0) for name in plan.class_names},
-        readers=readers,
-        reader_matrices=matrices_of(preprocessed, train, readers, plan),
+        readers=known_readers(preprocessed, train),
         familiar=None if plan.familiar is None else familiar_images(_fingerprints(preprocessed, train)),
     )
 
@@ -218,21 +215,6 @@ def known_readers(preprocessed: Path, cases: Sequence[str]) -> tuple[str, ...]:
             shared.update(names if len(names) > 1 else ())
     known = sorted(name for name, count in shared.items() if count >= FEWEST_SHARED)
     return tuple(known) if len(known) > 1 else ()
-
-
-def matrices_of(
-    preprocessed: Path, cases: Sequence[str], readers: Sequence[str], plan: Plan
-) -> tuple[tuple[tuple[float, ...], ...], ...]:
-    """[reader][said][true] by what the readers say of the same vertebrae; none where they are too few to compare."""
-    if len(readers) < FEWEST_TO_COMPARE:
-        return ()
-    said = []
-    for case in cases:
-        for vertebra in files.read_json(preprocessed / "native" / f"{case}.json")["vertebrae"]:
-            named = {r.get("reader", ""): r["classes"] for r in vertebra.get("readings", []) if len(r["classes"]) == 1}
-            said.append([plan.class_names.index(named[name][0]) if name in named else -1 for name in readers])
-    found = reader_matrices(np.array(said), len(plan.class_names), plan.class_order)
-    return tuple(tuple(tuple(row) for row in matrix) for matrix in found.round(4).tolist())
 
 
 FIXED_BY_PREPROCESSING = ("spacing_mm", "normalisation")

@@ -55,10 +55,3 @@ def test_matrices_of_readers_who_err_are_recovered_with_the_classes():
         optimiser.step()
     quality = matrices().diagonal(dim1=1, dim2=2).mean(dim=1)
     assert quality.detach().numpy() == pytest.approx(accuracy.numpy(), abs=0.05)
-
-
-def test_known_matrices_are_kept():
-    known = ((0.9, 0.2, 0.1), (0.05, 0.7, 0.3), (0.05, 0.1, 0.6))
-    module = ReaderMatrices(1, 3, False, [known])
-    assert torch.allclose(module()[0], torch.tensor(known), atol=1e-3)
-    assert not module.scaled_logits.requires_grad

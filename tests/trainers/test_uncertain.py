@@ -14,7 +14,7 @@ from spinecls.dataloading.loader import training_batches
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask, silent_voxels
 from spinecls.trainers.base import RunSettings, to_device
-from spinecls.trainers.run import find_trainer, fold_cases, known_readers, load_training_data, matrices_of
+from spinecls.trainers.run import find_trainer, fold_cases, known_readers, load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"
 LOOSE = {
@@ -133,16 +133,6 @@ def test_few_common_vertebrae_make_no_known_readers(loosened):
 def test_readings_without_names_make_no_known_readers(phantom):
     folder = phantom / "preprocessed" / "Dataset001_Phantom"
     assert known_readers(folder, fold_cases(folder, "0")[0]) == ()
-
-
-def test_three_readers_are_judged_by_what_they_say_of_the_same_vertebrae(loosened):
-    folder = loosened("readers")
-    readers, train = ("reader1", "reader2", "reader3"), fold_cases(folder, "0")[0]
-    plan = load_plan(folder / "spineclsPlans.json")
-    matrices = np.array(matrices_of(folder, train, readers, plan))
-    assert matrices.shape == (3, len(plan.class_names), len(plan.class_names))
-    assert matrices.sum(axis=1) == pytest.approx(np.ones(matrices.shape[:2]), abs=1e-3)
-    assert matrices_of(folder, train, readers[:2], plan) == ()
 
 
 def test_each_reader_has_a_matrix_that_is_trained_and_saved(loosened, tmp_path):
