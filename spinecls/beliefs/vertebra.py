@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,10 @@ class Belief:
         """(K,) mass on each single class."""
         single = self.sets.sum(axis=1) == 1
         return (self.sets[single] * self.masses[single, None]).sum(axis=0)
+
+    def discounted(self, certainty: float) -> Belief:
+        """The same with its masses this much smaller (0 to 1), the difference falling to "nothing known"."""
+        return dataclasses.replace(self, masses=self.masses * np.float32(certainty))
 
 
 def belief(readings: Iterable[tuple[Sequence[int], float]], num_classes: int) -> Belief:

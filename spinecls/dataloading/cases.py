@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinecls.anatomy import RANK
-from spinecls.beliefs import Belief, belief, belief_by_reader, partly_visible, refined
+from spinecls.beliefs import Belief
+from spinecls.beliefs.readers import Readers
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbours, unknown_zone
 from spinecls.dataloading.bodies import level_extent_mm, likely_bodies
 from spinecls.dataloading.forms import CompiledMap, depth_mm
+from spinecls.dataloading.readings import label_of
 from spinecls.geometry import Geometry
 from spinecls.io.annotation_forms import PARTLY_DRAWN
 from spinecls.io.preprocessed import PreprocessedCase
@@ -189,7 +191,7 @@ def sealed_sources(
     plan: Plan,
     configuration: Configuration,
     use_masks: bool,
-    readers: Sequence[str] = (),
+    readers: Readers | None = None,
     expected: Mapping[str, np.ndarray] | None = None,
 ) -> list[SealedSource]:
     """What the sealed crops of a case are cut from, one for each vertebra with a position and a class reading.
@@ -198,8 +200,7 @@ def sealed_sources(
     ----------
     use_masks : whether regions come from masks, as they will at prediction when the model segments; else ellipsoids.
         Maps that are drawn in part only give none
-    readers : names of those whose readings are told apart; without any, readings are averaged
-    expected : level -> (K,) class probabilities that refine sets of classes (`beliefs.refined`); None = as read
+    readers, expected : as for `dataloading.readings.label_of`
     """
     placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
     if not placed:
@@ -210,11 +211,10 @@ def sealed_sources(
     masks = case.native_map if use_masks and not partly else None
     largest_margin = configuration.sealing_margin_mm + MARGIN_JITTER_MM
     marrow = _case_marrow(case, plan, placed, centres, tangents, masks)
-    class_indices = {name: index for index, name in enumerate(plan.class_names)}
     sealed = is_guaranteed(configuration.seal)
     sources = []
     for vertebra, centre, tangent in zip(placed, centres, tangents, strict=True):
-        label = _label(vertebra, class_indices, readers, expected)
+        label = label_of(vertebra, plan, readers, expected)
         if label.weight == 0:
             continue
         extent = level_extent_mm(plan, vertebra["level"])
@@ -268,47 +268,22 @@ def labelled_regions(
     case: PreprocessedCase,
     trained: TrainingCase,
     plan: Plan,
-    readers: Sequence[str] = (),
+    readers: Readers | None = None,
     expected: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[LabelledRegion, ...]:
     """What is believed of the classes of the vertebrae of a training case, in the order of its centres.
 
     Parameters
     ----------
-    readers, expected : as for `sealed_sources`
+    readers, expected : as for `dataloading.readings.label_of`
     """
     placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
-    class_indices = {name: index for index, name in enumerate(plan.class_names)}
     bodies = trained.vertebra_map if trained.bodies is None else trained.bodies
     voxels = np.bincount(bodies.ravel(), minlength=len(placed) + 1)[1 : len(placed) + 1]
     return tuple(
-        LabelledRegion(_label(vertebra, class_indices, readers, expected), float(count))
+        LabelledRegion(label_of(vertebra, plan, readers, expected), float(count))
         for vertebra, count in zip(placed, voxels, strict=True)
     )
-
-
-def _label(
-    vertebra: Mapping,
-    class_indices: Mapping[str, int],
-    readers: Sequence[str],
-    expected: Mapping[str, np.ndarray] | None,
-) -> Belief:
-    """What is believed of a vertebra's class, with several known readers each for himself, refined and cut short."""
-    label = _told(vertebra, class_indices, readers)
-    if expected is not None:
-        label = refined(label, expected.get(vertebra["level"], np.zeros(len(class_indices))))
-    return partly_visible(label, 0.5) if vertebra.get("truncated") else label
-
-
-def _told(vertebra: Mapping, class_indices: Mapping[str, int], readers: Sequence[str]) -> Belief:
-    readings = [
-        ([class_indices[c] for c in reading["classes"]], float(reading["confidence"]), reading.get("reader", ""))
-        for reading in vertebra.get("readings", [])
-    ]
-    if not readers:
-        return belief([(classes, confidence) for classes, confidence, _ in readings], len(class_indices))
-    numbered = [(c, confidence, readers.index(r) if r in readers else -1) for c, confidence, r in readings]
-    return belief_by_reader(numbered, len(class_indices))
 
 
 def _source(case: PreprocessedCase, mask: np.ndarray | None, centre, tangent, extent, margin_mm: float):

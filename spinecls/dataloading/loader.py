@@ -16,6 +16,7 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from batchgenerators.transforms.abstract_transforms import Compose
 
 from spinecls.beliefs import partly_visible
+from spinecls.beliefs.readers import Readers
 from spinecls.dataloading.augmentation import open_augmentation, sealed_augmentation
 from spinecls.dataloading.batch import Batch, ClassRegions, OpenBatch, SealedBatch
 from spinecls.dataloading.cases import MARGIN_JITTER_MM, UNKNOWN, SealedSource, TrainingCase
@@ -53,15 +54,15 @@ class TrainingData:
     """Cases of one fold's training part.
 
     `images` are all scans to learn from as images, annotated or not; empty when no task does. `unplaced` are scans of
-    which some vertebrae have a class and no position. `readers` are those that the labels of `sealed` tell apart.
-    `expected` has by case and level the class probabilities that labels were refined by; None = they were not.
+    which some vertebrae have a class and no position. `readers` made the labels of `sealed` from
+    readings (None: these were averaged), and `expected`, by case and level the class probabilities of an earlier round.
     """
 
     cases: Sequence[TrainingCase]
     sealed: Sequence[SealedSource]
     images: Sequence[TrainingCase] = ()
     unplaced: Sequence[PreprocessedCase] = ()
-    readers: Sequence[str] = ()
+    readers: Readers | None = None
     expected: Mapping[str, Mapping[str, np.ndarray]] | None = None
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from spinecls.beliefs.readers import READERS, described
 from spinecls.dataloading.batch import Batch, BeliefPatches
 from spinecls.errors import UsageError
 from spinecls.networks.model import CumulativeLink, SpineModel
@@ -95,8 +96,9 @@ class ReaderMatrices(nn.Module):
 
 
 class ReaderClassificationTask(ClassificationTask):
-    """Class of a vertebra from what several known readers said, each as trustworthy as is learnt.
+    """Class of a vertebra from what two known readers said, each as trustworthy as is learnt.
 
+    Where they differ only the network can tell who errs; three are judged by each other before (`beliefs.readers`).
     What reader r says has the probability A_r p, p the network's; so the network may be right where a reader is wrong.
     The trace of the A_r is kept small, or the network would learn a reader's mistakes and call him faultless (Tanno et
     al., CVPR 2019, equation 7). Readings of others count as they are.
@@ -109,13 +111,8 @@ class ReaderClassificationTask(ClassificationTask):
         self.matrices = model.auxiliary[self.name]
 
     def report(self) -> Mapping[str, Mapping]:
-        """`readers.json`: of each reader the matrix [said][true], and the mean of its diagonal as `accuracy`."""
-        matrices = self.matrices().detach().cpu()
-        found = {
-            name: {"accuracy": round(float(matrix.diagonal().mean()), 4), "matrix": matrix.round(decimals=4).tolist()}
-            for name, matrix in zip(self.plan.readers, matrices, strict=True)
-        }
-        return {"readers.json": found}
+        """`readers.json`, of matrices as they were learnt."""
+        return {READERS: described(self.plan.readers, self.matrices().detach().cpu().numpy())}
 
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         log_prior = self.log_prior.to(outputs.logits.device)

@@ -20,6 +20,7 @@ import torch
 
 from spinecls import files
 from spinecls.anatomy import LEVELS
+from spinecls.beliefs.readers import Readers
 from spinecls.dataloading.cases import SealedSource, sealed_sources
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import SpineclsError
@@ -102,7 +103,7 @@ def placed_sources(
     plan: Plan,
     configuration: Configuration,
     use_masks: bool,
-    readers: Sequence[str] = (),
+    readers: Readers | None = None,
     expected: Mapping[str, np.ndarray] | None = None,
 ) -> list[SealedSource]:
     """Crops of the vertebrae of a case that had no position; the less sure the name, the less is believed of the class.
@@ -115,9 +116,8 @@ def placed_sources(
         if vertebra.get("centre_lps") is not None:
             rows.append({**vertebra, "readings": []})
         elif vertebra.get("readings") and places.certainties.get(level, 0.0) >= LEAST_CERTAINTY:
-            certainty = places.certainties[level]
-            readings = [{**r, "confidence": certainty * float(r["confidence"])} for r in vertebra["readings"]]
-            rows.append({**vertebra, "centre_lps": list(places.centres_lps[level]), "readings": readings})
+            found = {"centre_lps": list(places.centres_lps[level]), "certainty": places.certainties[level]}
+            rows.append({**vertebra, **found})
     if not any(row["readings"] for row in rows):
         return []
     native_map = case.native_map

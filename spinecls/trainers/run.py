@@ -16,9 +16,11 @@ from filelock import FileLock, Timeout
 
 from spinecls import __version__, files, paths
 from spinecls.beliefs import agreed_class
+from spinecls.beliefs.readers import READERS
 from spinecls.dataloading.cases import labelled_regions, sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
+from spinecls.dataloading.readings import are_judged, known_readers, readers_of
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
@@ -158,8 +160,8 @@ def _plan_of_fold(
 ) -> Plan:
     """The plan that a fold goes by: a run that is continued or validated keeps its own.
 
-    A refinement sets `class_q` where nobody did. The class counts, and what images are compared with, are those of the
-    fold's training cases, so nothing of its validation cases enters.
+    A refinement sets `class_q` where nobody did and no readers are judged. The class counts, and what images are
+    compared with, are those of the fold's training cases, so nothing of its validation cases enters.
     """
     stored = folder / "plan.json"
     if (request.resume or request.validate_only) and stored.exists():
@@ -174,7 +176,10 @@ def _plan_of_fold(
     configuration = with_overrides(configuration, request.overrides)
     check_used({request.configuration: configuration}, request.overrides)
     told = parse_overrides({**plan.overrides, **request.overrides}).get(configuration.name, {})
-    if found is not None and found.q is not None and "class_q" not in told and configuration.class_q == 0:
+    readers = known_readers(preprocessed, train)
+    # How far readers err who are judged is in their masses already.
+    noise_unknown = found is not None and found.q is not None and not are_judged(readers)
+    if noise_unknown and "class_q" not in told and configuration.class_q == 0:
         configuration = dataclasses.replace(configuration, class_q=found.q)
     counts = Counter(c for classes in annotated_classes(preprocessed, train).values() for c in classes.values() if c)
     return dataclasses.replace(
@@ -182,7 +187,7 @@ def _plan_of_fold(
         configurations={request.configuration: configuration},
         overrides={**plan.overrides, **request.overrides},
         class_counts={name: counts.get(name, 0) for name in plan.class_names},
-        readers=known_readers(preprocessed, train),
+        readers=readers,
         familiar=None if plan.familiar is None else familiar_images(_fingerprints(preprocessed, train)),
     )
 
@@ -200,21 +205,6 @@ def _fingerprints(preprocessed: Path, cases: Sequence[str]) -> list[CaseFingerpr
     if missing := sorted(set(cases) - set(known)):
         raise PlanError(f"{path}: lacks case {missing[0]}. Run spinecls_plan_and_preprocess again.")
     return [known[case] for case in cases]
-
-
-FEWEST_SHARED = 30
-"""Vertebrae that a reader must have read with others, to be told apart from them."""
-
-
-def known_readers(preprocessed: Path, cases: Sequence[str]) -> tuple[str, ...]:
-    """Readers whose mistakes can be learnt: at least two, each with enough vertebrae that another one read as well."""
-    shared: Counter[str] = Counter()
-    for case in cases:
-        for vertebra in files.read_json(preprocessed / "native" / f"{case}.json")["vertebrae"]:
-            names = {reading.get("reader", "") for reading in vertebra.get("readings", [])} - {""}
-            shared.update(names if len(names) > 1 else ())
-    known = sorted(name for name, count in shared.items() if count >= FEWEST_SHARED)
-    return tuple(known) if len(known) > 1 else ()
 
 
 FIXED_BY_PREPROCESSING = ("spacing_mm", "normalisation")
@@ -275,12 +265,12 @@ def load_training_data(
     masks : whether sealed crops are cut around masks
     unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
     beliefs : whether it is to be said what loose annotation tells of each voxel, and who read what
-    expected : by case and level the class probabilities that sets of classes are refined by; None = as they were read
+    expected : by case and level the class probabilities by an earlier round; None = there was none
     open_classes : whether the open patches are to say what is believed of the classes of their vertebrae
     """
-    readers = plan.readers if beliefs else ()
-    compiler = None
+    readers, compiler = None, None
     if beliefs:
+        readers = readers_of(preprocessed, cases, plan, expected)
         # A pass of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
         compiler = AnnotationCompiler((load_case(preprocessed, plans_config, name) for name in cases), plan)
     open_cases, sealed, unplaced, every, other_forms = [], [], [], [], set()
@@ -380,6 +370,8 @@ def _train(fold: _Fold) -> None:
             "overrides": dict(fold.plan.overrides),
         },
     )
+    if data.readers is not None and data.readers.matrices is not None:
+        files.write_json(fold.folder / READERS, data.readers.described())
     logger.info(
         "%s: %d cases, %d vertebrae with a class, %d steps on %s%s.",
         fold.folder,

@@ -1,0 +1,91 @@
+"""What readers said of the vertebrae of preprocessed cases, and who of them is told apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spinecls import files
+from spinecls.beliefs import Belief, partly_visible
+from spinecls.beliefs.readers import FEWEST_TO_COMPARE, Readers, Reading, judged
+from spinecls.planning.plan import Plan
+
+FEWEST_SHARED = 30
+"""Vertebrae that a reader must have read with others, to be told apart from them."""
+
+TRUNCATED_SHARE = 0.5
+"""Share of a truncated vertebra that is taken to be seen."""
+
+
+def known_readers(preprocessed: Path, cases: Sequence[str]) -> tuple[str, ...]:
+    """Readers whose mistakes can be learnt: at least two, each with enough vertebrae that another one read as well."""
+    shared: Counter[str] = Counter()
+    for _, vertebra in _vertebrae(preprocessed, cases):
+        names = {reading.get("reader", "") for reading in vertebra.get("readings", [])} - {""}
+        shared.update(names if len(names) > 1 else ())
+    known = sorted(name for name, count in shared.items() if count >= FEWEST_SHARED)
+    return tuple(known) if len(known) > 1 else ()
+
+
+def readers_of(
+    preprocessed: Path,
+    cases: Sequence[str],
+    plan: Plan,
+    expected: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> Readers:
+    """How readings of these cases become beliefs: the readers of the plan are judged where they are enough for it.
+
+    Parameters
+    ----------
+    expected : by case and level the (K,) class probabilities by models that did not learn from the case
+    """
+    unjudged = Readers(len(plan.class_names), tuple(plan.readers))
+    if not are_judged(plan.readers):
+        return unjudged
+    vertebrae = list(_vertebrae(preprocessed, cases))
+    chances = [(expected or {}).get(case, {}).get(vertebra["level"]) for case, vertebra in vertebrae]
+    readings = [readings_of(vertebra, plan) for _, vertebra in vertebrae]
+    return judged(readings, unjudged.names, unjudged.num_classes, chances)
+
+
+def are_judged(readers: Sequence[str]) -> bool:
+    """Whether so many readers tell by themselves who of them errs."""
+    return len(readers) >= FEWEST_TO_COMPARE
+
+
+def readings_of(vertebra: Mapping, plan: Plan) -> list[Reading]:
+    """Readings of a vertebra as preprocessing wrote them down."""
+    return [
+        Reading(
+            tuple(plan.class_names.index(name) for name in reading["classes"]),
+            float(reading["confidence"]),
+            reading.get("reader", ""),
+        )
+        for reading in vertebra.get("readings", [])
+    ]
+
+
+def label_of(
+    vertebra: Mapping, plan: Plan, readers: Readers | None = None, expected: Mapping[str, np.ndarray] | None = None
+) -> Belief:
+    """What is believed of the class of a vertebra; less where a part of it is not seen, or its name is not sure.
+
+    Parameters
+    ----------
+    readers : None = readings are averaged
+    expected : level -> (K,) class probabilities by models that did not learn from the case; None = there are none
+    """
+    chances = None if expected is None else expected.get(vertebra["level"], np.zeros(len(plan.class_names)))
+    label = (readers or Readers(len(plan.class_names))).told(readings_of(vertebra, plan), chances)
+    label = label.discounted(vertebra.get("certainty", 1.0))
+    return partly_visible(label, TRUNCATED_SHARE) if vertebra.get("truncated") else label
+
+
+def _vertebrae(preprocessed: Path, cases: Sequence[str]) -> Iterator[tuple[str, Mapping]]:
+    """(case, record) of every vertebra of these cases."""
+    for case in cases:
+        for vertebra in files.read_json(preprocessed / "native" / f"{case}.json")["vertebrae"]:
+            yield case, vertebra
