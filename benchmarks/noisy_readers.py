@@ -1,6 +1,7 @@
-"""What wrong classes cost, and how much of it is won back by learning how good each reader is.
+"""What wrong classes cost, and how much of it is won back by judging the readers.
 
     python benchmarks/noisy_readers.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600
+    python benchmarks/noisy_readers.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600 --second_round
 
 From a dataset with exact classes (simulated lesions, `spinecls_simulate`) two are made whose classes three readers of
 known quality gave: with all three readings, and with the class that most of them said; where all three differ nothing
@@ -9,18 +10,24 @@ trainings of one fold by the same trainer, plan, steps and seed:
 
     clean      the exact classes
     majority   what most readers said
-    matrices   every reading, with a matrix of each reader learnt beside the network (`readers.json`)
+    readers    every reading; the readers are judged by each other, and each vertebra is what they make likely
+
+With --second_round the last is trained on all folds, and once more with `--refine`, where the fold that held a vertebra
+out is one reader more:
+
+    second round
 
 Structures are left out, since outlines of lesions tell the class. Validation cases are scored by the exact classes.
-Recovered: (matrices - majority) / (clean - majority), where the interval of clean - majority lies above 0. The learnt
-accuracies (mean of a matrix' diagonal) are compared with how often each reader is right in the training cases, over
-all vertebrae and as the mean over classes, which is what a diagonal holds. A run that was stopped goes on when it is
-started anew.
+Recovered: (arm - majority) / (clean - majority), where the interval of clean - majority lies above 0. The accuracies
+that readers are found to have (mean of a matrix' diagonal, `readers.json`) are compared with how often each is right in
+the training cases, over all vertebrae and as the mean over classes, which is what a diagonal holds. A run that was
+stopped goes on when it is started anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +36,7 @@ import numpy as np
 import torch
 from common import provenance
 from held_out import text
-from trainings import Run, Trainings, maps_of, without_structures, write_raw
+from trainings import SPLITS, Run, Trainings, maps_of, without_structures, write_raw
 
 from spinecls import files
 from spinecls.evaluation import metrics
@@ -38,7 +45,8 @@ from spinecls.io.dataset import load_dataset
 
 EXACT, READERS, MAJORITY = "Dataset140_Exact", "Dataset141_Readers", "Dataset142_Majority"
 TRAINER = "UncertainLabelsTrainer"
-ARMS = {"clean": EXACT, "majority": MAJORITY, "matrices": READERS}
+ARMS = {"clean": EXACT, "majority": MAJORITY, "readers": READERS}
+SECOND = "second round"
 
 
 def main() -> None:
@@ -47,8 +55,15 @@ def main() -> None:
     bench = Trainings(options.folder, options.steps, options.threads)
     make_datasets(bench, options)
     runs = {arm: Run(dataset, TRAINER, options.fold) for arm, dataset in ARMS.items()}
+    others = []
+    if options.second_round:
+        folds = range(len(files.read_json(bench.preprocessed(READERS) / SPLITS)))
+        others = [Run(READERS, TRAINER, str(fold)) for fold in folds if str(fold) != options.fold]
+        runs[SECOND] = Run(READERS, TRAINER, options.fold, refine=True)
     readings = training_readings(bench, options.fold)
-    bench.forecast(list(runs.values()))
+    bench.forecast([*runs.values(), *others])
+    for run in others:
+        bench.train(run)
     models = {arm: bench.train(run) for arm, run in runs.items()}
     prior = held_out.training_prior(held_out.fold_plan(models["clean"], options.fold))
     outcomes = {
@@ -61,11 +76,14 @@ def main() -> None:
     for arm, score in scores.items():
         print(f"| {arm} | {readings.wrong_text(arm)} | {text(score.interval(draws))} |")
     print("\n| difference | macro AUC |\n|---|---|")
-    for first, second in (("clean", "majority"), ("clean", "matrices"), ("matrices", "majority")):
+    compared = [arm for arm in (SECOND, "readers") if arm in runs]
+    pairs = [("clean", "majority"), *((arm, "majority") for arm in compared), *itertools.pairwise(compared)]
+    for first, second in pairs:
         print(f"| {first} - {second} | {text(scores[first].less(scores[second], draws))} |")
-    recovered = held_out.closed_text(scores["majority"], scores["clean"], scores["matrices"], draws)
-    print(f"| recovered | {recovered} |")
-    print_readers(bench.fold_folder(runs["matrices"]) / "readers.json", readings)
+    for arm in compared:
+        recovered = held_out.closed_text(scores["majority"], scores["clean"], scores[arm], draws)
+        print(f"| recovered by {arm} | {recovered} |")
+    print_readers(bench.fold_folder(runs["readers"]) / "readers.json", readings)
 
 
 def parse() -> argparse.Namespace:
@@ -77,6 +95,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--readers", type=float, nargs=3, default=[0.8, 0.65, 0.45], help="chance that each of them is right"
     )
+    parser.add_argument("--second_round", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -115,7 +134,7 @@ class Readings:
         """Share of wrong labels that an arm learns from."""
         if arm == "clean":
             return "0.000"
-        if arm == "matrices":
+        if arm in ("readers", SECOND):
             wrong = np.mean([said != self.truth for said in self.by_reader.values()])
             return f"{wrong:.3f} of {len(self.by_reader) * len(self.truth)} readings"
         known = self.majority >= 0
@@ -150,20 +169,20 @@ def training_readings(bench: Trainings, fold: str) -> Readings:
 
 
 def print_readers(path: Path, readings: Readings) -> None:
-    """Learnt against true accuracy of each reader, and their correlations."""
+    """Found against true accuracy of each reader, and their correlations."""
     if not path.exists():
         raise SystemExit(f"{path} is missing: too few vertebrae were read by several readers to tell them apart.")
-    learnt = {name: entry["accuracy"] for name, entry in files.read_json(path).items()}
+    found = {name: entry["accuracy"] for name, entry in files.read_json(path).items()}
     present = np.unique(readings.truth)
     table = []
-    print("\n| reader | right, all vertebrae | right, mean over classes | learnt |\n|---|---|---|---|")
+    print("\n| reader | right, all vertebrae | right, mean over classes | found |\n|---|---|---|---|")
     for name, said in readings.by_reader.items():
         confusion = metrics.confusion(readings.truth, said, readings.num_classes)
-        row = (np.mean(said == readings.truth), metrics.balanced_accuracy(confusion[None], present)[0], learnt[name])
+        row = (np.mean(said == readings.truth), metrics.balanced_accuracy(confusion[None], present)[0], found[name])
         table.append(row)
         print(f"| {name} | {row[0]:.3f} | {row[1]:.3f} | {row[2]:.3f} |")
     correlation = np.corrcoef(np.array(table).T)[2]
-    print(f"| Pearson correlation with the learnt | {correlation[0]:.3f} | {correlation[1]:.3f} | |")
+    print(f"| Pearson correlation with the found | {correlation[0]:.3f} | {correlation[1]:.3f} | |")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from drawn_regions import PLAN
 from spinecls import files
 from spinecls.io.dataset import load_dataset
 from spinecls.planning.plan import load_plan
+from spinecls.trainers.refinement import REFINED
 
 CONFIGURATION = "3d_fullres"
 PLANS = "spineclsPlans.json"
@@ -28,11 +29,12 @@ CHECKPOINTS = ("checkpoint_latest.pt", "checkpoint_previous.pt", "checkpoint_fin
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a dataset of the folder, a trainer as `spinecls_train` takes it, and a fold."""
+    """One training: a dataset of the folder, a trainer as `spinecls_train` takes it, a fold, and whether `--refine`."""
 
     dataset: str
     trainer: str
     fold: str
+    refine: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Trainings:
         return self.folder / "preprocessed" / dataset
 
     def model(self, run: Run) -> Path:
-        trainer = run.trainer.rsplit(":", 1)[-1]
+        trainer = run.trainer.rsplit(":", 1)[-1] + (REFINED if run.refine else "")
         return self.folder / "results" / run.dataset / f"{trainer}__{Path(PLANS).stem}__{CONFIGURATION}"
 
     def fold_folder(self, run: Run) -> Path:
@@ -123,6 +125,7 @@ class Trainings:
             )
         if not self.finished(run):
             words = ["train", run.dataset, CONFIGURATION, run.fold, "-tr", run.trainer]
+            words += ["--refine"] if run.refine else []
             words += ["--c"] if going_on else ["--set", f"steps={self.steps}"]
             spinecls(*words, environment=self.environment)
         return self.model(run)
