@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.special import gamma
 
 from spinecls.anatomy import RANK
 from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
 from spinecls.planning.plan import Plan
-from spinecls.sealing.region import ellipsoid_distance, vertebra_axes
+from spinecls.sealing.region import ellipsoid_distance, positions_along, vertebra_axes
 
 
 def level_extent_mm(plan: Plan, level: str) -> np.ndarray:
@@ -18,6 +21,60 @@ def level_extent_mm(plan: Plan, level: str) -> np.ndarray:
         return np.array([40.0, 26.0, 32.0])
     nearest = min(known, key=lambda name: abs(RANK[name] - RANK[level]))
     return np.asarray(known[nearest].extent_mm, float)
+
+
+PITCH_POWER = 0.7
+"""Power of a spine's pitch by which its bodies are larger: the pitch tells half of that, and is itself uncertain."""
+
+
+def extents_by_pitch_mm(plan: Plan, levels: Sequence[str], centres_lps: np.ndarray) -> np.ndarray:
+    """(N, 3) median sizes of levels, larger or smaller as the centres of a scan lie further apart than usual.
+
+    Parameters
+    ----------
+    centres_lps : (N, 3) world mm of the levels
+    """
+    place = {RANK[level]: np.asarray(centre, float) for level, centre in zip(levels, centres_lps, strict=True)}
+    pitches = {RANK[level]: plan.level_statistics[level].pitch_mm for level in levels if level in plan.level_statistics}
+    pairs = [rank for rank in place if rank + 1 in place and pitches.get(rank, 0) > 0]
+    found = sum(np.linalg.norm(place[rank] - place[rank + 1]) for rank in pairs)
+    ratio = found / sum(pitches[rank] for rank in pairs) if pairs else 1.0
+    return np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3) * ratio**PITCH_POWER
+
+
+ACROSS_POWER, ALONG_POWER = 2.6, 12.0
+"""Powers of the surface of a body of usual shape, across the spine and along it: a rounded cylinder with flat ends."""
+
+FILL_OF_BODY = float(
+    gamma(1 + 1 / ACROSS_POWER) ** 2 / gamma(1 + 2 / ACROSS_POWER)
+    * gamma(1 + 1 / ALONG_POWER) * gamma(1 + 2 / ALONG_POWER) / gamma(1 + 3 / ALONG_POWER)
+)  # fmt: skip
+"""Share of its box that such a body fills, 0.84."""
+
+
+def body_distance(
+    geometry: Geometry, centre_lps: np.ndarray, axes_lps: np.ndarray, extent_mm: np.ndarray
+) -> np.ndarray:
+    """How much larger than a body of usual shape one is whose surface runs through each voxel; 1 on its own surface.
+
+    With (u, v, w) in parts of half the size left-right, along the spine and front-back it is
+    ((|u|^2.6 + |w|^2.6)^(12 / 2.6) + |v|^12)^(1 / 12): seen from above between an ellipse and its box, with end plates
+    that are nearly flat. Of the powers tried these came nearest to the mean of some sixty outlined lumbar bodies
+    (overlap 0.90, where `sealing.region.ellipsoid_distance`, which must not leave out corners, has 0.88).
+
+    Parameters
+    ----------
+    axes_lps : (3, 3), columns = unit vectors left-right, along the spine, front-back
+    extent_mm : full lengths along these axes
+    """
+    u, v, w = (
+        np.abs(position / half)
+        for position, half in zip(
+            positions_along(geometry, centre_lps, axes_lps), np.asarray(extent_mm, float) / 2, strict=True
+        )
+    )
+    across = (u**ACROSS_POWER + w**ACROSS_POWER) ** (1 / ACROSS_POWER)
+    return (across**ALONG_POWER + v**ALONG_POWER) ** (1 / ALONG_POWER)
 
 
 def likely_bodies(

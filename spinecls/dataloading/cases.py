@@ -12,7 +12,7 @@ from spinecls.beliefs import Belief
 from spinecls.beliefs.readers import Readers
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbours, unknown_zone
-from spinecls.dataloading.bodies import level_extent_mm, likely_bodies
+from spinecls.dataloading.bodies import extents_by_pitch_mm, level_extent_mm, likely_bodies
 from spinecls.dataloading.forms import CompiledMap, depth_mm
 from spinecls.dataloading.readings import label_of
 from spinecls.geometry import Geometry
@@ -128,7 +128,8 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     partly = form in PARTLY_DRAWN
     bodies = None
     if vertebra_map is None or partly or len(np.setdiff1d(np.arange(len(centres)) + 1, vertebra_map)):
-        bodies = likely_bodies(case.geometry, vertebra_map, centres_lps, extents, UNKNOWN, partly)
+        sizes = extents_by_pitch_mm(plan, levels, centres_lps)
+        bodies = likely_bodies(case.geometry, vertebra_map, centres_lps, sizes, UNKNOWN, partly)
     in_image = np.all((implied >= 0) & (implied <= np.asarray(case.image.shape[1:]) - 1), axis=1)
     return TrainingCase(
         identifier=case.identifier,

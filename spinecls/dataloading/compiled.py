@@ -13,7 +13,7 @@ from spinecls.beliefs.bags import BagMap, bag_map
 from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm, shapes_of
 from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
-from spinecls.dataloading.bodies import level_extent_mm
+from spinecls.dataloading.bodies import extents_by_pitch_mm, level_extent_mm
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.forms import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
 from spinecls.dataloading.spatial import PatchSampler
@@ -80,14 +80,11 @@ class AnnotationCompiler:
     def _vertebrae(self, case: PreprocessedCase, trained: TrainingCase) -> CompiledMap:
         placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
         hard = trained.vertebra_map
+        centres = np.array([vertebra["centre_lps"] for vertebra in placed], float).reshape(-1, 3)
+        extents = extents_by_pitch_mm(self.plan, [vertebra["level"] for vertebra in placed], centres)
         marked = [
-            MarkedVertebra(
-                np.asarray(vertebra["centre_lps"], float),
-                level_extent_mm(self.plan, vertebra["level"]),
-                vertebra.get("box_lps"),
-                None if hard is None else hard == row + 1,
-            )
-            for row, vertebra in enumerate(placed)
+            MarkedVertebra(centre, extent, vertebra.get("box_lps"), None if hard is None else hard == row + 1)
+            for row, (vertebra, centre, extent) in enumerate(zip(placed, centres, extents, strict=True))
         ]
         form = dict(form_of(case, "vertebrae"))
         if case.reader_maps is not None and form["form"] == EXACT_FORM:

@@ -16,9 +16,10 @@ from scipy import ndimage
 from scipy.special import ndtr
 
 from spinecls.beliefs.bags import Bag, BagMap, bag_map, exists_bag, size_bag
-from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, TIGHT_MM, USUAL_FILL, Shapes
+from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, TIGHT_MM, Shapes
 from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
+from spinecls.dataloading.bodies import FILL_OF_BODY, body_distance
 from spinecls.geometry import Geometry
 from spinecls.sealing.region import ellipsoid_distance, vertebra_axes
 
@@ -32,9 +33,6 @@ NOISE_OF_FORM = {
 Chances say themselves how wrong they may be, and only with q = 0 the best prediction of a chance is that chance.
 """
 
-FILL_OF_BODY = 0.81
-"""Share of its box that the rounded body of `sealing.region.ellipsoid_distance` fills: Gamma(5/4)^3 / Gamma(7/4)."""
-
 SHAPE_SPREAD = 0.12
 """Scatter of the place of a body's surface in parts of half its size, for bodies differ in size and shape."""
 
@@ -44,8 +42,14 @@ SLACK_ERROR = 1 / 3
 UPRIGHT = 0.999
 """Cosine of the turn between the axes of array and world up to which planes of one are planes of the other (2.6°)."""
 
+DUAL_POWER = 4 / 3
+"""Of the power 4 by which bodies are rounded, for what a box says of their size: 1/4 + 1/DUAL_POWER = 1."""
+
+FILL_OF_REACH = 0.6
+"""Share of the box along its own axes through its outermost points that a body fills: rims and corners stand out."""
+
 WELL_TOLD = 0.3
-"""Relative size of a singular value from which on the tilt of a body is told apart from its size; so up to 28°."""
+"""Relative size of a singular value from which on the tilt of a body is told apart from its size; so up to 32°."""
 
 REACH_OF_LEVEL = 1.35
 """Of the median size of a level, what a vertebra of known centre cannot reach beyond."""
@@ -231,7 +235,7 @@ def _of_box(
     middle, edges = (low + high) / 2, np.maximum(high - low - 2 * slack_mm, 1.0)
     axes = vertebra_axes(geometry, tangent)
     extent = boxed_extent_mm(axes, edges)
-    likely = _likely(geometry, middle, axes, extent, SLACK_ERROR * slack_mm, USUAL_FILL) * region
+    likely = _likely(geometry, middle, axes, extent, SLACK_ERROR * slack_mm, FILL_OF_REACH) * region
     if not region.any():
         return likely, None
     share = float(np.prod(edges) / np.prod(high - low))
@@ -242,18 +246,22 @@ def _of_box(
 
 
 def boxed_extent_mm(axes_lps: np.ndarray, edges_mm: np.ndarray) -> np.ndarray:
-    """Size along its own axes of a block that fills a box along the world's axes from face to face.
+    """Size along its own axes, rims and corners included, of a body that touches every face of a box of the world.
 
-    The edges are |axes| times the size. Near 45 degrees that cannot be told apart; then the sizes are taken as equal.
+    A body |x / a|^4 + |y / b|^4 + |z / c|^4 <= 1 reaches along a unit vector n as far as
+    ((n_x a)^(4/3) + (n_y b)^(4/3) + (n_z c)^(4/3))^(3/4) (Hoelder's inequality), so these powers of edges and sizes
+    depend on each other linearly. So sizes of tilted bodies come out nearer to those outlined than as sizes of blocks,
+    which reach further. Near 45 degrees they cannot be told apart; then they are taken as equal.
 
     Parameters
     ----------
-    axes_lps : (3, 3), columns = unit vectors of the block's axes
+    axes_lps : (3, 3), columns = unit vectors of the body's axes
     edges_mm : of the box, along x, y and z
     """
     turn = np.abs(axes_lps)
     along = np.asarray(edges_mm, float)[turn.argmax(axis=0)]
-    return np.clip(np.linalg.pinv(turn, rcond=WELL_TOLD) @ edges_mm, along / 2, along)
+    found = np.linalg.pinv(turn**DUAL_POWER, rcond=WELL_TOLD) @ np.asarray(edges_mm, float) ** DUAL_POWER
+    return np.clip(found.clip(min=0) ** (1 / DUAL_POWER), along / 2, along)
 
 
 def _of_centre(
@@ -289,7 +297,7 @@ def _likely(
     radius_mm = np.prod(extent_mm) ** (1 / 3) / 2
     surface = (fill / FILL_OF_BODY) ** (1 / 3) * (1 + (error_mm / radius_mm) ** 2)
     spread = np.hypot(SHAPE_SPREAD, error_mm / (np.mean(extent_mm) / 2))
-    distance = ellipsoid_distance(geometry, centre_lps, axes, extent_mm) ** 0.25
+    distance = body_distance(geometry, centre_lps, axes, extent_mm)
     return ndtr((surface - distance) / spread).astype(np.float32)
 
 

@@ -6,6 +6,7 @@ at its centre.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,15 +125,21 @@ def ellipsoid_distance(
     axes_lps : (3, 3), columns = unit vectors of the ellipsoid's axes
     extent_mm : full lengths along these axes
     """
-    # A position along an axis of the ellipsoid is affine in the voxel's index: three small tables add up to it.
+    total = np.zeros(geometry.shape)
+    positions = positions_along(geometry, centre_lps, axes_lps)
+    for position, half in zip(positions, np.asarray(extent_mm, float) / 2, strict=True):
+        total += np.square(np.square(position / half))
+    return total
+
+
+def positions_along(geometry: Geometry, centre_lps: np.ndarray, axes_lps: np.ndarray) -> Iterator[np.ndarray]:
+    """(S, R, A) mm of every voxel from a centre along each axis, one axis after the other."""
+    # A position along an axis is affine in the voxel's index: three small tables add up to it.
     origin = (geometry.to_world(np.zeros(3)) - centre_lps) @ axes_lps
     steps = (geometry.to_world(np.eye(3)) - geometry.to_world(np.zeros(3))) @ axes_lps
     grid = np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij", sparse=True)
-    total = np.zeros(geometry.shape)
-    for axis, half in enumerate(np.asarray(extent_mm, float) / 2):
-        local = origin[axis] + sum(ticks * step for ticks, step in zip(grid, steps[:, axis], strict=True))
-        total += np.square(np.square(local / half))
-    return total
+    for axis in range(3):
+        yield origin[axis] + sum(ticks * step for ticks, step in zip(grid, steps[:, axis], strict=True))
 
 
 def vertebra_axes(geometry: Geometry, tangent_lps: np.ndarray) -> np.ndarray:

@@ -1,7 +1,11 @@
-import numpy as np
+from types import SimpleNamespace
 
-from spinecls.dataloading.bodies import likely_bodies
+import numpy as np
+import pytest
+
+from spinecls.dataloading.bodies import FILL_OF_BODY, body_distance, extents_by_pitch_mm, likely_bodies
 from spinecls.geometry import Geometry
+from spinecls.planning.plan import LevelStatistics
 
 UNKNOWN = 255
 GRID = Geometry(
@@ -43,3 +47,67 @@ def test_of_a_vertebra_drawn_whole_there_is_no_more_where_nothing_is_known():
 def test_without_centres_only_what_is_drawn_counts():
     drawn = np.full(GRID.shape, UNKNOWN, np.uint8)
     assert not likely_bodies(GRID, drawn, np.zeros((0, 3)), np.zeros((0, 3)), UNKNOWN, partly=False).any()
+
+
+def distance(points_mm, extent_mm=(40.0, 28.0, 34.0)):
+    """Of points left-right, along the spine and front-back of the centre; the grid is turned against these axes."""
+    axes = np.array([[0.0, 0.0, 1.0], [0.6, 0.8, 0.0], [0.8, -0.6, 0.0]]).T
+    found = []
+    for point in points_mm:
+        origin = tuple(axes @ np.array(point, float) + 5)
+        voxel = Geometry(shape=(1, 1, 1), spacing_mm=(1.0, 1.0, 1.0), origin_lps=origin, direction=GRID.direction)
+        found.append(body_distance(voxel, np.full(3, 5.0), axes, np.array(extent_mm)).item())
+    return found
+
+
+def test_a_body_ends_at_half_its_size_along_each_axis():
+    assert distance([(20, 0, 0), (0, -14, 0), (0, 0, 17)]) == pytest.approx([1, 1, 1])
+
+
+def test_a_body_twice_as_large_has_twice_the_distance():
+    assert distance([(20, 14, 17)])[0] == pytest.approx(2 * distance([(10, 7, 8.5)])[0])
+
+
+def test_end_plates_are_flat_and_seen_from_above_corners_are_round():
+    # (0.5^2.6 + 0.5^2.6)^(1 / 2.6), against which 0.98 along the spine hardly adds.
+    assert distance([(10, 13.72, 8.5)])[0] == pytest.approx(0.98, abs=0.005)
+    # (2 * 0.8^2.6)^(1 / 2.6) = 0.8 * 2^(1 / 2.6)
+    assert distance([(16, 0, 13.6)])[0] == pytest.approx(0.8 * 2 ** (1 / 2.6))
+
+
+def test_the_share_of_its_box_that_a_body_fills_is_that_of_points_drawn_by_chance():
+    grid = Geometry(
+        shape=(120, 120, 120), spacing_mm=(1 / 60,) * 3, origin_lps=(-1 + 1 / 120,) * 3,
+        direction=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    )  # fmt: skip
+    inside = body_distance(grid, np.zeros(3), np.eye(3), np.full(3, 2.0)) <= 1
+    assert inside.mean() == pytest.approx(FILL_OF_BODY, abs=0.003)
+
+
+PLAN = SimpleNamespace(
+    level_statistics={
+        "L1": LevelStatistics(count=9, extent_mm=(40.0, 26.0, 32.0), pitch_mm=34.0),
+        "L2": LevelStatistics(count=9, extent_mm=(42.0, 27.0, 33.0), pitch_mm=36.0),
+        "L3": LevelStatistics(count=9, extent_mm=(44.0, 28.0, 34.0)),
+    }
+)  # fmt: skip
+
+
+def test_bodies_of_a_spine_of_longer_pitch_are_larger():
+    centres = [(0.0, 0.0, 0.0), (0.0, 0.0, -44.0), (0.0, 0.0, -84.0)]
+    # 84 mm where 34 + 36 are usual
+    expected = np.array([[40, 26, 32], [42, 27, 33], [44, 28, 34]]) * 1.2**0.7
+    assert extents_by_pitch_mm(PLAN, ["L1", "L2", "L3"], centres) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("levels", [["L1", "L3"], ["L2"], ["L3", "L4"]])
+def test_without_neighbours_of_known_pitch_bodies_have_the_usual_size(levels):
+    centres = [(0.0, 0.0, -50.0 * i) for i in range(len(levels))]
+    usual = {"L1": (40, 26, 32), "L2": (42, 27, 33)}
+    assert extents_by_pitch_mm(PLAN, levels, centres) == pytest.approx(
+        np.array([usual.get(level, (44, 28, 34)) for level in levels])
+    )
+
+
+def test_a_scan_without_centres_has_no_sizes():
+    assert extents_by_pitch_mm(PLAN, [], np.zeros((0, 3))).shape == (0, 3)
