@@ -208,6 +208,14 @@ def test_a_q_of_the_user_is_kept(roots, tmp_path):
     assert load_plan(folder / "fold_0/plan.json").configuration("3d_fullres").class_q == 0
 
 
+def test_where_readers_are_judged_how_far_they_err_is_not_counted_twice(roots, tmp_path, monkeypatch):
+    contradict(roots, tmp_path / "results")
+    monkeypatch.setattr("spinecls.trainers.run.known_readers", lambda *_: ("anna", "ben", "eve"))
+    assert train("--refine", "--set", "steps=2") == 0
+    folder = model_of(tmp_path / "results", f"{TRAINER}Refined")
+    assert load_plan(folder / "fold_0/plan.json").configuration("3d_fullres").class_q == 0
+
+
 def test_a_refined_run_goes_on_with_the_labels_that_it_began_with_only(roots, tmp_path, capsys):
     assert train("--refine", "--set", "steps=2") == 0
     fold = model_of(tmp_path / "results", f"{TRAINER}Refined") / "fold_0"
