@@ -43,6 +43,7 @@ from spinecls.calibration.temperature import cross_fitted
 from spinecls.evaluation import intervals, matching, metrics
 from spinecls.evaluation.summary import COVERAGE_MIN_PATIENTS, TARGET_COVERAGE
 from spinecls.evaluation.truth import truth_of
+from spinecls.evaluation.vertebra_table import VERTEBRAE
 from spinecls.inference.calibrating import out_of_fold
 from spinecls.inference.models import ModelChoice, TrainedModel, choose_model
 from spinecls.io import predictions as prediction_files
@@ -50,6 +51,7 @@ from spinecls.io.dataset import load_dataset
 from spinecls.planning.plan import Plan, load_plan
 from spinecls.records import RawDataset
 
+LESIONS = "lesions.csv"
 TIMED_CASES, TIMED_ROUNDS = 3, 3
 VIEWS = {"one view": ("--disable_tta",), "several views": ()}
 SINGLE, ENSEMBLE = "single folds, mean", "ensemble of folds"
@@ -69,6 +71,8 @@ def main() -> None:
         raise SystemExit(f"{model.folder}: needs classes and at least two folds; has folds {', '.join(model.folds)}.")
     print(f"\n{model.name}, folds {' '.join(model.folds)}; {provenance()}")
     report_out_of_fold(out_of_fold(model, model.folds), plan)
+    if options.dataset is not None and (options.dataset / LESIONS).exists():
+        report_lesions(model, options.dataset / LESIONS)
     if options.test is not None:
         report_test(bench, model, options)
 
@@ -179,6 +183,23 @@ def report_coverage(oof: OutOfFold, plan: Plan, draws: intervals.PatientDraws) -
     pools = conformal.make_pools(conformal.calibration_scores(oof), len(plan.class_names), plan.class_order)
     for name, pool in pool_names(pools, plan.class_names).items():
         print(f"{name} has too few patients and is judged together: {', '.join(pool)}")
+
+
+def report_lesions(model: TrainedModel, path: Path) -> None:
+    """Which simulated lesions are taken for another class: how often, by their contrast and their size."""
+    lesions = {(r["case"], r["vertebra"]): r for r in files.read_csv(path) if r["role"] == "lesion"}
+    wrong: dict[str, list[bool]] = {}
+    for fold in model.folds:
+        for row in files.read_csv(model.folder / f"fold_{fold}" / "validation" / VERTEBRAE):
+            if row["found"] != "identified" or not row["class"]:
+                continue
+            lesion = lesions.get((row["case"], row["level"]))
+            groups = ["no lesion"] if lesion is None else [lesion["stratum"], f"size {lesion['size_grade']}"]
+            for group in groups:
+                wrong.setdefault(group, []).append(row["predicted_class"] != row["class"])
+    print("\n| lesion | vertebrae | wrong |\n|---|---|---|")
+    for group, found in sorted(wrong.items()):
+        print(f"| {group} | {len(found)} | {np.mean(found):.3f} |")
 
 
 def report_test(bench: Trainings, model: TrainedModel, options: argparse.Namespace) -> None:
