@@ -21,8 +21,16 @@ ROUNDS = 100
 START_TRUST = 0.7
 """Chance that a reader is right, before anything was compared."""
 
-MODEL, UNNAMED = -2, -1
-"""Places of the matrices of an earlier model and of readers without a name."""
+UNNAMED_TRUST = 0.9
+"""The same of readings without a known reader: most vertebrae that they are of nobody else has read."""
+
+REVIEWER = "audit"
+"""Reader of a class that was put right after all readings had been looked at."""
+
+REVIEWER_TRUST = 0.99
+
+REVIEW, MODEL, UNNAMED = -3, -2, -1
+"""Places of the matrices of the reviewer, of an earlier model, and of all other readers, behind those with a name."""
 
 EVEN_READINGS = 5.0
 """Readings of each true class that a matrix is thought to hold beside those counted, of a reader who errs evenly."""
@@ -49,8 +57,8 @@ class Readers:
     ----------
     num_classes : K
     names : readers who are told apart; without any, readings are averaged
-    matrices : (len(names) + 2, K, K) probabilities, [reader, said, true], the last of all who are not named, the last
-        but one of an earlier model; None where readers are told apart and not judged (`belief_by_reader`)
+    matrices : (len(names) + 3, K, K) probabilities, [reader, said, true], the last at `REVIEW`, `MODEL` and `UNNAMED`;
+        None where readers are told apart and not judged (`belief_by_reader`)
     shares : (K,) of the true classes, with `matrices`
     """
 
@@ -70,7 +78,8 @@ class Readers:
         if self.matrices is not None:
             return self._likely(readings, expected)
         if self.names:
-            made = belief_by_reader([(r.classes, r.confidence, self.place(r)) for r in readings], self.num_classes)
+            numbered = [(r.classes, r.confidence, max(self.place(r), -1)) for r in readings]
+            made = belief_by_reader(numbered, self.num_classes)
         else:
             made = belief([(r.classes, r.confidence) for r in readings], self.num_classes)
         return made if expected is None else refined(made, expected)
@@ -81,7 +90,9 @@ class Readers:
 
     def place(self, reading: Reading) -> int:
         """Place of who says it among the matrices."""
-        return self.names.index(reading.reader) if reading.reader in self.names else UNNAMED
+        if reading.reader in self.names:
+            return self.names.index(reading.reader)
+        return REVIEW if reading.reader == REVIEWER else UNNAMED
 
     def _likely(self, readings: Sequence[Reading], expected: np.ndarray | None) -> Belief:
         """Masses on single classes; what no reader is confident of stays open (Dempster's rule of combination)."""
@@ -119,7 +130,7 @@ def judged(
     Parameters
     ----------
     vertebrae : readings of each
-    names : readers who are told apart; all others share a matrix
+    names : readers who are told apart; all others share a matrix, but for the `REVIEWER`, who is believed
     expected : of each vertebra the (K,) class probabilities by a model that did not learn from it, which is then one
         reader more (as in CROWDLAB, Goh et al. 2022)
 
@@ -134,7 +145,8 @@ def judged(
         raise ValueError("no reading tells anything about a class")
     vertebra = np.unique(vertebra, return_inverse=True)[1]
     silent = 1 - np.where(reader == MODEL, 1, weights.max(axis=1))
-    matrices = np.stack([_even(START_TRUST, num_classes)] * (len(names) + 2))
+    trust = [START_TRUST] * len(names) + [REVIEWER_TRUST, START_TRUST, UNNAMED_TRUST]
+    matrices = np.stack([_even(share, num_classes) for share in trust])
     shares = np.full(num_classes, 1 / num_classes)
     for _ in range(ROUNDS):
         said = weights[:, :, None] * matrices[reader]
@@ -145,9 +157,10 @@ def judged(
         shares = (truth.sum(axis=0) + 1) / (len(truth) + num_classes)
         counts = np.zeros_like(matrices)
         np.add.at(counts, reader, truth[vertebra][:, None] * said / likelihood[:, None])
-        right = (np.trace(counts, axis1=1, axis2=2) + START_TRUST) / (counts.sum(axis=(1, 2)) + 1)
-        counts += EVEN_READINGS * np.stack([_even(trust, num_classes) for trust in right])
+        right = (np.trace(counts, axis1=1, axis2=2) + trust) / (counts.sum(axis=(1, 2)) + 1)
+        counts += EVEN_READINGS * np.stack([_even(share, num_classes) for share in right])
         matrices = counts / counts.sum(axis=1, keepdims=True)
+        matrices[REVIEW] = _even(REVIEWER_TRUST, num_classes)
     return Readers(num_classes, names, matrices, shares)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from spinecls import files
 from spinecls.beliefs import agreed_class
+from spinecls.beliefs.readers import REVIEWER
 from spinecls.errors import DatasetError
 from spinecls.evaluation.matching import IDENTIFIED
 from spinecls.evaluation.vertebra_table import NO_POSITION, VERTEBRAE
@@ -20,8 +21,6 @@ HEADER = (
     "case", "patient", "vertebra", "given", "predicted", "p_given", "p_predicted", "readings", "why", "corrected",
 )  # fmt: skip
 CORRECTED = "corrected"
-REVIEWER = "audit"
-"""Reader of a class that came back from the table."""
 
 Q_OF_NOISE = ((0.05, 0.0), (0.15, 0.3), (1.0, 0.7))
 """Share of wrong labels up to which a `class_q` is advised."""

@@ -14,8 +14,8 @@ def even(trust, num_classes=2):
     return [[trust if said == true else wrong for true in range(num_classes)] for said in range(num_classes)]
 
 
-TWO_CLASSES = Readers(2, NAMES, np.array([even(t) for t in (0.8, 0.6, 0.5, 0.9, 0.7)]), np.array([0.5, 0.5]))
-"""Of a, b, c, an earlier model, and readers without a name."""
+TWO_CLASSES = Readers(2, NAMES, np.array([even(t) for t in (0.8, 0.6, 0.5, 0.99, 0.9, 0.7)]), np.array([0.5, 0.5]))
+"""Of a, b, c, who puts classes right, an earlier model, and readers without a name."""
 
 
 def drawn(accuracies, count=600, num_classes=3, seed=0):
@@ -90,6 +90,18 @@ def test_readers_without_a_name_share_a_matrix():
     assert quality(judged(unnamed, ("a", "b"), 3))[-1] == pytest.approx(0.6, abs=0.06)
 
 
+def test_readings_without_a_known_reader_of_vertebrae_that_nobody_else_read_are_trusted():
+    truth, said = drawn([0.9, 0.7, 0.5])
+    alone = [[Reading((int(k),))] for k in truth[:200]]
+    assert quality(judged(readings(said) + alone, NAMES, 3))[-1] == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_class_that_was_put_right_is_believed_whatever_readers_are_worth():
+    _, said = drawn([0.6, 0.5, 0.5])
+    readers = judged([*readings(said), [Reading((2,), 1.0, "audit")]], NAMES, 3)
+    assert readers.told([Reading((2,), 1.0, "audit")]).masses[2] > 0.97
+
+
 def test_a_model_that_did_not_learn_from_them_is_judged_as_one_reader_more():
     truth, said = drawn([0.9, 0.7, 0.5])
     chances = [np.eye(3)[k] if i % 10 else np.eye(3)[(k + 1) % 3] for i, k in enumerate(truth)]
@@ -136,7 +148,7 @@ def test_a_vertebra_of_which_nobody_says_anything_stays_open(told):
 
 
 def test_a_set_of_classes_is_said_as_often_as_its_classes_are():
-    readers = Readers(3, ("a",), np.array([even(t, 3) for t in (0.8, 0.5, 0.5)]), np.full(3, 1 / 3))
+    readers = Readers(3, ("a",), np.array([even(t, 3) for t in (0.8, 0.99, 0.5, 0.5)]), np.full(3, 1 / 3))
     # 0.1 + 0.8 for each class of the set, 0.1 + 0.1 for the third
     assert readers.told([Reading((0, 1), 1.0, "a")]).masses == pytest.approx([0.45, 0.45, 0.1])
 
