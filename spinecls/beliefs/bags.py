@@ -19,7 +19,8 @@ class Bag:
     region : (S, R, A) bool
     classes : class indices that count
     low, high : least and greatest share of the region's voxels
-    line : whether every plane of the region along each array axis holds a voxel of the classes, as in a tight box
+    line : whether every plane of the region along each array axis holds a voxel of the classes, as a tight box around
+        an object of unknown shape has it; of vertebrae it is not asked (`dataloading.forms`)
     """
 
     region: np.ndarray

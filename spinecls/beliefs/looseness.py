@@ -23,8 +23,6 @@ FEWEST_SHAPES = 10
 """Exactly drawn vertebrae from which on their shapes replace the assumptions."""
 
 ASSUMED_SLACK_MM = 3.0
-TIGHT_MM = 1.0
-"""Slack up to which a box counts as tight: about half a voxel on either side."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.special import ndtr
 
 from spinecls.beliefs.bags import Bag, BagMap, bag_map, exists_bag, size_bag
-from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, TIGHT_MM, Shapes
+from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, Shapes
 from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.bodies import FILL_OF_BODY, body_distance
@@ -38,9 +38,6 @@ SHAPE_SPREAD = 0.12
 
 SLACK_ERROR = 1 / 3
 """How uncertain the place of a loose box's face is, in parts of its slack."""
-
-UPRIGHT = 0.999
-"""Cosine of the turn between the axes of array and world up to which planes of one are planes of the other (2.6°)."""
 
 DUAL_POWER = 4 / 3
 """Of the power 4 by which bodies are rounded, for what a box says of their size: 1/4 + 1/DUAL_POWER = 1."""
@@ -239,10 +236,11 @@ def _of_box(
     if not region.any():
         return likely, None
     share = float(np.prod(edges) / np.prod(high - low))
-    bag = size_bag(region, (VERTEBRA,), shapes.fill_of_box[0] * share, min(1.0, shapes.fill_of_box[1] * share))
-    # Of a box turned against the array, the array's planes through its corners may miss the vertebra.
-    upright = np.abs(np.asarray(geometry.direction, float)).max(axis=0).min() >= UPRIGHT
-    return likely, dataclasses.replace(bag, line=slack_mm <= TIGHT_MM and bool(upright))
+    # Of a tight box every plane meets the body, at its ends in a corner that nobody knows. Asked for (`Bag.line`), the
+    # whole end grew; without, the believed shape is met better.
+    return likely, size_bag(
+        region, (VERTEBRA,), shapes.fill_of_box[0] * share, min(1.0, shapes.fill_of_box[1] * share)
+    )
 
 
 def boxed_extent_mm(axes_lps: np.ndarray, edges_mm: np.ndarray) -> np.ndarray:

@@ -154,7 +154,11 @@ def test_patches_with_fewer_regions_are_filled_up_with_silent_ones():
 def test_positions_are_those_of_the_whole_map():
     case = a_case([{**boxed("L1", (3, 21.5, 21.5)), "box_lps": boxed("L1", (3, 21.5, 21.5))["box_lps"]}], None)
     case = dataclasses.replace(case, annotation_form={"vertebrae": {"form": "box", "slack_mm": 0.0}})
-    patch = whole_patch(compiled(case), size=(7, 31, 31), middle=(3, 20, 22))
+    made = compiled(case)
+    held = made.compiled["vertebra_map"]
+    held = dataclasses.replace(held, bags=dataclasses.replace(held.bags, line=np.ones(1, bool)))
+    made = dataclasses.replace(made, compiled={**made.compiled, "vertebra_map": held})
+    patch = whole_patch(made, size=(7, 31, 31), middle=(3, 20, 22))
     assert patch.position[:, 3, 15, 15].tolist() == [3, 20, 22]
     assert patch.position[:, 4, 16, 17].tolist() == [4, 21, 24]
 
