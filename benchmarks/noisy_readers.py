@@ -1,12 +1,13 @@
 """What wrong classes cost, and how much of it is won back by judging the readers.
 
     python benchmarks/noisy_readers.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600
+    python benchmarks/noisy_readers.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600 --folds 0 1 2 3
     python benchmarks/noisy_readers.py --dataset RAW/Dataset011_Clean --folder FOLDER --steps 1600 --second_round
 
 From a dataset with exact classes (simulated lesions, `spinecls_simulate`) two are made whose classes three readers of
 known quality gave: with all three readings, and with the class that most of them said; where all three differ nothing
 is said. With the default qualities about a fifth of these majorities are wrong; the table says how many are. Three
-trainings of one fold by the same trainer, plan, steps and seed:
+trainings of a fold by the same trainer, plan, steps and seed:
 
     clean      the exact classes
     majority   what most readers said
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,43 +56,49 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     bench = Trainings(options.folder, options.steps, options.threads)
     make_datasets(bench, options)
-    runs = {arm: Run(dataset, TRAINER, options.fold) for arm, dataset in ARMS.items()}
+    arms = {arm: [Run(dataset, TRAINER, fold) for fold in options.folds] for arm, dataset in ARMS.items()}
     others = []
     if options.second_round:
-        folds = range(len(files.read_json(bench.preprocessed(READERS) / SPLITS)))
-        others = [Run(READERS, TRAINER, str(fold)) for fold in folds if str(fold) != options.fold]
-        runs[SECOND] = Run(READERS, TRAINER, options.fold, refine=True)
-    readings = training_readings(bench, options.fold)
-    bench.forecast([*runs.values(), *others])
-    for run in others:
+        folds = map(str, range(len(files.read_json(bench.preprocessed(READERS) / SPLITS))))
+        others = [Run(READERS, TRAINER, fold) for fold in folds if fold not in options.folds]
+        arms[SECOND] = [Run(READERS, TRAINER, fold, refine=True) for fold in options.folds]
+    runs = [*itertools.chain(*zip(*arms.values(), strict=True)), *others]
+    readings = [training_readings(bench, fold) for fold in options.folds]
+    bench.forecast(runs)
+    # The second round comes last, for it needs the first of all folds.
+    for run in sorted(runs, key=lambda run: run.refine):
         bench.train(run)
-    models = {arm: bench.train(run) for arm, run in runs.items()}
-    prior = held_out.training_prior(held_out.fold_plan(models["clean"], options.fold))
-    outcomes = {
-        arm: held_out.judged_fold(model, options.fold, bench.preprocessed(EXACT)) for arm, model in models.items()
-    }
+    plans = [held_out.fold_plan(bench.model(run), run.fold) for run in arms["clean"]]
+    prior = np.mean([held_out.training_prior(plan) for plan in plans], axis=0)
+    outcomes = {arm: list(itertools.chain(*(judged(bench, run) for run in own))) for arm, own in arms.items()}
     draws = held_out.draws_of(outcomes["clean"])
     scores = {arm: held_out.macro_auc(found, prior) for arm, found in outcomes.items()}
-    print(f"\nfold {options.fold}, {options.steps} steps; {provenance()}\n")
+    print(f"\nfolds {' '.join(options.folds)}, {options.steps} steps; {provenance()}\n")
+    print(f"{len(outcomes['clean'])} cases\n")
     print("| classes | wrong in training | macro AUC, end to end |\n|---|---|---|")
     for arm, score in scores.items():
-        print(f"| {arm} | {readings.wrong_text(arm)} | {text(score.interval(draws))} |")
+        print(f"| {arm} | {wrong_text(arm, readings)} | {text(score.interval(draws))} |")
     print("\n| difference | macro AUC |\n|---|---|")
-    compared = [arm for arm in (SECOND, "readers") if arm in runs]
+    compared = [arm for arm in (SECOND, "readers") if arm in arms]
     pairs = [("clean", "majority"), *((arm, "majority") for arm in compared), *itertools.pairwise(compared)]
     for first, second in pairs:
         print(f"| {first} - {second} | {text(scores[first].less(scores[second], draws))} |")
     for arm in compared:
         recovered = held_out.closed_text(scores["majority"], scores["clean"], scores[arm], draws)
         print(f"| recovered by {arm} | {recovered} |")
-    print_readers(bench.fold_folder(runs["readers"]) / "readers.json", readings)
+    print_readers([bench.fold_folder(run) / "readers.json" for run in arms["readers"]], readings, options.folds)
+
+
+def judged(bench: Trainings, run: Run) -> list:
+    """Validation cases of a training, judged by the exact classes."""
+    return held_out.judged_fold(bench.model(run), run.fold, bench.preprocessed(EXACT))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="raw dataset with exact classes")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--fold", default="0")
+    parser.add_argument("--folds", nargs="+", default=["0"], help="judged together")
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument(
         "--readers", type=float, nargs=3, default=[0.8, 0.65, 0.45], help="chance that each of them is right"
@@ -130,16 +138,18 @@ class Readings:
     majority: np.ndarray
     num_classes: int
 
-    def wrong_text(self, arm: str) -> str:
-        """Share of wrong labels that an arm learns from."""
-        if arm == "clean":
-            return "0.000"
-        if arm in ("readers", SECOND):
-            wrong = np.mean([said != self.truth for said in self.by_reader.values()])
-            return f"{wrong:.3f} of {len(self.by_reader) * len(self.truth)} readings"
-        known = self.majority >= 0
-        wrong = np.mean(self.majority[known] != self.truth[known])
-        return f"{wrong:.3f} of {known.sum()} classes ({(~known).sum()} without a majority)"
+
+def wrong_text(arm: str, readings: Sequence[Readings]) -> str:
+    """Share of wrong labels that an arm learns from, over all folds."""
+    if arm == "clean":
+        return "0.000"
+    if arm in ("readers", SECOND):
+        wrong = np.concatenate([said != fold.truth for fold in readings for said in fold.by_reader.values()])
+        return f"{wrong.mean():.3f} of {len(wrong)} readings"
+    truth, majority = (np.concatenate([getattr(fold, name) for fold in readings]) for name in ("truth", "majority"))
+    known = majority >= 0
+    wrong = np.mean(majority[known] != truth[known])
+    return f"{wrong:.3f} of {known.sum()} classes ({(~known).sum()} without a majority)"
 
 
 def training_readings(bench: Trainings, fold: str) -> Readings:
@@ -168,21 +178,22 @@ def training_readings(bench: Trainings, fold: str) -> Readings:
     )
 
 
-def print_readers(path: Path, readings: Readings) -> None:
-    """Found against true accuracy of each reader, and their correlations."""
-    if not path.exists():
-        raise SystemExit(f"{path} is missing: too few vertebrae were read by several readers to tell them apart.")
-    found = {name: entry["accuracy"] for name, entry in files.read_json(path).items()}
-    present = np.unique(readings.truth)
+def print_readers(paths: Sequence[Path], readings: Sequence[Readings], folds: Sequence[str]) -> None:
+    """Found against true accuracy of each reader in each fold, and their correlations."""
     table = []
-    print("\n| reader | right, all vertebrae | right, mean over classes | found |\n|---|---|---|---|")
-    for name, said in readings.by_reader.items():
-        confusion = metrics.confusion(readings.truth, said, readings.num_classes)
-        row = (np.mean(said == readings.truth), metrics.balanced_accuracy(confusion[None], present)[0], found[name])
-        table.append(row)
-        print(f"| {name} | {row[0]:.3f} | {row[1]:.3f} | {row[2]:.3f} |")
+    print("\n| fold | reader | right, all vertebrae | right, mean over classes | found |\n|---|---|---|---|---|")
+    for path, read, fold in zip(paths, readings, folds, strict=True):
+        if not path.exists():
+            raise SystemExit(f"{path} is missing: too few vertebrae were read by several readers to tell them apart.")
+        found = {name: entry["accuracy"] for name, entry in files.read_json(path).items()}
+        for name, said in read.by_reader.items():
+            confusion = metrics.confusion(read.truth, said, read.num_classes)
+            balanced = metrics.balanced_accuracy(confusion[None], np.unique(read.truth))[0]
+            row = (np.mean(said == read.truth), balanced, found[name])
+            table.append(row)
+            print(f"| {fold} | {name} | {row[0]:.3f} | {row[1]:.3f} | {row[2]:.3f} |")
     correlation = np.corrcoef(np.array(table).T)[2]
-    print(f"| Pearson correlation with the found | {correlation[0]:.3f} | {correlation[1]:.3f} | |")
+    print(f"| | Pearson correlation with the found | {correlation[0]:.3f} | {correlation[1]:.3f} | |")
 
 
 if __name__ == "__main__":
