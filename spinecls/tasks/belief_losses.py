@@ -37,11 +37,8 @@ def voxel_belief_loss(log_probabilities: torch.Tensor, beliefs: BeliefPatches) -
 def masked_dice_loss(probabilities: torch.Tensor, beliefs: BeliefPatches) -> torch.Tensor:
     """One minus the soft Dice over the voxels whose mass lies on single classes, the mean of all classes but the first.
 
-    With b the mass on single classes and q_k its share on k, over voxels of b of at least `SURE`:
-    D_k = (2 sum b min(p_k, q_k) + 1) / (sum b (p_k + q_k) + 1). 0 when there are none. Of hard labels that is the usual
-    overlap (Milletari et al., 3DV 2016). Of chances the product p_k q_k will not do: it is greatest where each voxel of
-    more than half the overlap is called the class, which makes it too large; the minimum is so at p = q (Wang et al.,
-    Dice Semimetric Losses, MICCAI 2023).
+    With b the mass on single classes and q_k its share on k: D_k = (2 sum b p_k q_k + 1) / (sum b (p_k + q_k) + 1),
+    over voxels of b of at least `SURE`. 0 when there are none. Milletari et al., 3DV 2016.
     """
     single = beliefs.sets.sum(dim=1) == 1
     num_classes = beliefs.sets.shape[1]
@@ -56,7 +53,7 @@ def masked_dice_loss(probabilities: torch.Tensor, beliefs: BeliefPatches) -> tor
         mass = 0 * share if column is None else _of_codes(beliefs.masses[:, :, column], beliefs.codes)
         truth = torch.where(share > 0, mass, torch.zeros_like(mass))
         made = share * probabilities[:, index]
-        overlap = torch.minimum(made, truth).sum()
+        overlap = (truth * probabilities[:, index]).sum()
         scores.append((2 * overlap + 1) / (made.sum() + truth.sum() + 1))
     return 1 - torch.stack(scores).mean()
 

@@ -141,29 +141,6 @@ def test_overlap_counts_voxels_that_are_mostly_sure():
     assert loss.item() == pytest.approx(1 - ((first + second) / 2).item(), abs=1e-5)
 
 
-def test_of_chances_nothing_overlaps_more_than_they_themselves():
-    chance = np.random.default_rng(0).uniform(0, 1, SHAPE)
-    beliefs = patches(voxel_beliefs({(0,): 1 - chance, (1,): chance}, 2))
-    held = torch.from_numpy(np.round(chance, 2)).float()[None]
-    losses = {
-        name: masked_dice_loss(torch.stack([1 - p, p], dim=1), beliefs).item()
-        for name, p in {"as told": held, "halves": (held > 0.5).float(), "larger": (held > 0.4).float()}.items()
-    }
-    assert losses["as told"] == pytest.approx(0, abs=0.01)
-    assert losses["as told"] < losses["halves"]
-    assert losses["as told"] < losses["larger"]
-
-
-def test_of_an_outline_the_overlap_is_that_of_products():
-    drawn = np.zeros(SHAPE, bool)
-    drawn[0] = True
-    beliefs = patches(voxel_beliefs({(0,): ~drawn, (1,): drawn}, 3))
-    p = log_p().exp()[0]
-    first = (2 * p[1][0].sum() + 1) / (p[1].sum() + drawn.sum() + 1)
-    second = 1 / (p[2].sum() + 1)
-    assert masked_dice_loss(log_p().exp(), beliefs).item() == pytest.approx(1 - ((first + second) / 2).item(), abs=1e-5)
-
-
 def test_without_a_sure_voxel_there_is_no_overlap():
     beliefs = patches(voxel_beliefs({(1,): np.full(SHAPE, 0.3)}, 3))
     assert masked_dice_loss(log_p().exp(), beliefs).item() == 0
