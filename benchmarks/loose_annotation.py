@@ -1,8 +1,9 @@
 """How much of the outlines' worth looser annotation keeps: Dice of an instance and class AUC, against the time to draw.
 
     python benchmarks/loose_annotation.py --dataset RAW/Dataset002_LumbarMRI --folder FOLDER --steps 1500
+    python benchmarks/loose_annotation.py --dataset RAW/Dataset002_LumbarMRI --folder FOLDER --steps 1500 --folds 0 1
 
-For every form three trainings of the same fold, steps and seed: `dense` learns from the exact maps (AuxSegTrainer),
+For every form three trainings of each fold, of the same steps and seed: `dense` learns from exact maps (AuxSegTrainer),
 `naive` from the loose form as if it were a mask (AuxSegTrainer on boxes filled, points as ellipsoids of the median size
 of a vertebra, strokes and coarse outlines as they are), `method` from the form as what it is (UncertainLabelsTrainer).
 Every arm is planned from its own annotation, as its user's would be, and `method` is another trainer, so the gap that
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import held_out
@@ -47,7 +49,7 @@ LARGE_MM = np.array([42.0, 28.0, 34.0])
 
 EXACT = "Dataset100_Exact"
 NAIVE, METHOD = "AuxSegTrainer", "UncertainLabelsTrainer"
-DICE, AUC = "Dice of an instance", "macro AUC, end to end"
+DICE, IDENTIFIED, AUC = "Dice of an instance", "identification rate", "macro AUC, end to end"
 
 
 def make_naive(bench: Trainings, loose: str, naive: str) -> None:
@@ -95,7 +97,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="raw dataset with exact maps")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--fold", default="0")
+    parser.add_argument("--folds", nargs="+", default=["0"], help="judged together")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
     parser.add_argument("--threads", type=int, default=2)
@@ -109,20 +111,25 @@ def main() -> None:
     bench.remember(options.dataset)
     link(bench.raw(EXACT), options.dataset)
     bench.prepare(EXACT)
-    runs = {form: prepared(bench, form, options.fold) for form in options.forms}
-    exact = Run(EXACT, NAIVE, options.fold)
-    bench.forecast([exact, *(run for pair in runs.values() for run in pair)])
+    datasets = {form: prepared(bench, form) for form in options.forms}
+
+    def of_folds(dataset: str, trainer: str) -> list[Run]:
+        return [Run(dataset, trainer, fold) for fold in options.folds]
+
+    exact = of_folds(EXACT, NAIVE)
+    runs = {form: (of_folds(naive, NAIVE), of_folds(loose, METHOD)) for form, (naive, loose) in datasets.items()}
+    bench.forecast([*exact, *(run for arms in runs.values() for arm in arms for run in arm)])
     dense = scored(bench, exact)
     told, points = {name: [] for name in dense.scores}, []
-    for number, (form, (naive_run, method_run)) in enumerate(runs.items()):
-        naive, method = scored(bench, naive_run), scored(bench, method_run)
+    for number, (form, (naive_runs, method_runs)) in enumerate(runs.items()):
+        naive, method = scored(bench, naive_runs), scored(bench, method_runs)
         for name in dense.scores:
             told[name].append(row_text(form, *(s.scores[name] for s in (naive, method, dense)), dense.draws))
-        times = [float(row["seconds"]) for row in files.read_csv(bench.raw(method_run.dataset) / "loosening.csv")]
+        times = [float(row["seconds"]) for row in files.read_csv(bench.raw(datasets[form][1]) / "loosening.csv")]
         values = [s.scores[DICE].interval(dense.draws) for s in (naive, method)]
         points.append((form, float(np.mean(times)), *values))
         print(f"{number + 1} of {len(options.forms)} forms done", flush=True)
-    print(f"\nfold {options.fold}, {options.steps} steps; {provenance()}")
+    print(f"\nfolds {' '.join(options.folds)}, {options.steps} steps; {provenance()}")
     for name, rows in told.items():
         print(f"\n{name}; dense: {text(dense.scores[name].interval(dense.draws))}\n")
         print("| form | naive | method | method - naive | dense - naive | gap closed |\n|---|---|---|---|---|---|")
@@ -130,33 +137,36 @@ def main() -> None:
     draw(bench.folder / "dice_against_time.png", points, dense.scores[DICE].interval(dense.draws))
 
 
-def prepared(bench: Trainings, form: str, fold: str) -> tuple[Run, Run]:
-    """The trainings of a form, naive and method, with their datasets made and preprocessed."""
+def prepared(bench: Trainings, form: str) -> tuple[str, str]:
+    """The datasets of a form, naive and as it is, made and preprocessed."""
     number, word = 101 + 2 * list(FORMS).index(form), form.title().replace(" ", "")
     loose, naive = f"Dataset{number}_{word}", f"Dataset{number + 1}_{word}Naive"
     bench.loosen(EXACT, loose, *FORMS[form])
     make_naive(bench, loose, naive)
     for name in (loose, naive):
         bench.prepare(name, folds_of=EXACT)
-    return Run(naive, NAIVE, fold), Run(loose, METHOD, fold)
+    return naive, loose
 
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """Scores of one training by their names, and the draws of its validation patients."""
+    """Scores of the trainings of an arm by their names, and the draws of their validation patients."""
 
     scores: dict[str, held_out.Score]
     draws: intervals.PatientDraws
 
 
-def scored(bench: Trainings, run: Run) -> Scored:
+def scored(bench: Trainings, runs: Sequence[Run]) -> Scored:
     """Train, predict the validation cases once, and score them; classes are scored where the dataset has some."""
-    model = bench.train(run)
-    outcomes = held_out.judged_fold(model, run.fold, bench.preprocessed(EXACT))
-    scores = {DICE: held_out.dice(outcomes)}
-    plan = held_out.fold_plan(model, run.fold)
-    if len(plan.class_names) > 1:
-        scores[AUC] = held_out.macro_auc(outcomes, held_out.training_prior(plan))
+    outcomes, plans = [], []
+    for run in runs:
+        model = bench.train(run)
+        outcomes += held_out.judged_fold(model, run.fold, bench.preprocessed(EXACT))
+        plans.append(held_out.fold_plan(model, run.fold))
+    scores = {DICE: held_out.dice(outcomes), IDENTIFIED: held_out.identification(outcomes)}
+    if len(plans[0].class_names) > 1:
+        prior = np.mean([held_out.training_prior(plan) for plan in plans], axis=0)
+        scores[AUC] = held_out.macro_auc(outcomes, prior)
     return Scored(scores, held_out.draws_of(outcomes))
 
 
