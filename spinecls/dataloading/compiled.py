@@ -13,7 +13,7 @@ from spinecls.beliefs.bags import BagMap, bag_map
 from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm, shapes_of
 from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
-from spinecls.dataloading.bodies import extents_by_pitch_mm, level_extent_mm
+from spinecls.dataloading.bodies import extents_by_pitch_mm
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.forms import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
 from spinecls.dataloading.spatial import PatchSampler
@@ -137,6 +137,7 @@ def map_patch(compiled: CompiledMap, sampler: PatchSampler) -> MapPatch:
     shown = np.bincount(regions.ravel(), minlength=len(bags.members))[: len(bags.members)] @ bags.members
     # A voxel of the patch stands for so many of the map.
     whole = shown * abs(np.linalg.det(sampler.step)) >= SHOWN_WHOLE * bags.voxels
+    # Asked for by nothing that is compiled here; a trainer or benchmark of one's own may hold such bags.
     position = sampler.index(beliefs.codes.shape) if bags.line.any() else None
     return MapPatch(
         dataclasses.replace(beliefs, codes=codes),
@@ -217,11 +218,12 @@ def _edges_mm(box_lps, case: PreprocessedCase) -> np.ndarray:
 def _drawn_vertebrae(case: PreprocessedCase, plan: Plan) -> list[DrawnVertebra]:
     found = []
     spacing = np.asarray(case.geometry.spacing_mm, float)
-    for vertebra in case.vertebrae:
+    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+    extents = extents_by_pitch_mm(plan, [v["level"] for v in placed], [v["centre_lps"] for v in placed])
+    for vertebra, extent in zip(placed, extents, strict=True):
         index = np.argwhere(case.vertebra_map == plan.levels[vertebra["level"]])
         if len(index) == 0 or vertebra.get("truncated"):
             continue
-        extent = level_extent_mm(plan, vertebra["level"])
         edges = (index.max(axis=0) - index.min(axis=0) + 1) * spacing
         found.append(DrawnVertebra(vertebra["level"], len(index) * float(np.prod(spacing)), edges, extent))
     return found

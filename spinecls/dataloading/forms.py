@@ -40,16 +40,22 @@ SLACK_ERROR = 1 / 3
 """How uncertain the place of a loose box's face is, in parts of its slack."""
 
 DUAL_POWER = 4 / 3
-"""Of the power 4 by which bodies are rounded, for what a box says of their size: 1/4 + 1/DUAL_POWER = 1."""
+"""Of the power 4 that stands for how far a tilted body reaches: 1/4 + 1/DUAL_POWER = 1.
+
+Of 1 (a block), 1.15, 4/3, 1.6 and 2 it gave believed bodies the greatest overlap with outlined lumbar ones.
+"""
 
 FILL_OF_REACH = 0.6
-"""Share of the box along its own axes through its outermost points that a body fills: rims and corners stand out."""
+"""Share of the box along its own axes through its outermost points that a body fills, for rims and corners stand out.
+
+That of some ninety outlined lumbar bodies is 0.58.
+"""
 
 WELL_TOLD = 0.3
 """Relative size of a singular value from which on the tilt of a body is told apart from its size; so up to 32°."""
 
 REACH_OF_LEVEL = 1.35
-"""Of the median size of a level, what a vertebra of known centre cannot reach beyond."""
+"""Of the usual size of a level in this spine, what a vertebra of known centre cannot reach beyond."""
 
 SCRIBBLE_ERROR_MM = 2.0
 """Error of the centre that a scribble gives; strokes are parts of the midline."""
@@ -62,7 +68,7 @@ class MarkedVertebra:
     Attributes
     ----------
     centre_lps : world mm
-    extent_mm : median size of its level (left-right, along the spine, front-back)
+    extent_mm : usual size of its level in this spine (left-right, along the spine, front-back)
     box_lps : two corners, where it was boxed
     drawn : (S, R, A) bool, where the map shows it
     """

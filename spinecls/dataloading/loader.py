@@ -142,8 +142,11 @@ def draw_sources(
     sources: Sequence[SealedSource], configuration: Configuration, rng: np.random.Generator
 ) -> list[SealedSource]:
     """Vertebrae of a step: `balanced_crop_share` of them drawn evenly over the classes, the others as they come."""
-    # Labels that are sets have no class of their own and form a group of their own, -1.
-    likeliest = np.array([int(s.label.singletons().argmax()) if s.label.singletons().any() else -1 for s in sources])
+    # Labels that are mostly sets have no class of their own and form a group of their own, -1.
+    single = [source.label.singletons() for source in sources]
+    likeliest = np.array(
+        [int(m.argmax()) if m.sum() >= s.label.weight / 2 else -1 for m, s in zip(single, sources, strict=True)]
+    )
     present = np.unique(likeliest)
     drawn = []
     for _ in range(configuration.sealed_batch_size):

@@ -10,7 +10,7 @@ import numpy as np
 
 from spinecls import files
 from spinecls.beliefs import Belief, partly_visible
-from spinecls.beliefs.readers import FEWEST_TO_COMPARE, Readers, Reading, judged
+from spinecls.beliefs.readers import FEWEST_COMPARED, FEWEST_TO_COMPARE, Readers, Reading, judged
 from spinecls.planning.plan import Plan
 
 FEWEST_SHARED = 30
@@ -30,30 +30,49 @@ def known_readers(preprocessed: Path, cases: Sequence[str]) -> tuple[str, ...]:
     return tuple(known) if len(known) > 1 else ()
 
 
+def can_be_judged(preprocessed: Path, cases: Sequence[str], readers: Sequence[str]) -> bool:
+    """Whether enough vertebrae were read by three of the readers, so that these tell who of them errs."""
+    compared = 0
+    for _, vertebra in _vertebrae(preprocessed, cases):
+        names = {reading.get("reader", "") for reading in vertebra.get("readings", [])}
+        compared += len(names & set(readers)) >= FEWEST_TO_COMPARE
+    return compared >= FEWEST_COMPARED
+
+
 def readers_of(
     preprocessed: Path,
     cases: Sequence[str],
     plan: Plan,
     expected: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> Readers:
-    """How readings of these cases become beliefs: the readers of the plan are judged where they are enough for it.
+    """How readings of these cases become beliefs; the readers of the plan are judged where it says so.
 
     Parameters
     ----------
     expected : by case and level the (K,) class probabilities by models that did not learn from the case
     """
     unjudged = Readers(len(plan.class_names), tuple(plan.readers))
-    if not are_judged(plan.readers):
-        return unjudged
-    vertebrae = list(_vertebrae(preprocessed, cases))
-    chances = [(expected or {}).get(case, {}).get(vertebra["level"]) for case, vertebra in vertebrae]
+    vertebrae = list(_vertebrae(preprocessed, cases)) if plan.readers_judged else []
     readings = [readings_of(vertebra, plan) for _, vertebra in vertebrae]
+    if not any(reading.weights(unjudged.num_classes).any() for told in readings for reading in told):
+        return unjudged
+    chances = [(expected or {}).get(case, {}).get(vertebra["level"]) for case, vertebra in vertebrae]
     return judged(readings, unjudged.names, unjudged.num_classes, chances)
 
 
-def are_judged(readers: Sequence[str]) -> bool:
-    """Whether so many readers tell by themselves who of them errs."""
-    return len(readers) >= FEWEST_TO_COMPARE
+def judged_counts(
+    preprocessed: Path,
+    cases: Sequence[str],
+    plan: Plan,
+    expected: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> dict[str, int]:
+    """How many vertebrae of each class judged readers make likely."""
+    readers = readers_of(preprocessed, cases, plan, expected)
+    masses = [
+        label_of(vertebra, plan, readers, None if expected is None else expected.get(case, {})).singletons()
+        for case, vertebra in _vertebrae(preprocessed, cases)
+    ]
+    return {name: round(float(count)) for name, count in zip(plan.class_names, np.sum(masses, axis=0), strict=True)}
 
 
 def readings_of(vertebra: Mapping, plan: Plan) -> list[Reading]:

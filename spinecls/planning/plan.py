@@ -206,8 +206,9 @@ class Plan:
     `reasons` maps "<configuration>.<field>" or "<field>" to the sentence shown by `--explain`; `overrides` records
     what the user set by `--set`; `levels` maps level names to codes in label maps; `register_channels` says whether the
     channels of a case are aligned onto the first one before anything else, in training and in prediction; `readers` are
-    those whose readings of the training cases are told apart, known in the plan of a fold; `familiar` is what an image
-    is compared with before it is predicted, None where there is nothing to compare with.
+    those whose readings of the training cases are told apart, known in the plan of a fold, and `readers_judged` whether
+    by what they say of the same vertebrae (`beliefs.readers`); `familiar` is what an image is compared with before it
+    is predicted, None where there is nothing to compare with.
     """
 
     plans_name: str
@@ -225,6 +226,7 @@ class Plan:
     configurations: Mapping[str, Configuration]
     register_channels: bool = False
     readers: tuple[str, ...] = ()
+    readers_judged: bool = False
     familiar: FamiliarImages | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)

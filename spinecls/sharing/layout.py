@@ -227,7 +227,7 @@ def _rebuilt(kind: type, content: Mapping, where: str):
 
 def shared_plan(plan: Plan) -> Plan:
     """Plan without the names of the persons who read the training cases; prediction does not need them."""
-    return dataclasses.replace(plan, readers=())
+    return dataclasses.replace(plan, readers=(), readers_judged=False)
 
 
 def shared_summary(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def masked_dice_loss(probabilities: torch.Tensor, beliefs: BeliefPatches) -> tor
     """One minus the soft Dice over the voxels whose mass lies on single classes, the mean of all classes but the first.
 
     With b the mass on single classes and q_k its share on k: D_k = (2 sum b p_k q_k + 1) / (sum b (p_k + q_k) + 1),
-    over voxels of b of at least `SURE`. 0 when there are none. Milletari et al., 3DV 2016. Of chances it is greatest
+    over voxels of b of at least `SURE`. 0 when there are none. Milletari et al., 3DV 2016. Of chances D is greatest
     for a body a little larger than the one believed, as the overlap to be expected is where nobody knows the size.
     """
     single = beliefs.sets.sum(dim=1) == 1

@@ -20,7 +20,7 @@ from spinecls.beliefs.readers import READERS
 from spinecls.dataloading.cases import labelled_regions, sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
-from spinecls.dataloading.readings import are_judged, known_readers, readers_of
+from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError
 from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
@@ -177,17 +177,22 @@ def _plan_of_fold(
     check_used({request.configuration: configuration}, request.overrides)
     told = parse_overrides({**plan.overrides, **request.overrides}).get(configuration.name, {})
     readers = known_readers(preprocessed, train)
+    judged = trainer_class.learns_beliefs and can_be_judged(preprocessed, train, readers)
     # How far readers err who are judged is in their masses already.
-    noise_unknown = found is not None and found.q is not None and not are_judged(readers)
+    noise_unknown = found is not None and found.q is not None and not judged
     if noise_unknown and "class_q" not in told and configuration.class_q == 0:
         configuration = dataclasses.replace(configuration, class_q=found.q)
-    counts = Counter(c for classes in annotated_classes(preprocessed, train).values() for c in classes.values() if c)
+    plan = dataclasses.replace(plan, readers=readers, readers_judged=judged)
+    if judged:
+        counts = judged_counts(preprocessed, train, plan, None if found is None else found.expected)
+    else:
+        agreed = annotated_classes(preprocessed, train).values()
+        counts = Counter(name for classes in agreed for name in classes.values() if name)
     return dataclasses.replace(
         plan,
         configurations={request.configuration: configuration},
         overrides={**plan.overrides, **request.overrides},
         class_counts={name: counts.get(name, 0) for name in plan.class_names},
-        readers=readers,
         familiar=None if plan.familiar is None else familiar_images(_fingerprints(preprocessed, train)),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from spinecls.dataloading.readings import are_judged
 from spinecls.tasks.base import WeightedTask
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.open_tasks import StructuresTask, VertebraMapTask
@@ -24,15 +23,15 @@ class UncertainLabelsTrainer(AuxSegTrainer):
     """Voxels count as far as their annotation is sure, regions by their size, readers by how often they are right.
 
     Boxes, points, scribbles, coarse outlines and some slices all teach where vertebrae are (`dataloading.forms`). With
-    known readers (`Plan.readers`) a class counts as far as they make it likely: three or more are judged by each other
-    before, of two each has a matrix that is learnt along.
+    known readers (`Plan.readers`) a class counts as far as they make it likely: they are judged by each other before
+    (`Plan.readers_judged`), or each has a matrix that is learnt along.
     """
 
     learns_beliefs = True
 
     def build_tasks(self) -> list[WeightedTask]:
         instead = {VertebraMapTask: BelievedMapTask, StructuresTask: BelievedStructuresTask}
-        if self.plan.readers and not are_judged(self.plan.readers):
+        if self.plan.readers and not self.plan.readers_judged:
             instead[ClassificationTask] = ReaderClassificationTask
         tasks = []
         for weighted in super().build_tasks():

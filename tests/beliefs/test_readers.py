@@ -131,9 +131,27 @@ def test_a_doubtful_reading_leaves_mass_open():
 
 def test_doubtful_readings_leave_open_what_none_is_confident_of():
     told = TWO_CLASSES.told([Reading((0,), 0.5, "a"), Reading((1,), 0.6, "b")])
-    # Each class: (0.5 said + 0.5) (0.6 said + 0.4) - 0.5 * 0.4
-    zero, one = 0.9 * 0.64 - 0.2, 0.6 * 0.76 - 0.2
+    # Each class: (0.5 said + 0.5 / 2) (0.6 said + 0.4 / 2) - 0.5 / 2 * 0.4 / 2, for unsure both classes are said alike.
+    zero, one = 0.65 * 0.44 - 0.05, 0.35 * 0.56 - 0.05
     assert told.masses == pytest.approx([0.8 * zero / (zero + one), 0.8 * one / (zero + one)])
+
+
+def test_a_doubtful_reading_of_a_rarely_said_class_keeps_its_weight():
+    rare = [[0.90, 0.60, 0.90], [0.05, 0.35, 0.05], [0.05, 0.05, 0.05]]
+    readers = Readers(3, ("a", "b"), np.array([rare, rare, *[even(0.9, 3)] * 3]), np.full(3, 1 / 3))
+    said = [[Reading((1,), c, "a"), Reading((0,), 1.0, "b")] for c in (1.0, 0.8)]
+    sure, doubtful = (readers.told(readings).masses for readings in said)
+    assert 0.7 * sure[1] < doubtful[1] < sure[1]
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.7])
+def test_confidence_does_not_make_readers_better(confidence):
+    _, said = drawn([0.9, 0.7, 0.5], count=1500)
+    rng = np.random.default_rng(1)
+    # Of an unsure reading the class is as good as drawn by chance.
+    said = np.where(rng.random(said.shape) < confidence, said, rng.integers(0, 3, said.shape))
+    doubtful = [[r._replace(confidence=confidence) for r in row] for row in readings(said)]
+    assert quality(judged(doubtful, NAMES, 3))[:3] == pytest.approx([0.9, 0.7, 0.5], abs=0.08)
 
 
 def test_an_earlier_model_weighs_in_with_its_chances():

@@ -100,6 +100,18 @@ def test_bodies_of_a_spine_of_longer_pitch_are_larger():
     assert extents_by_pitch_mm(PLAN, ["L1", "L2", "L3"], centres) == pytest.approx(expected)
 
 
+def test_in_a_spine_without_a_thirteenth_rib_the_twelfth_thoracic_is_next_to_the_first_lumbar():
+    statistics = {"T12": LevelStatistics(count=9, extent_mm=(38.0, 24.0, 30.0), pitch_mm=30.0)}
+    found = extents_by_pitch_mm(SimpleNamespace(level_statistics=statistics), ["T12", "L1"], [(0, 0, 0), (0, 0, -33)])
+    assert found[0] == pytest.approx(np.array([38, 24, 30]) * 1.1**0.7)
+
+
+@pytest.mark.parametrize(("pitch_mm", "ratio"), [(0.0, 0.75), (340.0, 1.35)])
+def test_a_wrong_centre_makes_no_monstrous_body(pitch_mm, ratio):
+    found = extents_by_pitch_mm(PLAN, ["L1", "L2"], [(0, 0, 0), (0, 0, -pitch_mm)])
+    assert found[0] == pytest.approx(np.array([40, 26, 32]) * ratio**0.7)
+
+
 @pytest.mark.parametrize("levels", [["L1", "L3"], ["L2"], ["L3", "L4"]])
 def test_without_neighbours_of_known_pitch_bodies_have_the_usual_size(levels):
     centres = [(0.0, 0.0, -50.0 * i) for i in range(len(levels))]

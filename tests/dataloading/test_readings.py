@@ -5,9 +5,18 @@ import pytest
 
 from spinecls import files
 from spinecls.beliefs.readers import Reading
-from spinecls.dataloading.readings import are_judged, known_readers, label_of, readers_of, readings_of
+from spinecls.dataloading import readings
+from spinecls.dataloading.readings import (
+    can_be_judged,
+    judged_counts,
+    known_readers,
+    label_of,
+    readers_of,
+    readings_of,
+)
 
-PLAN = SimpleNamespace(class_names=("normal", "inflammatory", "structural"), readers=("anna", "ben", "eve"))
+NAMES = ("normal", "inflammatory", "structural")
+PLAN = SimpleNamespace(class_names=NAMES, readers=("anna", "ben", "eve"), readers_judged=True)
 CASES = ["one", "two"]
 
 
@@ -35,20 +44,44 @@ def test_readers_of_fewer_cases_are_not_known(folder):
     assert known_readers(folder, ["one"]) == ()
 
 
-def test_three_readers_are_judged_and_two_are_not():
-    assert are_judged(("anna", "ben", "eve"))
-    assert not are_judged(("anna", "ben"))
+def test_readers_can_be_judged_when_three_of_them_read_enough_vertebrae(folder, monkeypatch):
+    monkeypatch.setattr(readings, "FEWEST_COMPARED", 20)
+    assert can_be_judged(folder, CASES, PLAN.readers)
+    assert not can_be_judged(folder, ["two"], PLAN.readers)
 
 
-def test_three_known_readers_are_judged_by_what_they_said_of_all_cases(folder):
+def test_pairs_of_readers_cannot_be_judged(folder, monkeypatch):
+    monkeypatch.setattr(readings, "FEWEST_COMPARED", 20)
+    assert not can_be_judged(folder, CASES, ("anna", "ben"))
+
+
+def test_few_vertebrae_do_not_judge_readers(folder):
+    assert not can_be_judged(folder, CASES, PLAN.readers)
+
+
+def test_where_nobody_says_anything_nobody_is_judged(folder):
+    for case in CASES:
+        files.write_json(folder / "native" / f"{case}.json", {"vertebrae": [vertebra(("anna", "|".join(NAMES), 1.0))]})
+    assert readers_of(folder, CASES, PLAN).matrices is None
+
+
+def test_classes_are_counted_as_judged_readers_make_them_likely(folder):
+    # Anna and Ben call all 40 normal; Eve, who contradicts them in 20, is in the wrong.
+    counts = judged_counts(folder, CASES, PLAN)
+    assert sum(counts.values()) == 40
+    assert counts["normal"] >= 38
+
+
+def test_known_readers_are_judged_by_what_they_said_of_all_cases(folder):
     readers = readers_of(folder, CASES, PLAN)
     quality = {name: said["accuracy"] for name, said in readers.described().items()}
     assert list(quality) == ["anna", "ben", "eve"]
     assert quality["eve"] < 0.5 < quality["anna"]
 
 
-def test_two_known_readers_are_told_apart_and_not_judged(folder):
-    readers = readers_of(folder, CASES, SimpleNamespace(class_names=PLAN.class_names, readers=("anna", "ben")))
+def test_readers_who_cannot_be_judged_are_told_apart(folder):
+    plan = SimpleNamespace(class_names=NAMES, readers=("anna", "ben"), readers_judged=False)
+    readers = readers_of(folder, CASES, plan)
     assert readers.names == ("anna", "ben")
     assert readers.matrices is None
 

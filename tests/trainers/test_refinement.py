@@ -211,6 +211,7 @@ def test_a_q_of_the_user_is_kept(roots, tmp_path):
 def test_where_readers_are_judged_how_far_they_err_is_not_counted_twice(roots, tmp_path, monkeypatch):
     contradict(roots, tmp_path / "results")
     monkeypatch.setattr("spinecls.trainers.run.known_readers", lambda *_: ("anna", "ben", "eve"))
+    monkeypatch.setattr("spinecls.trainers.run.can_be_judged", lambda *_: True)
     assert train("--refine", "--set", "steps=2") == 0
     folder = model_of(tmp_path / "results", f"{TRAINER}Refined")
     assert load_plan(folder / "fold_0/plan.json").configuration("3d_fullres").class_q == 0

@@ -52,10 +52,10 @@ def loosened(tmp_path_factory):
     return made
 
 
-def make(folder, run_folder, name="UncertainLabelsTrainer", steps=3, readers=(), **settings):
+def make(folder, run_folder, name="UncertainLabelsTrainer", steps=3, readers=(), judged=False, **settings):
     plan = load_plan(folder / "spineclsPlans.json")
     configuration = dataclasses.replace(plan.configuration("3d_fullres"), steps=steps, **settings)
-    plan = dataclasses.replace(plan, readers=readers)
+    plan = dataclasses.replace(plan, readers=readers, readers_judged=judged)
     trainer_class = find_trainer(name)
     data = load_training_data(
         folder, plan, configuration, PLANS_CONFIG, fold_cases(folder, "0")[0], trainer_class.regions_from_masks, (),
@@ -121,9 +121,9 @@ def test_a_mixed_dataset_gives_batches_of_both_kinds(loosened, tmp_path):
     )
 
 
-def test_three_readers_teach_what_they_make_likely(loosened, tmp_path):
+def test_judged_readers_teach_what_they_make_likely(loosened, tmp_path):
     folder = loosened("readers")
-    trainer, data = make(folder, tmp_path, readers=("reader1", "reader2", "reader3"))
+    trainer, data = make(folder, tmp_path, readers=("reader1", "reader2", "reader3"), judged=True)
     assert type(next(t.task for t in trainer.tasks if t.task.name == "class")) is ClassificationTask
     whole = [source.label for source in data.sealed if source.label.weight == pytest.approx(1)]
     assert len(whole) > len(data.sealed) / 2
@@ -196,6 +196,7 @@ def test_a_run_writes_down_how_good_three_readers_make_each_other(loosened, tmp_
     folder = loosened("readers")
     monkeypatch.setenv("spinecls_preprocessed", str(folder.parent))
     monkeypatch.setenv("spinecls_results", str(tmp_path))
+    monkeypatch.setattr("spinecls.dataloading.readings.FEWEST_COMPARED", 30)
     words = ("train", folder.name, "3d_fullres", "0", "-tr", "UncertainLabelsTrainer", "-device", "cpu")
     assert run_cli(*words, "--set", "steps=2") == 0
     written = files.read_json(next(tmp_path.glob("Dataset*/*/fold_0")) / "readers.json")
