@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinecls.beliefs import belief, certain
+from spinecls.beliefs import Belief, belief, certain
 from spinecls.dataloading.cases import LabelledRegion, SealedSource, TrainingCase
 from spinecls.dataloading.loader import (
     OTHER_VERTEBRA,
@@ -132,6 +132,14 @@ def test_the_balanced_share_draws_rare_classes_more_often():
     drawn = [s for _ in range(300) for s in draw_sources(sources, CONFIGURATION, rng)]
     share = np.mean([s.label.singletons()[1] for s in drawn])
     assert share == pytest.approx(0.5 / 3 + 0.5 * 2 / 33, abs=0.03)
+
+
+def test_a_label_that_is_a_set_but_for_a_trace_is_drawn_as_a_set():
+    trace = Belief(np.array([[1, 0, 0], [1, 0, 1]], bool), np.array([0.001, 0.5], np.float32), np.full(2, -1))
+    sources = [a_source(certain(0, 3), 0)] * 30 + [a_source(trace, 1)]
+    rng = np.random.default_rng(0)
+    drawn = [s.case for _ in range(300) for s in draw_sources(sources, CONFIGURATION, rng)]
+    assert np.mean([case == "case1" for case in drawn]) == pytest.approx(0.5 / 2 + 0.5 / 31, abs=0.04)
 
 
 def a_numbered_case():
