@@ -181,21 +181,25 @@ def draw(path: Path, points, dense) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.5))
     axes.axhspan(dense.low, dense.high, color="0.9")
     axes.axhline(dense.estimate, color="0.4", label="exact outlines")
+    # Forms of the same time stand side by side, and so do the two scores of a form, so that intervals can be read.
+    taken = [seconds for _, seconds, *_ in points]
+    places = [seconds * 1.3 ** taken[:number].count(seconds) for number, seconds in enumerate(taken)]
     for offset, (label, colour, column) in enumerate((("as if exact", "tab:orange", 2), ("as drawn", "tab:blue", 3))):
-        for row in points:
+        for place, row in zip(places, points, strict=True):
             score = row[column]
             error = [[score.estimate - score.low], [score.high - score.estimate]]
-            # Apart from each other, so that both intervals can be read.
-            axes.errorbar(row[1] * (1 + 0.06 * offset), score.estimate, error, fmt="o", color=colour, capsize=3,
+            axes.errorbar(place * (1 + 0.06 * offset), score.estimate, error, fmt="o", color=colour, capsize=3,
                           label=label if row is points[0] else None)
-    named: set[float] = set()
-    for form, seconds, *scores in points:
-        # Of two forms that take the same time one is named above its intervals and one below.
-        below, above = min(s.low for s in scores), max(s.high for s in scores)
-        place, away, side = (below, -4, "top") if seconds in named else (above, 4, "bottom")
-        axes.annotate(form, (seconds, place), xytext=(0, away), textcoords="offset points", ha="center", va=side)
-        named.add(seconds)
-    axes.set(xscale="log", xlabel="seconds to draw a vertebra", ylabel="Dice of an instance")
+    for number, (place, (form, seconds, *scores)) in enumerate(zip(places, points, strict=True)):
+        # The second form of a time is named below, or the names would run into each other.
+        second = taken[:number].count(seconds) % 2
+        height = min(s.low for s in scores) if second else max(s.high for s in scores)
+        away, side = (-4, "top") if second else (4, "bottom")
+        axes.annotate(form, (place, height), xytext=(0, away), textcoords="offset points", ha="center", va=side)
+    axes.set(
+        xscale="log", xlabel="seconds to draw a vertebra (forms of the same time side by side)",
+        ylabel="Dice of an instance",
+    )  # fmt: skip
     axes.legend(loc="best")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
