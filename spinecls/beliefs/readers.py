@@ -90,6 +90,7 @@ class Readers:
         if self.matrices is not None:
             return self._likely(readings, expected)
         if self.names:
+            # Whoever has no name of these is -1 there.
             numbered = [(r.classes, r.confidence, max(self.place(r), -1)) for r in readings]
             made = belief_by_reader(numbered, self.num_classes)
         else:

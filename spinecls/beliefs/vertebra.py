@@ -112,7 +112,7 @@ def partly_visible(full: Belief, visible_fraction: float, smallest: float = 0.9)
     if visible_fraction < smallest:
         # A slice, for without classes there is no column 0.
         sets[sets.any(axis=1), :1] = True
-    return Belief(sets, full.masses * np.float32(min(1.0, visible_fraction)), full.readers)
+    return dataclasses.replace(full, sets=sets).discounted(min(1.0, visible_fraction))
 
 
 def refined(told: Belief, probabilities: np.ndarray) -> Belief:

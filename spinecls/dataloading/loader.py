@@ -54,8 +54,9 @@ class TrainingData:
     """Cases of one fold's training part.
 
     `images` are all scans to learn from as images, annotated or not; empty when no task does. `unplaced` are scans of
-    which some vertebrae have a class and no position. `readers` made the labels of `sealed` from
-    readings (None: these were averaged), and `expected`, by case and level the class probabilities of an earlier round.
+    which some vertebrae have a class and no position. `readers` made the labels
+    of `sealed` from readings (None = these were averaged), together with `expected`, by case and level the class
+    probabilities of an earlier round (None = there was none).
     """
 
     cases: Sequence[TrainingCase]
