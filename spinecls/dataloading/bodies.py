@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.special import gamma
@@ -45,6 +45,13 @@ def extents_by_pitch_mm(plan: Plan, levels: Sequence[str], centres_lps: np.ndarr
     found = sum(np.linalg.norm(place[a] - place[b]) for a, b in pairs)
     ratio = np.clip(found / sum(usual[a] for a, _ in pairs), *PITCH_RATIOS) if pairs else 1.0
     return np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3) * ratio**PITCH_POWER
+
+
+def sizes_mm(plan: Plan, placed: Sequence[Mapping]) -> np.ndarray:
+    """(N, 3) sizes of the vertebrae of a scan: where nobody found them (`extent_mm`), the usual ones by its pitch."""
+    usual = extents_by_pitch_mm(plan, [v["level"] for v in placed], [v["centre_lps"] for v in placed])
+    told = [v.get("extent_mm", extent) for v, extent in zip(placed, usual, strict=True)]
+    return np.array(told, float).reshape(-1, 3)
 
 
 ACROSS_POWER, ALONG_POWER = 2.6, 12.0

@@ -12,7 +12,7 @@ from spinecls.beliefs import Belief
 from spinecls.beliefs.readers import Readers
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbours, unknown_zone
-from spinecls.dataloading.bodies import extents_by_pitch_mm, level_extent_mm, likely_bodies
+from spinecls.dataloading.bodies import level_extent_mm, likely_bodies, sizes_mm
 from spinecls.dataloading.forms import CompiledMap, depth_mm
 from spinecls.dataloading.readings import label_of
 from spinecls.geometry import Geometry
@@ -106,8 +106,9 @@ class TrainingCase:
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     """Arrays and labels of the open pass."""
     form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
-    levels = [v["level"] for v in case.vertebrae if v.get("centre_lps") is not None]
-    centres_lps = np.array([v["centre_lps"] for v in case.vertebrae if v.get("centre_lps") is not None]).reshape(-1, 3)
+    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+    levels = [v["level"] for v in placed]
+    centres_lps = np.array([v["centre_lps"] for v in placed]).reshape(-1, 3)
     centres = case.geometry.to_index(centres_lps).reshape(-1, 3)
     extents = np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3)
     spacing = np.asarray(case.geometry.spacing_mm, float)
@@ -128,7 +129,7 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     partly = form in PARTLY_DRAWN
     bodies = None
     if vertebra_map is None or partly or len(np.setdiff1d(np.arange(len(centres)) + 1, vertebra_map)):
-        sizes = extents_by_pitch_mm(plan, levels, centres_lps)
+        sizes = sizes_mm(plan, placed)
         bodies = likely_bodies(case.geometry, vertebra_map, centres_lps, sizes, UNKNOWN, partly)
     in_image = np.all((implied >= 0) & (implied <= np.asarray(case.image.shape[1:]) - 1), axis=1)
     return TrainingCase(

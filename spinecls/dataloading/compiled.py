@@ -12,8 +12,9 @@ import torch
 from spinecls.beliefs.bags import BagMap, bag_map
 from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm, shapes_of
 from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs
+from spinecls.dataloading import alignment
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
-from spinecls.dataloading.bodies import extents_by_pitch_mm
+from spinecls.dataloading.bodies import extents_by_pitch_mm, sizes_mm
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.forms import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
 from spinecls.dataloading.spatial import PatchSampler
@@ -50,15 +51,23 @@ class AnnotationCompiler:
 
     def __init__(self, cases: Iterable[PreprocessedCase], plan: Plan) -> None:
         self.plan = plan
-        drawn, boxed = [], []
+        drawn, boxed, pointed = [], [], {}
         for case in cases:
             if form_of(case, "vertebrae")["form"] == EXACT_FORM and case.vertebra_map is not None:
                 drawn += _drawn_vertebrae(case, plan)
             form = form_of(case, "vertebrae")
             if form["form"] == "box" and "slack_mm" not in form:
                 boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
+            if form["form"] == "point" and (seen := alignment.surroundings(case, plan)) is not None:
+                pointed[case.identifier] = seen
         self.shapes: Shapes = shapes_of(drawn)
         self.slack_mm = measured_slack_mm(boxed, self.shapes)
+        self.places = alignment.aligned(pointed)
+
+    def placed(self, case: PreprocessedCase) -> PreprocessedCase:
+        """A pointed case with its vertebrae where their surroundings show them, see `dataloading.alignment`."""
+        places = self.places.get(case.identifier)
+        return case if places is None else alignment.placed(case, places)
 
     def __call__(self, case: PreprocessedCase, trained: TrainingCase) -> TrainingCase:
         """The training case with what its annotation says of every voxel."""
@@ -81,7 +90,7 @@ class AnnotationCompiler:
         placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
         hard = trained.vertebra_map
         centres = np.array([vertebra["centre_lps"] for vertebra in placed], float).reshape(-1, 3)
-        extents = extents_by_pitch_mm(self.plan, [vertebra["level"] for vertebra in placed], centres)
+        extents = sizes_mm(self.plan, placed)
         marked = [
             MarkedVertebra(centre, extent, vertebra.get("box_lps"), None if hard is None else hard == row + 1)
             for row, (vertebra, centre, extent) in enumerate(zip(placed, centres, extents, strict=True))

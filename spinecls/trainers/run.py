@@ -278,9 +278,16 @@ def load_training_data(
         readers = readers_of(preprocessed, cases, plan, expected)
         # A pass of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
         compiler = AnnotationCompiler((load_case(preprocessed, plans_config, name) for name in cases), plan)
+        if compiler.places:
+            moved = np.concatenate([places.moved_mm for places in compiler.places.values()])
+            logger.info(
+                "%d points of %d scans were moved by %.1f mm (median) to where their surroundings show vertebrae.",
+                len(moved), len(compiler.places), np.median(moved),
+            )
     open_cases, sealed, unplaced, every, other_forms = [], [], [], [], set()
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
+        case = case if compiler is None else compiler.placed(case)
         form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
         other_forms |= {form} - set(TRUSTED_FORMS if compiler is None else BELIEVED_FORMS)
         unplaced += [case] if lacks_places(case) else []
