@@ -1,15 +1,14 @@
-"""Where pointed vertebrae lie and how large they are, told by what surrounds them in the other scans.
+"""Where vertebrae lie, how they are tilted and how large they are, told by what surrounds them in all scans.
 
-A point on a vertebra is off by some mm, and says nothing of its size. But end plates and walls run through all scans
-alike: with the neighbourhoods of all points laid over each other, each is moved, and those of a scan are scaled
-together, until their edges meet those of the others. What all have in common, the usual size and where on a vertebra
-people point, is not touched; the images alone do not tell it.
+A point on a vertebra is off by some mm and says nothing of size; a box says little of tilt. But end plates and walls
+look alike in all scans: with the neighbourhoods of all pointed or boxed vertebrae laid over each other, each is moved,
+tilted and scaled until its edges meet those of the others. What all have in common, the usual size and where on a
+vertebra people point, is not touched; the images alone do not tell it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +17,11 @@ from scipy import ndimage
 from torch.nn.functional import grid_sample
 
 from spinecls.anatomy import REGIONS, region
-from spinecls.curve import image_tangents_lps
-from spinecls.dataloading.bodies import sizes_mm
-from spinecls.io.preprocessed import PreprocessedCase
-from spinecls.planning.plan import Plan
-from spinecls.sealing.region import vertebra_axes
+from spinecls.dataloading.forms import Body
+from spinecls.geometry import Geometry
 
 HELD, HELD_NODES = 2.5, (21, 41, 41)
-"""How far about a point the image is held, in half sizes of the vertebra, and in how many steps along its axes."""
+"""How far about a vertebra the image is held, in half sizes of it, and in how many steps along its axes."""
 
 COMPARED, COMPARED_NODES = 1.6, (9, 19, 19)
 """The same for what is compared; the rest is room to move."""
@@ -36,18 +32,24 @@ BLUR_NODES = (0.4, 0.8, 0.8)
 INSIDE_FALL = 0.35
 """Standard deviation, in half sizes, by which the weight falls beyond the vertebra's usual box."""
 
-SIZE_SPREAD = 0.07
-"""Standard deviation of the logarithm of a scan's sizes about what its pitch tells."""
+TILT_SPREAD = 0.12
+"""Standard deviation, in radians, of a vertebra's tilt in the sagittal plane about that of the spine's curve."""
 
-STRENGTH = 0.01
-"""Weight of a squared move by one standard deviation against one whole correlation."""
+OWN_SIZE_SPREAD, SCAN_SIZE_SPREAD = 0.05, 0.07
+"""Standard deviation of the logarithm of a vertebra's size about its scan's, and of a scan's about what pitch tells."""
+
+BOX_ERROR_MM = 1.0
+"""How exactly a tight box tells the middle of a body of usual shape, which no body quite has."""
 
 UNTOLD_ERROR_MM = 2.0
 """Error of points of which nobody told it."""
 
 ALIGNED_ERROR_MM = 1.4
-"""What is left of the error, along an axis. Of points 3 mm off on outlined lumbar spines 1.0 mm along the spine, 1.5 mm
+"""What is left of the error, along an axis. Of points 3 mm off on outlined lumbar spines 0.8 mm along the spine, 1.5 mm
 from front to back and 1.6 mm sideways were left."""
+
+STRENGTH = 0.01
+"""Weight of a squared move by one standard deviation against one whole correlation."""
 
 FEWEST = 8
 """Vertebrae of a part of the spine from which on they are aligned; of ten in two scans as much was gained as of 200."""
@@ -58,118 +60,165 @@ ROUNDS, LEARNING_RATE = 60, 0.1
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is seen about the points of one scan.
+    """What is seen about the vertebrae of one scan.
 
     Attributes
     ----------
-    centres_lps : (N, 3) world mm; axes_lps : (N, 3, 3), columns left-right, along the spine, front-back
-    extents_mm : (N, 3) expected sizes along the axes
+    bodies : N, as annotated
     regions : (N,) index of the part of the spine, see `anatomy.REGIONS`
-    error_mm : of the points, along each axis
+    error_mm : (N,) standard deviation of the centres, along each axis
+    own_size_spread : (N,) of the logarithm of each size
+    scan_size_spread : (N,) of what the sizes of the scan have in common
     edges : (N, 3, u, v, w) steepness of the image along each axis, on a grid along the axes
     """
 
-    centres_lps: np.ndarray
-    axes_lps: np.ndarray
-    extents_mm: np.ndarray
+    bodies: Sequence[Body]
     regions: np.ndarray
-    error_mm: float
+    error_mm: np.ndarray
+    own_size_spread: np.ndarray
+    scan_size_spread: np.ndarray
     edges: np.ndarray
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where the vertebrae of one scan lie by their surroundings.
+def surroundings(
+    image: np.ndarray,
+    geometry: Geometry,
+    bodies: Sequence[Body],
+    levels: Sequence[str],
+    boxed: Sequence[bool],
+    point_error_mm: float = UNTOLD_ERROR_MM,
+) -> Surroundings:
+    """What is seen about the vertebrae of one scan, at least one.
 
-    Attributes
+    Parameters
     ----------
-    centres_lps : (N, 3) world mm
-    extents_mm : (N, 3) sizes left-right, along the spine, front-back
-    moved_mm : (N,) distance from the points
+    image : (C, S, R, A)
+    boxed : whether place and size are those of a box, else of a point and the usual ones
     """
-
-    centres_lps: np.ndarray
-    extents_mm: np.ndarray
-    moved_mm: np.ndarray
-
-
-def surroundings(case: PreprocessedCase, plan: Plan) -> Surroundings | None:
-    """What is seen about the vertebrae of a pointed scan; None where it has none."""
-    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
-    if not placed:
-        return None
-    centres = np.array([v["centre_lps"] for v in placed], float)
-    axes = np.array([vertebra_axes(case.geometry, t) for t in image_tangents_lps(centres, case.geometry)])
-    extents = sizes_mm(plan, placed)
+    boxed = np.asarray(boxed, bool)
+    error_mm = np.array([body.error_mm for body in bodies])
+    # Faces that are off by an error change the size by the square root of 2 times as much.
+    of_faces = np.sqrt(2) * error_mm / [np.mean(body.extent_mm) for body in bodies]
     return Surroundings(
-        centres,
-        axes,
-        extents,
-        np.array([REGIONS.index(region(v["level"])) for v in placed]),
-        float(case.annotation_form.get("vertebrae", {}).get("jitter_mm", UNTOLD_ERROR_MM)),
-        np.stack([_edges(case, *row) for row in zip(centres, axes, extents, strict=True)]),
+        bodies,
+        np.array([REGIONS.index(region(level)) for level in levels]),
+        np.where(boxed, np.hypot(BOX_ERROR_MM, error_mm), point_error_mm),
+        np.where(boxed, np.hypot(OWN_SIZE_SPREAD, of_faces), OWN_SIZE_SPREAD),
+        np.where(boxed, 0.0, SCAN_SIZE_SPREAD),
+        np.stack([_edges(image, geometry, body) for body in bodies]),
     )
 
 
-def _edges(case: PreprocessedCase, centre_lps, axes_lps, extent_mm) -> np.ndarray:
+def _edges(image: np.ndarray, geometry: Geometry, body: Body) -> np.ndarray:
     """(3, u, v, w) mean steepness of the channels: contrasts differ between scans, and the sign of edges with them."""
     ticks = [np.linspace(-HELD, HELD, nodes) for nodes in HELD_NODES]
     grid = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
-    index = np.moveaxis(case.geometry.to_index(centre_lps + (grid * extent_mm / 2) @ axes_lps.T), -1, 0)
-    seen = [ndimage.map_coordinates(np.asarray(c, np.float32), index, order=1, mode="nearest") for c in case.image]
+    index = geometry.to_index(body.centre_lps + (grid * body.extent_mm / 2) @ body.axes_lps.T)
+    index = np.moveaxis(index, -1, 0)
+    seen = [ndimage.map_coordinates(np.asarray(c, np.float32), index, order=1, mode="nearest") for c in image]
     steep = np.mean([np.abs(np.gradient(channel)) for channel in seen], axis=0)
     return ndimage.gaussian_filter(steep, (0, *BLUR_NODES)).astype(np.float32)
 
 
-def aligned(scans: Mapping[str, Surroundings]) -> dict[str, Places]:
-    """Places of the vertebrae of scans by their names; scans without enough others to be compared with are left out.
+def aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
+    """Bodies of scans by their names; scans without enough others to be compared with are left out.
 
     The sum of the correlations of each vertebra's edges with the mean of the others of its part of the spine is made as
-    large as it gets, less the squares of moves and of logarithms of sizes in their standard deviations. Sideways, where
-    slices are thick and walls are faint, only the place is found; the width follows the other two sizes.
+    large as it gets, less the squares of all changes in their standard deviations. Sideways, where slices are thick and
+    walls are faint, only the place is found; the width follows the other two sizes.
     """
     regions = np.concatenate([np.zeros(0, int), *(scan.regions for scan in scans.values())])
     enough = np.flatnonzero(np.bincount(regions, minlength=len(REGIONS)) >= FEWEST)
     scans = {name: scan for name, scan in scans.items() if np.isin(scan.regions, enough).any()}
     if not scans:
         return {}
-    parts = list(scans.values())
-    counts = [len(part.regions) for part in parts]
-    scan = torch.from_numpy(np.repeat(np.arange(len(parts)), counts))
-    half_mm = torch.from_numpy(np.concatenate([part.extents_mm for part in parts])).float() / 2
-    error_mm = torch.from_numpy(np.repeat([part.error_mm for part in parts], counts)).float()[:, None]
-    edges = torch.from_numpy(np.concatenate([part.edges for part in parts]))
-    member = torch.from_numpy(np.concatenate([part.regions for part in parts])[:, None] == enough).float()
-    mean_of_part = member @ (member / member.sum(dim=0)).T
-    moves = torch.zeros(len(edges), 3, requires_grad=True)
-    sizes = torch.zeros(len(parts), 2, requires_grad=True)
-    optimiser = torch.optim.Adam([moves, sizes], lr=LEARNING_RATE)
+    group = _Group(list(scans.values()), enough)
+    optimiser = torch.optim.Adam(group.parameters(), lr=LEARNING_RATE)
     for _ in range(ROUNDS):
-        seen = _seen(edges, moves * error_mm / half_mm, _scales(sizes)[scan])
-        cost = STRENGTH * (moves.square().sum() + sizes.square().sum()) - _likeness(seen, member).sum()
         optimiser.zero_grad()
-        cost.backward()
+        group.cost().backward()
         optimiser.step()
+        group.centre()
+    found = iter(group.bodies())
+    return {name: [next(found) for _ in scan.bodies] for name, scan in scans.items()}
+
+
+class _Group(torch.nn.Module):
+    """Vertebrae that are laid over each other; parameters are in standard deviations."""
+
+    def __init__(self, scans: Sequence[Surroundings], regions: np.ndarray) -> None:
+        super().__init__()
+        self.annotated = [body for scan in scans for body in scan.bodies]
+        self.scan = torch.from_numpy(np.repeat(np.arange(len(scans)), [len(scan.bodies) for scan in scans]))
+        self.half_mm = torch.tensor(np.array([body.extent_mm for body in self.annotated]) / 2).float()
+
+        def joined(name: str) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate([getattr(scan, name) for scan in scans]))
+
+        self.error_mm = joined("error_mm").float()[:, None]
+        self.own_size_spread = joined("own_size_spread").float()[:, None]
+        self.scan_size_spread = joined("scan_size_spread").float()[:, None]
+        self.edges = joined("edges")
+        self.member = (joined("regions")[:, None] == torch.from_numpy(regions)).float()
+        self.weights = _weights()
+        count = len(self.annotated)
+        self.moves = torch.nn.Parameter(torch.zeros(count, 3))
+        self.tilts = torch.nn.Parameter(torch.zeros(count, 1))
+        self.own_sizes = torch.nn.Parameter(torch.zeros(count, 2))
+        self.scan_sizes = torch.nn.Parameter(torch.zeros(len(scans), 2))
+
+    def cost(self) -> torch.Tensor:
+        seen = self._seen()
         with torch.no_grad():
-            # What all have in common nothing tells.
-            moves -= mean_of_part @ moves
-            sizes -= sizes.mean(dim=0)
-    with torch.no_grad():
-        moved_mm = np.split((moves * error_mm).double().numpy(), np.cumsum(counts)[:-1])
-        scales = _scales(sizes).double().numpy()
-    return {
-        name: Places(
-            part.centres_lps + np.einsum("nij,nj->ni", part.axes_lps, moved),
-            part.extents_mm * scale,
-            np.linalg.norm(moved, axis=1),
-        )
-        for (name, part), moved, scale in zip(scans.items(), moved_mm, scales, strict=True)
-    }
+            sums = (self.member @ (self.member.T @ seen.flatten(1))).view_as(seen)
+            others = self._normalised(sums - self.member.sum(dim=1)[:, None, None] * seen)
+        likeness = (seen * others * self.weights).sum(dim=-1).mean(dim=-1)
+        return STRENGTH * sum(values.square().sum() for values in self.parameters()) - likeness.sum()
 
+    @torch.no_grad()
+    def centre(self) -> None:
+        """Take out what all of a part of the spine have in common, for nothing tells it."""
+        mean = (self.member / self.member.sum(dim=0)).T
+        for values in (self.moves, self.tilts, self.own_sizes):
+            values -= self.member @ (mean @ values)
+        self.scan_sizes -= self.scan_sizes.mean(dim=0)
 
-def _scales(sizes: torch.Tensor) -> torch.Tensor:
-    """(M, 3) factors of the sizes of scans from (M, 2), along the spine and front-back, in standard deviations."""
-    return torch.exp(SIZE_SPREAD * torch.stack([sizes.mean(dim=1), sizes[:, 0], sizes[:, 1]], dim=1))
+    @torch.no_grad()
+    def bodies(self) -> list[Body]:
+        moved_mm = (self.moves * self.error_mm).double().numpy()
+        scales, turns = self._scales().double().numpy(), self._turns().double().numpy()
+        return [
+            Body(
+                body.centre_lps + body.axes_lps @ moved,
+                body.axes_lps @ turn,
+                body.extent_mm * scale,
+                min(body.error_mm, ALIGNED_ERROR_MM),
+            )
+            for body, moved, turn, scale in zip(self.annotated, moved_mm, turns, scales, strict=True)
+        ]
+
+    def _scales(self) -> torch.Tensor:
+        """(N, 3) factors of the sizes along the axes."""
+        logs = self.own_sizes * self.own_size_spread + self.scan_sizes[self.scan] * self.scan_size_spread
+        return torch.exp(torch.cat([logs.mean(dim=1, keepdim=True), logs], dim=1))
+
+    def _turns(self) -> torch.Tensor:
+        """(N, 3, 3) rotations about the left-right axis."""
+        angle = self.tilts[:, 0] * TILT_SPREAD
+        zero, one, cos, sin = torch.zeros_like(angle), torch.ones_like(angle), torch.cos(angle), torch.sin(angle)
+        return torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
+
+    def _seen(self) -> torch.Tensor:
+        """(N, 3, P) edges about the changed vertebrae, each axis with mean 0 and norm 1."""
+        nodes_mm = _compared_grid().flatten(0, 2) * (self._scales() * self.half_mm)[:, None]
+        position_mm = nodes_mm @ self._turns().transpose(1, 2) + (self.moves * self.error_mm)[:, None]
+        position = (position_mm / self.half_mm[:, None] / HELD).view(-1, *COMPARED_NODES, 3)
+        # `grid_sample` counts axes from the last.
+        found = grid_sample(self.edges, position.flip(-1), padding_mode="border", align_corners=True).flatten(2)
+        return self._normalised(found - (found * self.weights).sum(dim=-1, keepdim=True))
+
+    def _normalised(self, values: torch.Tensor) -> torch.Tensor:
+        return values * torch.rsqrt((values.square() * self.weights).sum(dim=-1, keepdim=True) + 1e-6)
 
 
 def _compared_grid() -> torch.Tensor:
@@ -183,44 +232,3 @@ def _weights() -> torch.Tensor:
     beyond = (_compared_grid().abs().amax(dim=-1).flatten() - 1).clip(min=0)
     weights = torch.exp(-0.5 * (beyond / INSIDE_FALL).square())
     return weights / weights.sum()
-
-
-def _seen(edges: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """(N, 3, P) edges about moved and scaled vertebrae, each axis with mean 0 and norm 1.
-
-    Parameters
-    ----------
-    shift, scale : (N, 3), in half sizes
-    """
-    position = shift[:, None, None, None] + _compared_grid() * scale[:, None, None, None]
-    # `grid_sample` counts axes from the last.
-    found = grid_sample(edges, (position / HELD).flip(-1), padding_mode="border", align_corners=True).flatten(2)
-    return _normalised(found - (found * _weights()).sum(dim=-1, keepdim=True))
-
-
-def _normalised(values: torch.Tensor) -> torch.Tensor:
-    return values * torch.rsqrt((values.square() * _weights()).sum(dim=-1, keepdim=True) + 1e-6)
-
-
-def _likeness(seen: torch.Tensor, member: torch.Tensor) -> torch.Tensor:
-    """(N,) correlation with the mean of the others of the same part of the spine; 0 for what is in none."""
-    with torch.no_grad():
-        own = member.sum(dim=1)[:, None, None]
-        sums = (member @ (member.T @ seen.flatten(1))).view_as(seen)
-        others = _normalised(sums - own * seen)
-    return (seen * others * _weights()).sum(dim=-1).mean(dim=-1)
-
-
-def placed(case: PreprocessedCase, places: Places) -> PreprocessedCase:
-    """The case with its pointed vertebrae where they were found to be, and as large."""
-    found = zip(places.centres_lps.tolist(), places.extents_mm.tolist(), strict=True)
-    vertebrae = []
-    for vertebra in case.vertebrae:
-        if vertebra.get("centre_lps") is not None:
-            centre, extent = next(found)
-            vertebra = {**vertebra, "centre_lps": centre, "extent_mm": extent}
-        vertebrae.append(vertebra)
-    told = dict(case.annotation_form.get("vertebrae", {}))
-    error_mm = min(float(told.get("jitter_mm", ALIGNED_ERROR_MM)), ALIGNED_ERROR_MM)
-    form = {**case.annotation_form, "vertebrae": {**told, "form": "point", "jitter_mm": error_mm}}
-    return dataclasses.replace(case, vertebrae=tuple(vertebrae), annotation_form=form)

@@ -48,10 +48,10 @@ def extents_by_pitch_mm(plan: Plan, levels: Sequence[str], centres_lps: np.ndarr
 
 
 def sizes_mm(plan: Plan, placed: Sequence[Mapping]) -> np.ndarray:
-    """(N, 3) sizes of the vertebrae of a scan: where nobody found them (`extent_mm`), the usual ones by its pitch."""
+    """(N, 3) sizes of the vertebrae of a scan: as found (`body`, see `dataloading.alignment`), else by the pitch."""
     usual = extents_by_pitch_mm(plan, [v["level"] for v in placed], [v["centre_lps"] for v in placed])
-    told = [v.get("extent_mm", extent) for v, extent in zip(placed, usual, strict=True)]
-    return np.array(told, float).reshape(-1, 3)
+    found = [v["body"].extent_mm if "body" in v else extent for v, extent in zip(placed, usual, strict=True)]
+    return np.array(found).reshape(-1, 3)
 
 
 ACROSS_POWER, ALONG_POWER = 2.6, 12.0

@@ -16,7 +16,14 @@ from spinecls.dataloading import alignment
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.dataloading.bodies import extents_by_pitch_mm, sizes_mm
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
-from spinecls.dataloading.forms import CompiledMap, MarkedVertebra, compile_structures, compile_vertebrae
+from spinecls.dataloading.forms import (
+    Body,
+    CompiledMap,
+    MarkedVertebra,
+    bodies_of,
+    compile_structures,
+    compile_vertebrae,
+)
 from spinecls.dataloading.spatial import PatchSampler
 from spinecls.errors import DatasetError
 from spinecls.io.preprocessed import PreprocessedCase
@@ -46,28 +53,60 @@ class AnnotationCompiler:
 
     Parameters
     ----------
-    cases : the training cases
+    cases : the training cases, gone through twice
     """
 
     def __init__(self, cases: Iterable[PreprocessedCase], plan: Plan) -> None:
         self.plan = plan
-        drawn, boxed, pointed = [], [], {}
+        drawn, boxed = [], []
         for case in cases:
             if form_of(case, "vertebrae")["form"] == EXACT_FORM and case.vertebra_map is not None:
                 drawn += _drawn_vertebrae(case, plan)
             form = form_of(case, "vertebrae")
             if form["form"] == "box" and "slack_mm" not in form:
                 boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
-            if form["form"] == "point" and (seen := alignment.surroundings(case, plan)) is not None:
-                pointed[case.identifier] = seen
         self.shapes: Shapes = shapes_of(drawn)
         self.slack_mm = measured_slack_mm(boxed, self.shapes)
-        self.places = alignment.aligned(pointed)
+        self._found = alignment.aligned(dict(self._seen(case) for case in cases if _can_move(case)))
+
+    @property
+    def moved(self) -> int:
+        """Of how many scans vertebrae were moved, see `placed`."""
+        return len(self._found)
 
     def placed(self, case: PreprocessedCase) -> PreprocessedCase:
-        """A pointed case with its vertebrae where their surroundings show them, see `dataloading.alignment`."""
-        places = self.places.get(case.identifier)
-        return case if places is None else alignment.placed(case, places)
+        """A pointed or boxed case with its vertebrae where surroundings show them, see `dataloading.alignment`."""
+        if case.identifier not in self._found:
+            return case
+        found = iter(self._found[case.identifier])
+        vertebrae = []
+        for vertebra in case.vertebrae:
+            if vertebra.get("centre_lps") is not None:
+                body = next(found)
+                vertebra = {**vertebra, "centre_lps": tuple(body.centre_lps.tolist()), "body": body}
+            vertebrae.append(vertebra)
+        return dataclasses.replace(case, vertebrae=tuple(vertebrae))
+
+    def _seen(self, case: PreprocessedCase) -> tuple[str, alignment.Surroundings]:
+        placed = _placed(case)
+        form = form_of(case, "vertebrae")
+        boxed = [form["form"] == "box" and v.get("box_lps") is not None for v in placed]
+        told = float(form.get("jitter_mm", alignment.UNTOLD_ERROR_MM))
+        levels = [v["level"] for v in placed]
+        bodies = self._bodies(case, placed)
+        return case.identifier, alignment.surroundings(case.image, case.geometry, bodies, levels, boxed, told)
+
+    def _bodies(self, case: PreprocessedCase, placed: Sequence[Mapping]) -> list[Body]:
+        if all("body" in v for v in placed):
+            return [v["body"] for v in placed]
+        return bodies_of(
+            case.geometry,
+            np.array([v["centre_lps"] for v in placed], float),
+            sizes_mm(self.plan, placed),
+            [v.get("box_lps") for v in placed],
+            form_of(case, "vertebrae"),
+            self.slack_mm,
+        )
 
     def __call__(self, case: PreprocessedCase, trained: TrainingCase) -> TrainingCase:
         """The training case with what its annotation says of every voxel."""
@@ -87,13 +126,11 @@ class AnnotationCompiler:
         return dataclasses.replace(trained, compiled=compiled)
 
     def _vertebrae(self, case: PreprocessedCase, trained: TrainingCase) -> CompiledMap:
-        placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+        placed = _placed(case)
         hard = trained.vertebra_map
-        centres = np.array([vertebra["centre_lps"] for vertebra in placed], float).reshape(-1, 3)
-        extents = sizes_mm(self.plan, placed)
         marked = [
-            MarkedVertebra(centre, extent, vertebra.get("box_lps"), None if hard is None else hard == row + 1)
-            for row, (vertebra, centre, extent) in enumerate(zip(placed, centres, extents, strict=True))
+            MarkedVertebra(body, vertebra.get("box_lps"), None if hard is None else hard == row + 1)
+            for row, (vertebra, body) in enumerate(zip(placed, self._bodies(case, placed), strict=True))
         ]
         form = dict(form_of(case, "vertebrae"))
         if case.reader_maps is not None and form["form"] == EXACT_FORM:
@@ -213,6 +250,16 @@ def _code_of_background(beliefs: VoxelBeliefs) -> int:
     return int(sure[0]) if len(sure) else 0
 
 
+def _placed(case: PreprocessedCase) -> list[Mapping]:
+    """Vertebrae with a position."""
+    return [v for v in case.vertebrae if v.get("centre_lps") is not None]
+
+
+def _can_move(case: PreprocessedCase) -> bool:
+    """Whether the case has vertebrae whose place is annotated, but not their voxels."""
+    return form_of(case, "vertebrae")["form"] in ("point", "box") and bool(_placed(case))
+
+
 def _boxed(case: PreprocessedCase) -> list[Mapping]:
     """Vertebrae with a box of their own and nothing in a map."""
     return [v for v in case.vertebrae if v.get("box_lps") is not None and not v.get("in_map")]
@@ -227,7 +274,7 @@ def _edges_mm(box_lps, case: PreprocessedCase) -> np.ndarray:
 def _drawn_vertebrae(case: PreprocessedCase, plan: Plan) -> list[DrawnVertebra]:
     found = []
     spacing = np.asarray(case.geometry.spacing_mm, float)
-    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+    placed = _placed(case)
     extents = extents_by_pitch_mm(plan, [v["level"] for v in placed], [v["centre_lps"] for v in placed])
     for vertebra, extent in zip(placed, extents, strict=True):
         index = np.argwhere(case.vertebra_map == plan.levels[vertebra["level"]])

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError
-from spinecls.io.preprocessed import check_stored, grid_folder_name, grid_settings, load_case
+from spinecls.io.preprocessed import PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
@@ -276,14 +276,10 @@ def load_training_data(
     readers, compiler = None, None
     if beliefs:
         readers = readers_of(preprocessed, cases, plan, expected)
-        # A pass of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
-        compiler = AnnotationCompiler((load_case(preprocessed, plans_config, name) for name in cases), plan)
-        if compiler.places:
-            moved = np.concatenate([places.moved_mm for places in compiler.places.values()])
-            logger.info(
-                "%d points of %d scans were moved by %.1f mm (median) to where their surroundings show vertebrae.",
-                len(moved), len(compiler.places), np.median(moved),
-            )
+        # Passes of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
+        compiler = AnnotationCompiler(_LoadedCases(preprocessed, plans_config, cases), plan)
+        if compiler.moved:
+            logger.info("Points and boxes of %d scans are placed as their surroundings tell.", compiler.moved)
     open_cases, sealed, unplaced, every, other_forms = [], [], [], [], set()
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
@@ -321,6 +317,18 @@ def load_training_data(
     if unlabelled is not None:
         images = every + [training_case(load_case(preprocessed, plans_config, name), plan) for name in unlabelled]
     return TrainingData(open_cases, sealed, images, unplaced, readers, expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class _LoadedCases:
+    """Cases that are read anew each time somebody goes through them."""
+
+    preprocessed: Path
+    plans_config: str
+    identifiers: Sequence[str]
+
+    def __iter__(self) -> Iterator[PreprocessedCase]:
+        return (load_case(self.preprocessed, self.plans_config, name) for name in self.identifiers)
 
 
 def _train(fold: _Fold) -> None:

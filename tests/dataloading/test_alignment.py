@@ -5,9 +5,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 from test_cases import GRID, PLAN, SHAPE, a_case, vertebra
 
-from spinecls.dataloading import alignment
-from spinecls.dataloading.alignment import ALIGNED_ERROR_MM, aligned, placed, surroundings
+from spinecls.dataloading.alignment import (
+    ALIGNED_ERROR_MM,
+    UNTOLD_ERROR_MM,
+    aligned,
+    surroundings,
+)
+from spinecls.dataloading.cases import training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
+from spinecls.dataloading.forms import Body
 
 MIDDLES = np.array([(3.0, 16.0, 24.0), (3.0, 40.0, 24.0), (3.0, 64.0, 24.0)])
 HALF_MM = np.array([8.0, 7.0, 7.0])
@@ -16,109 +22,154 @@ TURNED = dataclasses.replace(GRID, direction=tuple(map(tuple, TURN @ GRID.direct
 FLIPPED = dataclasses.replace(GRID, direction=((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)))
 
 
-def a_scan(number, errors_mm, scale=1.0, grid=GRID, jitter_mm=3.0, levels=("L1", "L2", "L3")):
-    """Three bright or dark blocks with points that are off."""
+def shown(number, grid=GRID, scale=1.0, tilt=0.0):
+    """Image of three bright or dark blocks, tilted in the sagittal plane by an angle in radians."""
     voxels = np.stack(np.indices(SHAPE), axis=-1)
     image = np.random.default_rng(number).normal(0, 0.02, SHAPE)
+    cos, sin = np.cos(tilt), np.sin(tilt)
     for middle in MIDDLES:
-        outside = (np.abs(voxels - middle) * grid.spacing_mm - HALF_MM * scale).max(axis=-1)
-        image += (-1) ** number / (1 + np.exp(outside))
-    steps = np.asarray(errors_mm) / grid.spacing_mm
-    points = [
-        vertebra(level, None, centre_lps=tuple(grid.to_world(middle + step)))
-        for level, middle, step in zip(levels, MIDDLES, steps, strict=True)
-    ]
-    form = {"vertebrae": {"form": "point", "jitter_mm": jitter_mm}}
-    case = dataclasses.replace(
-        a_case(points, vertebra_map=None), identifier=f"s{number}", image=image[None].astype(np.float16), geometry=grid,
-        annotation_form=form,
-    )  # fmt: skip
-    return case
+        right, down, back = np.moveaxis((voxels - middle) * grid.spacing_mm, -1, 0)
+        turned = np.stack([right, cos * down + sin * back, cos * back - sin * down], axis=-1)
+        image += (-1) ** number / (1 + np.exp((np.abs(turned) - HALF_MM * scale).max(axis=-1)))
+    return image[None]
 
 
-def some_scans(grid=GRID, scales=(1.0, 1.0, 1.0, 1.0), jitter_mm=3.0):
-    errors = np.random.default_rng(5).normal(0, 2.5, (len(scales), 3, 3))
-    errors -= errors.mean(axis=(0, 1))
-    return [a_scan(n, errors[n], scale, grid, jitter_mm) for n, scale in enumerate(scales)]
+def a_scan(number, errors_mm=0.0, grid=GRID, jitter_mm=3.0, levels=("L1", "L2", "L3"), **look):
+    """The blocks with bodies of usual size at points that are off."""
+    steps = np.broadcast_to(errors_mm, (3, 3)) / grid.spacing_mm
+    axes = np.array(grid.direction, float)
+    bodies = [Body(grid.to_world(middle), axes, 2 * HALF_MM, jitter_mm) for middle in MIDDLES + steps]
+    return surroundings(shown(number, grid, **look), grid, bodies, levels, [False] * 3, jitter_mm)
 
 
-def found(cases):
-    return aligned({case.identifier: surroundings(case, PLAN) for case in cases})
+def errors():
+    found = np.random.default_rng(5).normal(0, 2.5, (4, 3, 3))
+    return found - found.mean(axis=(0, 1))
 
 
-def errors_mm(grid, centres_lps):
-    return (grid.to_index(np.concatenate(centres_lps)) - np.tile(MIDDLES, (len(centres_lps), 1))) * grid.spacing_mm
+def some_scans(**more):
+    return {f"s{number}": a_scan(number, error, **more) for number, error in enumerate(errors())}
+
+
+def off_mm(grid, bodies):
+    return (grid.to_index([body.centre_lps for body in bodies]) - np.tile(MIDDLES, (4, 1))) * grid.spacing_mm
 
 
 @pytest.mark.parametrize("grid", [GRID, TURNED, FLIPPED], ids=["straight", "oblique", "flipped"])
 def test_points_come_nearer_to_their_middles_on_any_grid(grid):
-    cases = some_scans(grid)
-    before = errors_mm(grid, [[v["centre_lps"] for v in case.vertebrae] for case in cases])
-    after = errors_mm(grid, [places.centres_lps for places in found(cases).values()])
+    scans = some_scans(grid=grid)
+    before = off_mm(grid, [body for scan in scans.values() for body in scan.bodies])
+    after = off_mm(grid, [body for bodies in aligned(scans).values() for body in bodies])
     assert np.all(after.std(axis=0) < 0.4 * before.std(axis=0))
 
 
-def test_a_larger_spine_is_found_to_be_larger():
-    sizes = [places.extents_mm[1] for places in found(some_scans(scales=(0.92, 1.0, 1.0, 1.08))).values()]
-    assert np.all(sizes[0][1:] < sizes[1][1:])
-    assert np.all(sizes[3][1:] > sizes[2][1:])
+def test_larger_spines_are_found_to_be_larger():
+    scales = (0.92, 1.0, 1.0, 1.08)
+    found = aligned({f"s{n}": a_scan(n, scale=scale) for n, scale in enumerate(scales)})
+    sizes = np.array([np.mean([body.extent_mm for body in bodies], axis=0) for bodies in found.values()])
+    assert np.all(sizes[0] < sizes[1] * 0.97)
+    assert np.all(sizes[3] > sizes[2] * 1.03)
+
+
+def test_a_tilted_vertebra_is_found_to_be_tilted():
+    tilts = (0.0, 0.15, 0.0, -0.15)
+    found = aligned({f"s{n}": a_scan(n, tilt=tilt) for n, tilt in enumerate(tilts)})
+    # The second axis of a body runs down the rows of this grid, the third along its columns.
+    along = [np.mean([body.axes_lps[:, 1] @ GRID.direction for body in bodies], axis=0) for bodies in found.values()]
+    seen = [np.arctan2(direction[2], direction[1]) for direction in along]
+    assert seen == pytest.approx(tilts, abs=0.06)
+
+
+def test_axes_of_tilted_bodies_stay_at_right_angles():
+    for body in aligned({f"s{n}": a_scan(n, tilt=0.1 * n) for n in range(4)})["s3"]:
+        assert body.axes_lps.T @ body.axes_lps == pytest.approx(np.eye(3), abs=1e-6)
 
 
 def test_what_all_points_have_in_common_is_not_touched():
-    cases = some_scans()
-    moved = []
-    for case, places in zip(cases, found(cases).values(), strict=True):
-        shown = surroundings(case, PLAN)
-        moved += list(np.einsum("nji,nj->ni", shown.axes_lps, places.centres_lps - shown.centres_lps))
+    scans = some_scans()
+    moved = [
+        old.axes_lps.T @ (new.centre_lps - old.centre_lps)
+        for scan, found in zip(scans.values(), aligned(scans).values(), strict=True)
+        for old, new in zip(scan.bodies, found, strict=True)
+    ]
     assert np.abs(moved).max() > 1
     assert np.mean(moved, axis=0) == pytest.approx([0, 0, 0], abs=1e-4)
 
 
 def test_exact_points_stay():
-    cases = some_scans(jitter_mm=0.0)
-    for case, places in zip(cases, found(cases).values(), strict=True):
-        assert places.centres_lps == pytest.approx(np.array([v["centre_lps"] for v in case.vertebrae]))
+    scans = some_scans(jitter_mm=0.0)
+    for name, found in aligned(scans).items():
+        for old, new in zip(scans[name].bodies, found, strict=True):
+            assert new.centre_lps == pytest.approx(old.centre_lps)
 
 
 def test_too_few_vertebrae_to_compare_are_left_out():
-    assert found(some_scans(scales=(1.0, 1.0))) == {}
+    assert aligned({f"s{number}": a_scan(number) for number in range(2)}) == {}
 
 
 def test_vertebrae_are_compared_with_those_of_their_part_of_the_spine():
-    thoracic = a_scan(9, np.full((3, 3), 2.0), levels=("T10", "T11", "T12"))
-    assert set(found([*some_scans(), thoracic])) == {"s0", "s1", "s2", "s3"}
+    thoracic = a_scan(9, 2.0, levels=("T10", "T11", "T12"))
+    assert set(aligned({**some_scans(), "thoracic": thoracic})) == {"s0", "s1", "s2", "s3"}
 
 
 def test_nothing_is_found_of_nothing():
     assert aligned({}) == {}
-    assert surroundings(a_case([vertebra("L1", None)]), PLAN) is None
 
 
-def test_a_placed_case_knows_centres_and_sizes_and_what_error_is_left():
-    case = some_scans()[0]
-    places = alignment.Places(np.arange(9.0).reshape(3, 3), np.full((3, 3), 12.0), np.ones(3))
-    moved = placed(case, places)
-    assert moved.vertebrae[1]["centre_lps"] == [3.0, 4.0, 5.0]
-    assert moved.vertebrae[1]["extent_mm"] == [12.0, 12.0, 12.0]
-    assert moved.annotation_form["vertebrae"] == {"form": "point", "jitter_mm": ALIGNED_ERROR_MM}
+@pytest.mark.parametrize(("told_mm", "left_mm"), [(3.0, ALIGNED_ERROR_MM), (0.5, 0.5)])
+def test_of_the_error_at_most_that_of_aligned_points_is_left(told_mm, left_mm):
+    assert {body.error_mm for body in aligned(some_scans(jitter_mm=told_mm))["s0"]} == {left_mm}
 
 
-def test_an_error_that_is_smaller_anyway_is_kept():
-    case = some_scans(jitter_mm=0.5)[0]
-    places = alignment.Places(np.zeros((3, 3)), np.ones((3, 3)), np.ones(3))
-    assert placed(case, places).annotation_form["vertebrae"]["jitter_mm"] == 0.5
+def test_a_box_tells_the_size_of_a_vertebra_and_a_loose_one_tells_it_less():
+    body = Body(GRID.to_world(MIDDLES[1]), np.eye(3), 2 * HALF_MM)
+    loose = Body(GRID.to_world(MIDDLES[1]), np.eye(3), 2 * HALF_MM, error_mm=1.5)
+    point, tight, slack = (
+        surroundings(shown(0), GRID, [what], ["L2"], [boxed])
+        for what, boxed in ((body, False), (body, True), (loose, True))
+    )
+    assert point.scan_size_spread[0] > tight.scan_size_spread[0] == 0
+    assert slack.own_size_spread[0] > tight.own_size_spread[0]
+    assert point.error_mm[0] == UNTOLD_ERROR_MM
+    assert slack.error_mm[0] > tight.error_mm[0]
 
 
-def test_a_vertebra_without_a_position_stays_without_one():
-    case = some_scans()[0]
-    lacking = dataclasses.replace(case, vertebrae=(vertebra("T12", None), *case.vertebrae))
-    moved = placed(lacking, alignment.Places(np.zeros((3, 3)), np.ones((3, 3)), np.ones(3)))
-    assert moved.vertebrae[0]["centre_lps"] is None
-    assert moved.vertebrae[1]["centre_lps"] == [0.0, 0.0, 0.0]
+def cases():
+    """Four scans with points that are off."""
+    made = []
+    for number, error in enumerate(errors()):
+        centres = [tuple(GRID.to_world(m + step / GRID.spacing_mm)) for m, step in zip(MIDDLES, error, strict=True)]
+        points = [vertebra(f"L{i}", None, centre_lps=centre) for i, centre in enumerate(centres, start=1)]
+        case = a_case([vertebra("T12", None), *points], vertebra_map=None)
+        image = shown(number).astype(np.float16)
+        told = {"vertebrae": {"form": "point", "jitter_mm": 3.0}}
+        made.append(dataclasses.replace(case, identifier=f"c{number}", image=image, annotation_form=told))
+    return made
 
 
-def test_the_compiler_places_pointed_cases_and_no_others():
-    cases = some_scans()
-    compiler = AnnotationCompiler([*cases, a_case([vertebra("L1", (3, 21.5, 21.5))])], PLAN)
-    assert compiler.placed(cases[0]).vertebrae[0]["centre_lps"] != cases[0].vertebrae[0]["centre_lps"]
-    assert compiler.placed(a_case([vertebra("L1", (3, 21.5, 21.5))])).vertebrae[0].get("extent_mm") is None
+def test_a_placed_case_has_its_vertebrae_where_their_surroundings_show_them():
+    first, *others = cases()
+    placed = AnnotationCompiler([first, *others], PLAN).placed(first)
+    before, after = (
+        np.std(GRID.to_index([v["centre_lps"] for v in case.vertebrae[1:]]) - MIDDLES) for case in (first, placed)
+    )
+    assert after < 0.5 * before
+    assert placed.vertebrae[0] == first.vertebrae[0]
+
+
+def test_what_is_believed_of_a_placed_case_lies_where_the_vertebra_is():
+    every = cases()
+    compiler = AnnotationCompiler(every, PLAN)
+    middles = []
+    for case in (every[0], compiler.placed(every[0])):
+        mass = compiler(case, training_case(case, PLAN)).compiled["vertebra_map"].beliefs.mass([1])
+        sure = np.argwhere(mass[:, 28:52] > 0.9) + [0, 28, 0]
+        middles.append(np.linalg.norm((sure.mean(axis=0) - MIDDLES[1]) * GRID.spacing_mm))
+    assert middles[1] < 0.5 * middles[0]
+
+
+def test_drawn_cases_are_not_moved():
+    drawn = a_case([vertebra("L1", (3, 21.5, 21.5))])
+    compiler = AnnotationCompiler([*cases(), drawn], PLAN)
+    assert compiler.moved == 4
+    assert compiler.placed(drawn) is drawn
