@@ -193,6 +193,7 @@ class _Group(torch.nn.Module):
                 body.axes_lps @ turn,
                 body.extent_mm * scale,
                 min(body.error_mm, ALIGNED_ERROR_MM),
+                body.fill,
             )
             for body, moved, turn, scale in zip(self.annotated, moved_mm, turns, scales, strict=True)
         ]

@@ -13,7 +13,7 @@ from spinecls.beliefs.readers import Readers
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbours, unknown_zone
 from spinecls.dataloading.bodies import level_extent_mm, likely_bodies, sizes_mm
-from spinecls.dataloading.forms import CompiledMap, depth_mm
+from spinecls.dataloading.forms import CompiledMap, body_mask, depth_mm
 from spinecls.dataloading.readings import label_of
 from spinecls.geometry import Geometry
 from spinecls.io.annotation_forms import PARTLY_DRAWN
@@ -201,7 +201,8 @@ def sealed_sources(
     Parameters
     ----------
     use_masks : whether regions come from masks, as they will at prediction when the model segments; else ellipsoids.
-        Maps that are drawn in part only give none
+        Maps that are drawn in part only give none, but what is annotated loosely has a body (see
+        `compiled.AnnotationCompiler.placed`), in which the model that learns it will see the vertebra
     readers, expected : as for `dataloading.readings.label_of`
     """
     placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
@@ -221,6 +222,8 @@ def sealed_sources(
             continue
         extent = level_extent_mm(plan, vertebra["level"])
         mask = masks == plan.levels[vertebra["level"]] if masks is not None else None
+        if use_masks and "body" in vertebra and (mask is None or not mask.any()):
+            mask = body_mask(case.native_geometry, vertebra["body"])
         source = _source(case, mask, centre, tangent, extent, largest_margin)
         if source is None:
             continue

@@ -17,6 +17,7 @@ from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.dataloading.bodies import extents_by_pitch_mm, sizes_mm
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.forms import (
+    SCRIBBLE_ERROR_MM,
     Body,
     CompiledMap,
     MarkedVertebra,
@@ -75,10 +76,13 @@ class AnnotationCompiler:
         return len(self._found)
 
     def placed(self, case: PreprocessedCase) -> PreprocessedCase:
-        """A pointed or boxed case with its vertebrae where surroundings show them, see `dataloading.alignment`."""
-        if case.identifier not in self._found:
+        """A loosely annotated case with the bodies of its vertebrae, which lie where their surroundings show them.
+
+        See `dataloading.alignment`; where there are too few to compare, they lie as they were annotated.
+        """
+        if not _can_move(case):
             return case
-        found = iter(self._found[case.identifier])
+        found = iter(self._found.get(case.identifier) or self._bodies(case, _placed(case)))
         vertebrae = []
         for vertebra in case.vertebrae:
             if vertebra.get("centre_lps") is not None:
@@ -91,7 +95,8 @@ class AnnotationCompiler:
         placed = _placed(case)
         form = form_of(case, "vertebrae")
         boxed = [form["form"] == "box" and v.get("box_lps") is not None for v in placed]
-        told = float(form.get("jitter_mm", alignment.UNTOLD_ERROR_MM))
+        untold = SCRIBBLE_ERROR_MM if form["form"] == "scribble" else alignment.UNTOLD_ERROR_MM
+        told = float(form.get("jitter_mm", untold))
         levels = [v["level"] for v in placed]
         bodies = self._bodies(case, placed)
         return case.identifier, alignment.surroundings(case.image, case.geometry, bodies, levels, boxed, told)
@@ -106,6 +111,7 @@ class AnnotationCompiler:
             [v.get("box_lps") for v in placed],
             form_of(case, "vertebrae"),
             self.slack_mm,
+            self.shapes.usual_fill_of_extent,
         )
 
     def __call__(self, case: PreprocessedCase, trained: TrainingCase) -> TrainingCase:
@@ -257,7 +263,7 @@ def _placed(case: PreprocessedCase) -> list[Mapping]:
 
 def _can_move(case: PreprocessedCase) -> bool:
     """Whether the case has vertebrae whose place is annotated, but not their voxels."""
-    return form_of(case, "vertebrae")["form"] in ("point", "box") and bool(_placed(case))
+    return form_of(case, "vertebrae")["form"] in ("point", "box", "scribble") and bool(_placed(case))
 
 
 def _boxed(case: PreprocessedCase) -> list[Mapping]:

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.special import ndtr
 
 from spinecls.beliefs.bags import Bag, BagMap, bag_map, exists_bag, size_bag
-from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, Shapes
+from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, USUAL_FILL, Shapes
 from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.bodies import FILL_OF_BODY, body_distance
@@ -57,8 +57,8 @@ WELL_TOLD = 0.3
 REACH_OF_LEVEL = 1.35
 """Of the usual size of a level in this spine, what a vertebra of known centre cannot reach beyond."""
 
-SCRIBBLE_ERROR_MM = 2.0
-"""Error of the centre that a scribble gives; strokes are parts of the midline."""
+SCRIBBLE_ERROR_MM = 1.0
+"""Error of the centre that a scribble gives; strokes are parts of the midline. On lumbar bodies it is 0.6 to 0.9."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,19 @@ class Body:
     centre_lps : (3,) world mm; axes_lps : (3, 3), columns left-right, along the spine, front-back
     extent_mm : (3,) size along the axes, the usual one of its level in this spine, or as its box tells
     error_mm : standard deviation of the place of its faces
+    fill : share of the box of its size which it fills
     """
 
     centre_lps: np.ndarray
     axes_lps: np.ndarray
     extent_mm: np.ndarray
     error_mm: float = 0.0
+    fill: float = USUAL_FILL
+
+    @property
+    def surface(self) -> float:
+        """Size against that of a body of usual shape (`bodies.body_distance`) that fills its box as it does."""
+        return (self.fill / FILL_OF_BODY) ** (1 / 3)
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,7 @@ def bodies_of(
     boxes_lps: Sequence[tuple[Sequence[float], Sequence[float]] | None],
     form: Mapping,
     slack_mm: float = ASSUMED_SLACK_MM,
+    fill_of_extent: float = USUAL_FILL,
 ) -> list[Body]:
     """Bodies of the vertebrae of a scan, tilted as the spine is.
 
@@ -128,6 +136,7 @@ def bodies_of(
     boxes_lps : two corners each, or None
     form : as for `compile_vertebrae`; boxes count in the form `box` alone
     slack_mm : of boxes of which the form does not say it
+    fill_of_extent : share of the box of its usual size that a body fills
     """
     if not len(centres_lps):
         return []
@@ -139,12 +148,26 @@ def bodies_of(
     for centre, tangent, extent, box in zip(centres_lps, tangents, extents_mm, boxes_lps, strict=True):
         axes = vertebra_axes(geometry, tangent)
         if box is None or name != "box":
-            bodies.append(Body(np.asarray(centre, float), axes, np.asarray(extent, float), error_mm))
+            bodies.append(Body(np.asarray(centre, float), axes, np.asarray(extent, float), error_mm, fill_of_extent))
         else:
             low, high = np.asarray(box, float)
             edges = boxed_extent_mm(axes, np.maximum(high - low - 2 * slack_mm, 1.0))
-            bodies.append(Body((low + high) / 2, axes, edges, SLACK_ERROR * slack_mm))
+            bodies.append(Body((low + high) / 2, axes, edges, SLACK_ERROR * slack_mm, FILL_OF_REACH))
     return bodies
+
+
+def body_mask(geometry: Geometry, body: Body) -> np.ndarray:
+    """(S, R, A) bool, the voxels of a vertebra if it has the usual shape."""
+    half_mm = body.extent_mm * max(1, body.surface) / 2
+    reach_mm = np.abs(np.asarray(geometry.direction, float).T @ body.axes_lps) @ half_mm
+    middle, steps = geometry.to_index(body.centre_lps), reach_mm / np.asarray(geometry.spacing_mm)
+    low = np.clip(np.floor(middle - steps), 0, geometry.shape).astype(int)
+    high = np.clip(np.ceil(middle + steps) + 1, low, geometry.shape).astype(int)
+    mask = np.zeros(geometry.shape, bool)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    distance = body_distance(geometry.cropped(low, high), body.centre_lps, body.axes_lps, body.extent_mm)
+    mask[box] = distance <= body.surface
+    return mask
 
 
 def compile_vertebrae(
@@ -284,7 +307,7 @@ def _of_box(
     low, high = np.asarray(vertebra.box_lps, float)
     region = inside_box(geometry, low, high)
     edges = np.maximum(high - low - 2 * slack_mm, 1.0)
-    likely = _likely(geometry, vertebra.body, FILL_OF_REACH) * region
+    likely = _likely(geometry, vertebra.body) * region
     if not region.any():
         return likely, None
     share = float(np.prod(edges) / np.prod(high - low))
@@ -316,7 +339,7 @@ def boxed_extent_mm(axes_lps: np.ndarray, edges_mm: np.ndarray) -> np.ndarray:
 
 def _of_centre(geometry: Geometry, body: Body, shapes: Shapes) -> tuple[np.ndarray, Bag | None]:
     """Chance of every voxel to be of the vertebra with this centre, and how many of those near it are."""
-    likely = _likely(geometry, body, shapes.usual_fill_of_extent)
+    likely = _likely(geometry, body)
     reach_mm = REACH_OF_LEVEL * body.extent_mm + 4 * body.error_mm
     reach = ellipsoid_distance(geometry, body.centre_lps, body.axes_lps, reach_mm) <= 1
     if not reach.any():
@@ -326,19 +349,15 @@ def _of_centre(geometry: Geometry, body: Body, shapes: Shapes) -> tuple[np.ndarr
     return likely, size_bag(reach, (VERTEBRA,), min(low, 1.0), min(high, 1.0))
 
 
-def _likely(geometry: Geometry, body: Body, fill: float) -> np.ndarray:
+def _likely(geometry: Geometry, body: Body) -> np.ndarray:
     """(S, R, A) chance to lie in a body of usual shape; its surface scatters normally about where it is expected.
 
     What is learnt is the mean over many bodies that each are displaced by their error. Where that mean is one half, a
     ball of radius R has shrunk to R - error^2 / R (Gaussian blur moves a surface by half its variance times the
     curvature); so bodies are taken larger by that much. The scatter of shapes comes on top of the error.
-
-    Parameters
-    ----------
-    fill : share of the box of its size which the expected body fills
     """
     radius_mm = np.prod(body.extent_mm) ** (1 / 3) / 2
-    surface = (fill / FILL_OF_BODY) ** (1 / 3) * (1 + (body.error_mm / radius_mm) ** 2)
+    surface = body.surface * (1 + (body.error_mm / radius_mm) ** 2)
     spread = np.hypot(SHAPE_SPREAD, body.error_mm / (np.mean(body.extent_mm) / 2))
     distance = body_distance(geometry, body.centre_lps, body.axes_lps, body.extent_mm)
     return ndtr((surface - distance) / spread).astype(np.float32)

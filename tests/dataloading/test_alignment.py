@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from test_cases import GRID, PLAN, SHAPE, a_case, vertebra
+from test_cases import CONFIGURATION, GRID, PLAN, SHAPE, a_case, vertebra
 
 from spinecls.dataloading.alignment import (
     ALIGNED_ERROR_MM,
@@ -11,7 +11,7 @@ from spinecls.dataloading.alignment import (
     aligned,
     surroundings,
 )
-from spinecls.dataloading.cases import training_case
+from spinecls.dataloading.cases import sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.forms import Body
 
@@ -173,3 +173,18 @@ def test_drawn_cases_are_not_moved():
     compiler = AnnotationCompiler([*cases(), drawn], PLAN)
     assert compiler.moved == 4
     assert compiler.placed(drawn) is drawn
+
+
+@pytest.mark.parametrize(("use_masks", "masked"), [(True, True), (False, False)])
+def test_crops_of_placed_vertebrae_are_cut_as_those_of_segmented_ones(use_masks, masked):
+    every = cases()
+    case = AnnotationCompiler(every, PLAN).placed(every[0])
+    sources = sealed_sources(case, PLAN, CONFIGURATION, use_masks)
+    assert [source.distance is not None for source in sources] == [masked] * 3
+
+
+def test_too_few_to_compare_have_bodies_as_annotated():
+    case = cases()[0]
+    placed = AnnotationCompiler([case], PLAN).placed(case)
+    assert [v["centre_lps"] for v in placed.vertebrae] == [v["centre_lps"] for v in case.vertebrae]
+    assert placed.vertebrae[1]["body"].extent_mm == pytest.approx((16.0, 14.0, 14.0), rel=0.2)

@@ -6,9 +6,11 @@ import pytest
 from scipy import ndimage
 
 from spinecls.beliefs.looseness import Shapes
+from spinecls.dataloading.bodies import body_distance
 from spinecls.dataloading.forms import (
     MarkedVertebra,
     bodies_of,
+    body_mask,
     boxed_extent_mm,
     compile_structures,
     compile_vertebrae,
@@ -313,3 +315,17 @@ def test_the_mean_of_many_bodies_displaced_by_their_error_has_the_usual_size():
     mean = ndimage.gaussian_filter(mass({"form": "point", "jitter_mm": 3.0}).astype(float), 3.0)
     sharp = mass({"form": "point"}) > 0.5
     assert (mean > 0.5).sum() == pytest.approx(sharp.sum(), rel=0.03)
+
+
+@pytest.mark.parametrize("direction", GRIDS.values(), ids=GRIDS)
+def test_the_mask_of_a_body_is_what_lies_within_its_surface(direction):
+    geometry = grid(direction)
+    where = body(geometry, geometry.to_world((2.5, 26.5, 19.5)), EXTENT, {"form": "point"})
+    everywhere = body_distance(geometry, where.centre_lps, where.axes_lps, where.extent_mm) <= (0.75 / 0.836) ** (1 / 3)
+    assert everywhere.any()
+    assert np.array_equal(body_mask(geometry, where), everywhere)
+
+
+def test_the_mask_of_a_body_outside_the_grid_is_empty():
+    geometry = grid()
+    assert not body_mask(geometry, body(geometry, geometry.to_world((2.5, 500, 19.5)), EXTENT, {"form": "point"})).any()
