@@ -1,9 +1,9 @@
 """Where vertebrae lie, how they are tilted and how large they are, told by what surrounds them in all scans.
 
 A point on a vertebra is off by some mm and says nothing of size; a box says little of tilt. But end plates and walls
-look alike in all scans: with the neighbourhoods of all pointed or boxed vertebrae laid over each other, each is moved,
-tilted and scaled until its edges meet those of the others. What all have in common, the usual size and where on a
-vertebra people point, is not touched; the images alone do not tell it.
+look alike in all scans: with the neighbourhoods of all pointed, boxed or scribbled vertebrae laid over each other, each
+is moved, tilted and scaled until its edges meet those of the others. What all have in common, the usual size and where
+on a vertebra people point, is not touched; the images alone do not tell it.
 """
 
 from __future__ import annotations

@@ -279,7 +279,7 @@ def load_training_data(
         # Passes of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
         compiler = AnnotationCompiler(_LoadedCases(preprocessed, plans_config, cases), plan)
         if compiler.moved:
-            logger.info("Points and boxes of %d scans are placed as their surroundings tell.", compiler.moved)
+            logger.info("Points, boxes and strokes of %d scans are placed as their surroundings tell.", compiler.moved)
     open_cases, sealed, unplaced, every, other_forms = [], [], [], [], set()
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
