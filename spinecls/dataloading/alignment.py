@@ -8,6 +8,7 @@ on a vertebra people point, is not touched; the images alone do not tell it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,18 +42,21 @@ OWN_SIZE_SPREAD, SCAN_SIZE_SPREAD = 0.05, 0.07
 BOX_ERROR_MM = 1.0
 """How exactly a tight box tells the middle of a body of usual shape, which no body quite has."""
 
-UNTOLD_ERROR_MM = 2.0
-"""Error of points of which nobody told it."""
-
 ALIGNED_ERROR_MM = 1.4
 """What is left of the error, along an axis. Of points 3 mm off on outlined lumbar spines 0.8 mm along the spine, 1.5 mm
 from front to back and 1.6 mm sideways were left."""
+
+LEAST_ERROR_MM, LEAST_SPREAD = 0.1, 0.01
+"""What is taken for none, of places and of the logarithm of sizes, where the more exact ones say where all are."""
 
 STRENGTH = 0.01
 """Weight of a squared move by one standard deviation against one whole correlation."""
 
 FEWEST = 8
 """Vertebrae of a part of the spine from which on they are aligned; of ten in two scans as much was gained as of 200."""
+
+LEAST_PITCH = 0.6
+"""Of the distance of two neighbours that is left when they are moved; less means that both were drawn to one."""
 
 ROUNDS, LEARNING_RATE = 60, 0.1
 """Steps of Adam, in standard deviations; after 60 nothing moved any more."""
@@ -68,15 +72,15 @@ class Surroundings:
     regions : (N,) index of the part of the spine, see `anatomy.REGIONS`
     error_mm : (N,) standard deviation of the centres, along each axis
     own_size_spread : (N,) of the logarithm of each size
-    scan_size_spread : (N,) of what the sizes of the scan have in common
-    edges : (N, 3, u, v, w) steepness of the image along each axis, on a grid along the axes
+    scan_size_spread : of what the sizes of the scan have in common; 0 where boxes tell them
+    edges : (N, 3, u, v, w) float16, steepness of the image along each axis, on a grid along the axes
     """
 
     bodies: Sequence[Body]
     regions: np.ndarray
     error_mm: np.ndarray
     own_size_spread: np.ndarray
-    scan_size_spread: np.ndarray
+    scan_size_spread: float
     edges: np.ndarray
 
 
@@ -86,7 +90,6 @@ def surroundings(
     bodies: Sequence[Body],
     levels: Sequence[str],
     boxed: Sequence[bool],
-    point_error_mm: float = UNTOLD_ERROR_MM,
 ) -> Surroundings:
     """What is seen about the vertebrae of one scan, at least one.
 
@@ -102,9 +105,9 @@ def surroundings(
     return Surroundings(
         bodies,
         np.array([REGIONS.index(region(level)) for level in levels]),
-        np.where(boxed, np.hypot(BOX_ERROR_MM, error_mm), point_error_mm),
+        np.where(boxed, np.hypot(BOX_ERROR_MM, error_mm), error_mm),
         np.where(boxed, np.hypot(OWN_SIZE_SPREAD, of_faces), OWN_SIZE_SPREAD),
-        np.where(boxed, 0.0, SCAN_SIZE_SPREAD),
+        0.0 if boxed.any() else SCAN_SIZE_SPREAD,
         np.stack([_edges(image, geometry, body) for body in bodies]),
     )
 
@@ -116,12 +119,15 @@ def _edges(image: np.ndarray, geometry: Geometry, body: Body) -> np.ndarray:
     index = geometry.to_index(body.centre_lps + (grid * body.extent_mm / 2) @ body.axes_lps.T)
     index = np.moveaxis(index, -1, 0)
     seen = [ndimage.map_coordinates(np.asarray(c, np.float32), index, order=1, mode="nearest") for c in image]
-    steep = np.mean([np.abs(np.gradient(channel)) for channel in seen], axis=0)
-    return ndimage.gaussian_filter(steep, (0, *BLUR_NODES)).astype(np.float32)
+    steep = np.mean([np.abs(np.gradient(np.nan_to_num(channel))) for channel in seen], axis=0)
+    return ndimage.gaussian_filter(steep, (0, *BLUR_NODES)).astype(np.float16)
 
 
 def aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
     """Bodies of scans by their names; scans without enough others to be compared with are left out.
+
+    Of the others those stay as they were annotated that have too few of their part of the spine, or that ran into a
+    neighbour.
 
     The sum of the correlations of each vertebra's edges with the mean of the others of its part of the spine is made as
     large as it gets, less the squares of all changes in their standard deviations. Sideways, where slices are thick and
@@ -140,7 +146,17 @@ def aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
         optimiser.step()
         group.centre()
     found = iter(group.bodies())
-    return {name: [next(found) for _ in scan.bodies] for name, scan in scans.items()}
+    return {name: _apart(scan.bodies, [next(found) for _ in scan.bodies]) for name, scan in scans.items()}
+
+
+def _apart(annotated: Sequence[Body], found: Sequence[Body]) -> list[Body]:
+    """Bodies of a scan as found; two neighbours that were driven towards the same vertebra as annotated."""
+    kept = list(found)
+    for row, (above, below) in enumerate(itertools.pairwise(annotated)):
+        before = np.linalg.norm(above.centre_lps - below.centre_lps)
+        if np.linalg.norm(found[row].centre_lps - found[row + 1].centre_lps) < LEAST_PITCH * before:
+            kept[row], kept[row + 1] = above, below
+    return kept
 
 
 class _Group(torch.nn.Module):
@@ -157,8 +173,8 @@ class _Group(torch.nn.Module):
 
         self.error_mm = joined("error_mm").float()[:, None]
         self.own_size_spread = joined("own_size_spread").float()[:, None]
-        self.scan_size_spread = joined("scan_size_spread").float()[:, None]
-        self.edges = joined("edges")
+        self.scan_size_spread = torch.tensor([scan.scan_size_spread for scan in scans]).float()[:, None]
+        self.edges = joined("edges").float()
         self.member = (joined("regions")[:, None] == torch.from_numpy(regions)).float()
         self.weights = _weights()
         count = len(self.annotated)
@@ -177,11 +193,15 @@ class _Group(torch.nn.Module):
 
     @torch.no_grad()
     def centre(self) -> None:
-        """Take out what all of a part of the spine have in common, for nothing tells it."""
-        mean = (self.member / self.member.sum(dim=0)).T
-        for values in (self.moves, self.tilts, self.own_sizes):
-            values -= self.member @ (mean @ values)
-        self.scan_sizes -= self.scan_sizes.mean(dim=0)
+        """Take out what all of a part of the spine have in common, for nothing but their annotation tells it.
+
+        So the more exact ones say where all are.
+        """
+        _take_out_common(self.moves, self.error_mm.clip(min=LEAST_ERROR_MM), self.member)
+        for values in (self.tilts, self.own_sizes):
+            _take_out_common(values, torch.ones(len(values), 1), self.member)
+        every = torch.ones(len(self.scan_sizes), 1)
+        _take_out_common(self.scan_sizes, self.scan_size_spread.clip(min=LEAST_SPREAD), every)
 
     @torch.no_grad()
     def bodies(self) -> list[Body]:
@@ -195,12 +215,16 @@ class _Group(torch.nn.Module):
                 min(body.error_mm, ALIGNED_ERROR_MM),
                 body.fill,
             )
-            for body, moved, turn, scale in zip(self.annotated, moved_mm, turns, scales, strict=True)
+            if compared
+            else body
+            for body, moved, turn, scale, compared in zip(
+                self.annotated, moved_mm, turns, scales, self.member.any(dim=1).tolist(), strict=True
+            )
         ]
 
     def _scales(self) -> torch.Tensor:
         """(N, 3) factors of the sizes along the axes."""
-        logs = self.own_sizes * self.own_size_spread + self.scan_sizes[self.scan] * self.scan_size_spread
+        logs = self.own_sizes * self.own_size_spread + (self.scan_sizes * self.scan_size_spread)[self.scan]
         return torch.exp(torch.cat([logs.mean(dim=1, keepdim=True), logs], dim=1))
 
     def _turns(self) -> torch.Tensor:
@@ -220,6 +244,17 @@ class _Group(torch.nn.Module):
 
     def _normalised(self, values: torch.Tensor) -> torch.Tensor:
         return values * torch.rsqrt((values.square() * self.weights).sum(dim=-1, keepdim=True) + 1e-6)
+
+
+def _take_out_common(values: torch.Tensor, spread: torch.Tensor, member: torch.Tensor) -> None:
+    """Move all members of a part together, in place, so that their squares become least.
+
+    Parameters
+    ----------
+    values : (N, K), in standard deviations; spread : (N, 1), the standard deviations; member : (N, parts) 0 or 1
+    """
+    common = (member.T @ (values / spread)) / (member.T @ (1 / spread.square()))
+    values -= member @ common / spread
 
 
 def _compared_grid() -> torch.Tensor:

@@ -17,7 +17,6 @@ from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.dataloading.bodies import extents_by_pitch_mm, sizes_mm
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.forms import (
-    SCRIBBLE_ERROR_MM,
     Body,
     CompiledMap,
     MarkedVertebra,
@@ -54,13 +53,16 @@ class AnnotationCompiler:
 
     Parameters
     ----------
-    cases : the training cases, gone through twice
+    cases : the training cases, gone through several times
     """
 
     def __init__(self, cases: Iterable[PreprocessedCase], plan: Plan) -> None:
+        if iter(cases) is cases:
+            raise TypeError("Cases are gone through several times: give a list, or what reads them anew, no generator.")
         self.plan = plan
-        drawn, boxed = [], []
+        drawn, boxed, loose = [], [], set()
         for case in cases:
+            loose |= {case.identifier} if _can_move(case) else set()
             if form_of(case, "vertebrae")["form"] == EXACT_FORM and case.vertebra_map is not None:
                 drawn += _drawn_vertebrae(case, plan)
             form = form_of(case, "vertebrae")
@@ -68,7 +70,8 @@ class AnnotationCompiler:
                 boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
         self.shapes: Shapes = shapes_of(drawn)
         self.slack_mm = measured_slack_mm(boxed, self.shapes)
-        self._found = alignment.aligned(dict(self._seen(case) for case in cases if _can_move(case)))
+        seen = dict(self._seen(case) for case in cases if case.identifier in loose) if loose else {}
+        self._found = alignment.aligned(seen)
 
     @property
     def moved(self) -> int:
@@ -78,16 +81,19 @@ class AnnotationCompiler:
     def placed(self, case: PreprocessedCase) -> PreprocessedCase:
         """A loosely annotated case with the bodies of its vertebrae, which lie where their surroundings show them.
 
-        See `dataloading.alignment`; where there are too few to compare, they lie as they were annotated.
+        See `dataloading.alignment`; cases with too few to compare are left as they are. Centres move as bodies do: a
+        centre beside a box may be elsewhere than in its middle.
         """
-        if not _can_move(case):
+        if case.identifier not in self._found:
             return case
-        found = iter(self._found.get(case.identifier) or self._bodies(case, _placed(case)))
+        annotated = self._bodies(case, _placed(case))
+        moved = zip(annotated, self._found[case.identifier], strict=True)
         vertebrae = []
         for vertebra in case.vertebrae:
             if vertebra.get("centre_lps") is not None:
-                body = next(found)
-                vertebra = {**vertebra, "centre_lps": tuple(body.centre_lps.tolist()), "body": body}
+                old, new = next(moved)
+                centre = np.asarray(vertebra["centre_lps"], float) + new.centre_lps - old.centre_lps
+                vertebra = {**vertebra, "centre_lps": tuple(centre.tolist()), "body": new}
             vertebrae.append(vertebra)
         return dataclasses.replace(case, vertebrae=tuple(vertebrae))
 
@@ -95,11 +101,9 @@ class AnnotationCompiler:
         placed = _placed(case)
         form = form_of(case, "vertebrae")
         boxed = [form["form"] == "box" and v.get("box_lps") is not None for v in placed]
-        untold = SCRIBBLE_ERROR_MM if form["form"] == "scribble" else alignment.UNTOLD_ERROR_MM
-        told = float(form.get("jitter_mm", untold))
         levels = [v["level"] for v in placed]
         bodies = self._bodies(case, placed)
-        return case.identifier, alignment.surroundings(case.image, case.geometry, bodies, levels, boxed, told)
+        return case.identifier, alignment.surroundings(case.image, case.geometry, bodies, levels, boxed)
 
     def _bodies(self, case: PreprocessedCase, placed: Sequence[Mapping]) -> list[Body]:
         if all("body" in v for v in placed):
@@ -262,7 +266,7 @@ def _placed(case: PreprocessedCase) -> list[Mapping]:
 
 
 def _can_move(case: PreprocessedCase) -> bool:
-    """Whether the case has vertebrae whose place is annotated, but not their voxels."""
+    """Whether the case has vertebrae whose place is annotated, but not all of their voxels."""
     return form_of(case, "vertebrae")["form"] in ("point", "box", "scribble") and bool(_placed(case))
 
 

@@ -57,6 +57,9 @@ WELL_TOLD = 0.3
 REACH_OF_LEVEL = 1.35
 """Of the usual size of a level in this spine, what a vertebra of known centre cannot reach beyond."""
 
+POINT_ERROR_MM = 2.0
+"""Error of points of which nobody told it, along each axis."""
+
 SCRIBBLE_ERROR_MM = 1.0
 """Error of the centre that a scribble gives; strokes are parts of the midline. On lumbar bodies it is 0.6 to 0.9."""
 
@@ -69,7 +72,7 @@ class Body:
     ----------
     centre_lps : (3,) world mm; axes_lps : (3, 3), columns left-right, along the spine, front-back
     extent_mm : (3,) size along the axes, the usual one of its level in this spine, or as its box tells
-    error_mm : standard deviation of the place of its faces
+    error_mm : standard deviation of its centre, of a box that of its faces
     fill : share of the box of its size which it fills
     """
 
@@ -142,7 +145,7 @@ def bodies_of(
         return []
     name = form.get("form")
     slack_mm = float(form.get("slack_mm", slack_mm))
-    error_mm = SCRIBBLE_ERROR_MM if name == "scribble" else float(form.get("jitter_mm", 0.0))
+    error_mm = SCRIBBLE_ERROR_MM if name == "scribble" else float(form.get("jitter_mm", POINT_ERROR_MM))
     tangents = image_tangents_lps(np.asarray(centres_lps, float), geometry)
     bodies = []
     for centre, tangent, extent, box in zip(centres_lps, tangents, extents_mm, boxes_lps, strict=True):

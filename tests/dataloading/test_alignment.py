@@ -5,9 +5,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 from test_cases import CONFIGURATION, GRID, PLAN, SHAPE, a_case, vertebra
 
+from spinecls.dataloading import alignment
 from spinecls.dataloading.alignment import (
     ALIGNED_ERROR_MM,
-    UNTOLD_ERROR_MM,
     aligned,
     surroundings,
 )
@@ -39,7 +39,7 @@ def a_scan(number, errors_mm=0.0, grid=GRID, jitter_mm=3.0, levels=("L1", "L2", 
     steps = np.broadcast_to(errors_mm, (3, 3)) / grid.spacing_mm
     axes = np.array(grid.direction, float)
     bodies = [Body(grid.to_world(middle), axes, 2 * HALF_MM, jitter_mm) for middle in MIDDLES + steps]
-    return surroundings(shown(number, grid, **look), grid, bodies, levels, [False] * 3, jitter_mm)
+    return surroundings(shown(number, grid, **look), grid, bodies, levels, [False] * 3)
 
 
 def errors():
@@ -112,6 +112,37 @@ def test_vertebrae_are_compared_with_those_of_their_part_of_the_spine():
     assert set(aligned({**some_scans(), "thoracic": thoracic})) == {"s0", "s1", "s2", "s3"}
 
 
+def test_what_has_too_few_of_its_part_of_the_spine_stays_with_its_error():
+    mixed = a_scan(9, 2.0, levels=("T12", "L1", "L2"))
+    found = aligned({**some_scans(), "mixed": mixed})["mixed"]
+    assert found[0] is mixed.bodies[0]
+    assert found[1].error_mm == ALIGNED_ERROR_MM
+
+
+def test_points_that_are_all_too_low_follow_exact_ones():
+    low = {f"low{n}": a_scan(n, (0.0, 3.0, 0.0)) for n in range(2)}
+    exact = {f"exact{n}": a_scan(n, jitter_mm=0.0) for n in range(2, 6)}
+    left = GRID.to_index(aligned({**low, **exact})["low0"][1].centre_lps) - MIDDLES[1]
+    assert left[1] == pytest.approx(0, abs=0.5)
+
+
+def test_neighbours_that_are_drawn_to_one_vertebra_stay():
+    far, near = (
+        [Body(GRID.to_world((3.0, row, 24.0)), np.eye(3), 2 * HALF_MM) for row in rows]
+        for rows in ((16.0, 40.0, 64.0), (16.0, 28.0, 64.0))
+    )
+    kept = alignment._apart(far, near)
+    assert [body is old for body, old in zip(kept, far, strict=True)] == [True, True, False]
+
+
+def test_voxels_without_a_value_tell_nothing():
+    scans = some_scans()
+    image = shown(0)
+    image[0, 3, 20, 20] = np.nan
+    scans["s0"] = surroundings(image, GRID, scans["s0"].bodies, ["L1", "L2", "L3"], [False] * 3)
+    assert all(np.isfinite(body.centre_lps).all() for bodies in aligned(scans).values() for body in bodies)
+
+
 def test_nothing_is_found_of_nothing():
     assert aligned({}) == {}
 
@@ -122,16 +153,15 @@ def test_of_the_error_at_most_that_of_aligned_points_is_left(told_mm, left_mm):
 
 
 def test_a_box_tells_the_size_of_a_vertebra_and_a_loose_one_tells_it_less():
-    body = Body(GRID.to_world(MIDDLES[1]), np.eye(3), 2 * HALF_MM)
+    body = Body(GRID.to_world(MIDDLES[1]), np.eye(3), 2 * HALF_MM, error_mm=0.0)
     loose = Body(GRID.to_world(MIDDLES[1]), np.eye(3), 2 * HALF_MM, error_mm=1.5)
     point, tight, slack = (
         surroundings(shown(0), GRID, [what], ["L2"], [boxed])
         for what, boxed in ((body, False), (body, True), (loose, True))
     )
-    assert point.scan_size_spread[0] > tight.scan_size_spread[0] == 0
+    assert point.scan_size_spread > tight.scan_size_spread == 0
     assert slack.own_size_spread[0] > tight.own_size_spread[0]
-    assert point.error_mm[0] == UNTOLD_ERROR_MM
-    assert slack.error_mm[0] > tight.error_mm[0]
+    assert slack.error_mm[0] > tight.error_mm[0] > point.error_mm[0] == 0
 
 
 def cases():
@@ -183,8 +213,26 @@ def test_crops_of_placed_vertebrae_are_cut_as_those_of_segmented_ones(use_masks,
     assert [source.distance is not None for source in sources] == [masked] * 3
 
 
-def test_too_few_to_compare_have_bodies_as_annotated():
+def test_a_case_with_too_few_to_compare_is_left_as_it_is():
     case = cases()[0]
-    placed = AnnotationCompiler([case], PLAN).placed(case)
-    assert [v["centre_lps"] for v in placed.vertebrae] == [v["centre_lps"] for v in case.vertebrae]
-    assert placed.vertebrae[1]["body"].extent_mm == pytest.approx((16.0, 14.0, 14.0), rel=0.2)
+    assert AnnotationCompiler([case], PLAN).placed(case) is case
+
+
+def test_a_centre_beside_a_box_moves_as_the_box_does():
+    boxed = []
+    for case in cases():
+        boxes = [np.add(v["centre_lps"], [(-8, -7, -7), (8, 7, 7)]).tolist() for v in case.vertebrae[1:]]
+        told = [
+            {**v, "box_lps": box, "centre_lps": tuple(np.add(v["centre_lps"], (0, 2, 0)))}
+            for v, box in zip(case.vertebrae[1:], boxes, strict=True)
+        ]
+        form = {"vertebrae": {"form": "box", "slack_mm": 0.0}}
+        boxed.append(dataclasses.replace(case, vertebrae=tuple(told), annotation_form=form))
+    placed = AnnotationCompiler(boxed, PLAN).placed(boxed[0])
+    for v in placed.vertebrae:
+        assert np.subtract(v["centre_lps"], v["body"].centre_lps) == pytest.approx((0, 2, 0))
+
+
+def test_cases_that_cannot_be_gone_through_twice_are_refused():
+    with pytest.raises(TypeError, match="generator"):
+        AnnotationCompiler(iter(cases()), PLAN)

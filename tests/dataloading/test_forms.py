@@ -206,6 +206,11 @@ def test_a_point_is_vertebra_and_what_lies_far_is_none(direction):
     assert made.beliefs.mass([0])[0, 0, 0] == 1
 
 
+def test_points_of_which_nobody_told_it_are_taken_to_be_2_mm_off():
+    told, untold = (body(grid(), grid().to_world((2, 26, 19)), EXTENT, form) for form in ({"jitter_mm": 2.0}, {}))
+    assert told.error_mm == untold.error_mm == 2.0
+
+
 def test_a_less_exact_point_says_less():
     made = [compiled({"form": "point", "jitter_mm": jitter}, [marked(grid())]).beliefs for jitter in (0.0, 1.0)]
     doubt = [np.minimum(beliefs.mass([0]), beliefs.mass([1])).sum() for beliefs in made]
@@ -295,7 +300,7 @@ def test_a_box_holds_the_voxels_whose_centres_lie_in_it():
 def test_the_body_that_is_more_likely_than_not_has_the_usual_share_of_its_size(form, share):
     geometry = Geometry(shape=(40, 80, 80), spacing_mm=(1.0, 0.5, 0.5), origin_lps=(0.0, 0.0, 0.0), direction=SAGITTAL)
     centre, half = geometry.to_world((19.5, 39.5, 39.5)), np.array([16.0, 16.0, 14.0]) / 2
-    told, box = {"form": form, "slack_mm": 0.0}, (centre - half, centre + half)
+    told, box = {"form": form, "slack_mm": 0.0, "jitter_mm": 0.0}, (centre - half, centre + half)
     vertebra = MarkedVertebra(body(geometry, centre, EXTENT, told, box), box)
     nothing = np.zeros(geometry.shape, bool)
     beliefs = compile_vertebrae(geometry, [vertebra], told, nothing, nothing, Shapes()).beliefs
@@ -313,7 +318,7 @@ def test_the_mean_of_many_bodies_displaced_by_their_error_has_the_usual_size():
 
     # Displaced by normally distributed errors without end = blurred.
     mean = ndimage.gaussian_filter(mass({"form": "point", "jitter_mm": 3.0}).astype(float), 3.0)
-    sharp = mass({"form": "point"}) > 0.5
+    sharp = mass({"form": "point", "jitter_mm": 0.0}) > 0.5
     assert (mean > 0.5).sum() == pytest.approx(sharp.sum(), rel=0.03)
 
 
