@@ -176,7 +176,8 @@ class _Group(torch.nn.Module):
         self.scan_size_spread = torch.tensor([scan.scan_size_spread for scan in scans]).float()[:, None]
         self.edges = joined("edges").float()
         self.member = (joined("regions")[:, None] == torch.from_numpy(regions)).float()
-        self.weights = _weights()
+        self.nodes = _compared_nodes()
+        self.weights = _weights(self.nodes)
         count = len(self.annotated)
         self.moves = torch.nn.Parameter(torch.zeros(count, 3))
         self.tilts = torch.nn.Parameter(torch.zeros(count, 1))
@@ -235,7 +236,7 @@ class _Group(torch.nn.Module):
 
     def _seen(self) -> torch.Tensor:
         """(N, 3, P) edges about the changed vertebrae, each axis with mean 0 and norm 1."""
-        nodes_mm = _compared_grid().flatten(0, 2) * (self._scales() * self.half_mm)[:, None]
+        nodes_mm = self.nodes * (self._scales() * self.half_mm)[:, None]
         position_mm = nodes_mm @ self._turns().transpose(1, 2) + (self.moves * self.error_mm)[:, None]
         position = (position_mm / self.half_mm[:, None] / HELD).view(-1, *COMPARED_NODES, 3)
         # `grid_sample` counts axes from the last.
@@ -257,14 +258,14 @@ def _take_out_common(values: torch.Tensor, spread: torch.Tensor, member: torch.T
     values -= member @ common / spread
 
 
-def _compared_grid() -> torch.Tensor:
-    """(u, v, w, 3) positions in half sizes."""
+def _compared_nodes() -> torch.Tensor:
+    """(P, 3) positions in half sizes."""
     ticks = [torch.linspace(-COMPARED, COMPARED, nodes) for nodes in COMPARED_NODES]
-    return torch.stack(torch.meshgrid(*ticks, indexing="ij"), dim=-1)
+    return torch.stack(torch.meshgrid(*ticks, indexing="ij"), dim=-1).flatten(0, 2)
 
 
-def _weights() -> torch.Tensor:
+def _weights(nodes: torch.Tensor) -> torch.Tensor:
     """(P,) of the compared positions, sum 1."""
-    beyond = (_compared_grid().abs().amax(dim=-1).flatten() - 1).clip(min=0)
+    beyond = (nodes.abs().amax(dim=-1) - 1).clip(min=0)
     weights = torch.exp(-0.5 * (beyond / INSIDE_FALL).square())
     return weights / weights.sum()

@@ -103,10 +103,15 @@ class TrainingCase:
     bodies: np.ndarray | None = None
 
 
+def placed_vertebrae(case: PreprocessedCase) -> list[Mapping]:
+    """Vertebrae with a position, in whose order arrays of a case are."""
+    return [v for v in case.vertebrae if v.get("centre_lps") is not None]
+
+
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     """Arrays and labels of the open pass."""
     form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
-    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+    placed = placed_vertebrae(case)
     levels = [v["level"] for v in placed]
     centres_lps = np.array([v["centre_lps"] for v in placed]).reshape(-1, 3)
     centres = case.geometry.to_index(centres_lps).reshape(-1, 3)
@@ -205,7 +210,7 @@ def sealed_sources(
         `compiled.AnnotationCompiler.placed`), in which the model that learns it will see the vertebra
     readers, expected : as for `dataloading.readings.label_of`
     """
-    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+    placed = placed_vertebrae(case)
     if not placed:
         return []
     centres = np.array([v["centre_lps"] for v in placed])
@@ -282,7 +287,7 @@ def labelled_regions(
     ----------
     readers, expected : as for `dataloading.readings.label_of`
     """
-    placed = [v for v in case.vertebrae if v.get("centre_lps") is not None]
+    placed = placed_vertebrae(case)
     bodies = trained.vertebra_map if trained.bodies is None else trained.bodies
     voxels = np.bincount(bodies.ravel(), minlength=len(placed) + 1)[1 : len(placed) + 1]
     return tuple(

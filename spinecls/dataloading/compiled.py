@@ -15,7 +15,7 @@ from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs
 from spinecls.dataloading import alignment
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.dataloading.bodies import extents_by_pitch_mm, sizes_mm
-from spinecls.dataloading.cases import UNKNOWN, TrainingCase
+from spinecls.dataloading.cases import UNKNOWN, TrainingCase, placed_vertebrae
 from spinecls.dataloading.forms import (
     Body,
     CompiledMap,
@@ -70,7 +70,7 @@ class AnnotationCompiler:
                 boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
         self.shapes: Shapes = shapes_of(drawn)
         self.slack_mm = measured_slack_mm(boxed, self.shapes)
-        seen = dict(self._seen(case) for case in cases if case.identifier in loose) if loose else {}
+        seen = dict(self._surroundings(case) for case in cases if case.identifier in loose) if loose else {}
         self._found = alignment.aligned(seen)
 
     @property
@@ -86,7 +86,7 @@ class AnnotationCompiler:
         """
         if case.identifier not in self._found:
             return case
-        annotated = self._bodies(case, _placed(case))
+        annotated = self._bodies(case, placed_vertebrae(case))
         moved = zip(annotated, self._found[case.identifier], strict=True)
         vertebrae = []
         for vertebra in case.vertebrae:
@@ -97,8 +97,8 @@ class AnnotationCompiler:
             vertebrae.append(vertebra)
         return dataclasses.replace(case, vertebrae=tuple(vertebrae))
 
-    def _seen(self, case: PreprocessedCase) -> tuple[str, alignment.Surroundings]:
-        placed = _placed(case)
+    def _surroundings(self, case: PreprocessedCase) -> tuple[str, alignment.Surroundings]:
+        placed = placed_vertebrae(case)
         form = form_of(case, "vertebrae")
         boxed = [form["form"] == "box" and v.get("box_lps") is not None for v in placed]
         levels = [v["level"] for v in placed]
@@ -136,7 +136,7 @@ class AnnotationCompiler:
         return dataclasses.replace(trained, compiled=compiled)
 
     def _vertebrae(self, case: PreprocessedCase, trained: TrainingCase) -> CompiledMap:
-        placed = _placed(case)
+        placed = placed_vertebrae(case)
         hard = trained.vertebra_map
         marked = [
             MarkedVertebra(body, vertebra.get("box_lps"), None if hard is None else hard == row + 1)
@@ -260,14 +260,9 @@ def _code_of_background(beliefs: VoxelBeliefs) -> int:
     return int(sure[0]) if len(sure) else 0
 
 
-def _placed(case: PreprocessedCase) -> list[Mapping]:
-    """Vertebrae with a position."""
-    return [v for v in case.vertebrae if v.get("centre_lps") is not None]
-
-
 def _can_move(case: PreprocessedCase) -> bool:
     """Whether the case has vertebrae whose place is annotated, but not all of their voxels."""
-    return form_of(case, "vertebrae")["form"] in ("point", "box", "scribble") and bool(_placed(case))
+    return form_of(case, "vertebrae")["form"] in ("point", "box", "scribble") and bool(placed_vertebrae(case))
 
 
 def _boxed(case: PreprocessedCase) -> list[Mapping]:
@@ -284,7 +279,7 @@ def _edges_mm(box_lps, case: PreprocessedCase) -> np.ndarray:
 def _drawn_vertebrae(case: PreprocessedCase, plan: Plan) -> list[DrawnVertebra]:
     found = []
     spacing = np.asarray(case.geometry.spacing_mm, float)
-    placed = _placed(case)
+    placed = placed_vertebrae(case)
     extents = extents_by_pitch_mm(plan, [v["level"] for v in placed], [v["centre_lps"] for v in placed])
     for vertebra, extent in zip(placed, extents, strict=True):
         index = np.argwhere(case.vertebra_map == plan.levels[vertebra["level"]])

@@ -21,7 +21,7 @@ from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.bodies import FILL_OF_BODY, body_distance
 from spinecls.geometry import Geometry
-from spinecls.sealing.region import ellipsoid_distance, vertebra_axes
+from spinecls.sealing.region import box_about, ellipsoid_distance, vertebra_axes
 
 BACKGROUND, VERTEBRA = 0, 1
 
@@ -154,18 +154,14 @@ def bodies_of(
             bodies.append(Body(np.asarray(centre, float), axes, np.asarray(extent, float), error_mm, fill_of_extent))
         else:
             low, high = np.asarray(box, float)
-            edges = boxed_extent_mm(axes, np.maximum(high - low - 2 * slack_mm, 1.0))
-            bodies.append(Body((low + high) / 2, axes, edges, SLACK_ERROR * slack_mm, FILL_OF_REACH))
+            extent = boxed_extent_mm(axes, _tight_edges_mm(low, high, slack_mm))
+            bodies.append(Body((low + high) / 2, axes, extent, SLACK_ERROR * slack_mm, FILL_OF_REACH))
     return bodies
 
 
 def body_mask(geometry: Geometry, body: Body) -> np.ndarray:
     """(S, R, A) bool, the voxels of a vertebra if it has the usual shape."""
-    half_mm = body.extent_mm * max(1, body.surface) / 2
-    reach_mm = np.abs(np.asarray(geometry.direction, float).T @ body.axes_lps) @ half_mm
-    middle, steps = geometry.to_index(body.centre_lps), reach_mm / np.asarray(geometry.spacing_mm)
-    low = np.clip(np.floor(middle - steps), 0, geometry.shape).astype(int)
-    high = np.clip(np.ceil(middle + steps) + 1, low, geometry.shape).astype(int)
+    low, high = box_about(geometry, body.centre_lps, body.axes_lps, body.extent_mm * max(1, body.surface))
     mask = np.zeros(geometry.shape, bool)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     distance = body_distance(geometry.cropped(low, high), body.centre_lps, body.axes_lps, body.extent_mm)
@@ -309,7 +305,7 @@ def _of_box(
     """Chance of every voxel to be of the boxed vertebra, and how many of the box are."""
     low, high = np.asarray(vertebra.box_lps, float)
     region = inside_box(geometry, low, high)
-    edges = np.maximum(high - low - 2 * slack_mm, 1.0)
+    edges = _tight_edges_mm(low, high, slack_mm)
     likely = _likely(geometry, vertebra.body) * region
     if not region.any():
         return likely, None
@@ -319,6 +315,11 @@ def _of_box(
     return likely, size_bag(
         region, (VERTEBRA,), shapes.fill_of_box[0] * share, min(1.0, shapes.fill_of_box[1] * share)
     )
+
+
+def _tight_edges_mm(low_lps: np.ndarray, high_lps: np.ndarray, slack_mm: float) -> np.ndarray:
+    """Edges of a box without its slack, at least a millimetre."""
+    return np.maximum(high_lps - low_lps - 2 * slack_mm, 1.0)
 
 
 def boxed_extent_mm(axes_lps: np.ndarray, edges_mm: np.ndarray) -> np.ndarray:

@@ -162,6 +162,23 @@ def ellipsoid_mask(
     return ellipsoid_distance(geometry, centre_lps, axes_lps, ELLIPSOID_SHARE * np.asarray(extent_mm, float)) <= 1
 
 
+def box_about(
+    geometry: Geometry, centre_lps: np.ndarray, axes_lps: np.ndarray, extent_mm: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First and last-plus-one index of the part of the grid that holds a body; alike along an axis where it is outside.
+
+    Parameters
+    ----------
+    extent_mm : full lengths along the body's own axes
+    """
+    middle = geometry.to_index(centre_lps)
+    # The body lies in the box of its extents, turned into the axes of the grid.
+    reach = np.abs(np.asarray(geometry.direction, float).T @ axes_lps) @ np.asarray(extent_mm, float) / 2
+    steps = reach / np.asarray(geometry.spacing_mm)
+    low = np.clip(np.floor(middle - steps), 0, geometry.shape).astype(int)
+    return low, np.clip(np.ceil(middle + steps) + 1, low, geometry.shape).astype(int)
+
+
 def region_from_ellipsoid(
     geometry: Geometry, centre_lps: np.ndarray, tangent_lps: np.ndarray, extent_mm: np.ndarray
 ) -> Region | None:
@@ -175,12 +192,7 @@ def region_from_ellipsoid(
     """
     full = ELLIPSOID_SHARE * np.asarray(extent_mm, float)
     axes = vertebra_axes(geometry, tangent_lps)
-    middle = geometry.to_index(centre_lps)
-    # The ellipsoid lies in the box of its extents, turned into the axes of the grid.
-    reach = np.abs(np.asarray(geometry.direction, float).T @ axes) @ full / 2
-    steps = reach / np.asarray(geometry.spacing_mm)
-    low = np.maximum(0, np.floor(middle - steps)).astype(int)
-    high = np.minimum(geometry.shape, np.ceil(middle + steps).astype(int) + 1)
+    low, high = box_about(geometry, centre_lps, axes, full)
     if np.any(high <= low):
         return None
     box = geometry.cropped(low, high)
