@@ -58,6 +58,9 @@ FEWEST = 8
 LEAST_PITCH = 0.6
 """Of the distance of two neighbours that is left when they are moved; less means that both were drawn to one."""
 
+MOST_TOGETHER = 400
+"""About how many vertebrae at most are laid over each other at once; more take memory and tell nothing new."""
+
 ROUNDS, LEARNING_RATE = 60, 0.1
 """Steps of Adam, in standard deviations; after 60 nothing moved any more."""
 
@@ -116,23 +119,39 @@ def _edges(image: np.ndarray, geometry: Geometry, body: Body) -> np.ndarray:
     """(3, u, v, w) mean steepness of the channels: contrasts differ between scans, and the sign of edges with them."""
     ticks = [np.linspace(-HELD, HELD, nodes) for nodes in HELD_NODES]
     grid = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
-    index = geometry.to_index(body.centre_lps + (grid * body.extent_mm / 2) @ body.axes_lps.T)
+    index = geometry.to_index(body.centre_lps + (grid * _half_mm(body)) @ body.axes_lps.T)
     index = np.moveaxis(index, -1, 0)
     seen = [ndimage.map_coordinates(np.asarray(c, np.float32), index, order=1, mode="nearest") for c in image]
     steep = np.mean([np.abs(np.gradient(np.nan_to_num(channel))) for channel in seen], axis=0)
     return ndimage.gaussian_filter(steep, (0, *BLUR_NODES)).astype(np.float16)
 
 
+def _half_mm(body: Body) -> np.ndarray:
+    """(3,) half the size along its axes; alike for a box, rims and corners included, and a usual size."""
+    return body.extent_mm * body.surface / 2
+
+
 def aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
     """Bodies of scans by their names; scans without enough others to be compared with are left out.
 
-    Of the others those stay as they were annotated that have too few of their part of the spine, or that ran into a
-    neighbour.
+    Of the others those stay as they were annotated that have too few of their part of the spine, whose image tells
+    nothing, or that ran into a neighbour. Many scans are aligned in several groups, drawn at random.
 
     The sum of the correlations of each vertebra's edges with the mean of the others of its part of the spine is made as
     large as it gets, less the squares of all changes in their standard deviations. Sideways, where slices are thick and
     walls are faint, only the place is found; the width follows the other two sizes.
     """
+    names = sorted(scans)
+    count = sum(len(scans[name].bodies) for name in names)
+    order = np.random.default_rng(0).permutation(len(names))
+    found = {}
+    for part in np.array_split(order, max(1, round(count / MOST_TOGETHER))):
+        found |= _aligned({names[number]: scans[names[number]] for number in sorted(part)})
+    return found
+
+
+def _aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
+    """Bodies of one group, see `aligned`."""
     regions = np.concatenate([np.zeros(0, int), *(scan.regions for scan in scans.values())])
     enough = np.flatnonzero(np.bincount(regions, minlength=len(REGIONS)) >= FEWEST)
     scans = {name: scan for name, scan in scans.items() if np.isin(scan.regions, enough).any()}
@@ -166,7 +185,7 @@ class _Group(torch.nn.Module):
         super().__init__()
         self.annotated = [body for scan in scans for body in scan.bodies]
         self.scan = torch.from_numpy(np.repeat(np.arange(len(scans)), [len(scan.bodies) for scan in scans]))
-        self.half_mm = torch.tensor(np.array([body.extent_mm for body in self.annotated]) / 2).float()
+        self.half_mm = torch.tensor(np.array([_half_mm(body) for body in self.annotated])).float()
 
         def joined(name: str) -> torch.Tensor:
             return torch.from_numpy(np.concatenate([getattr(scan, name) for scan in scans]))
@@ -175,7 +194,9 @@ class _Group(torch.nn.Module):
         self.own_size_spread = joined("own_size_spread").float()[:, None]
         self.scan_size_spread = torch.tensor([scan.scan_size_spread for scan in scans]).float()[:, None]
         self.edges = joined("edges").float()
-        self.member = (joined("regions")[:, None] == torch.from_numpy(regions)).float()
+        # A vertebra about which the image shows nothing has nothing to be compared by.
+        shows = self.edges.flatten(1).any(dim=1, keepdim=True)
+        self.member = ((joined("regions")[:, None] == torch.from_numpy(regions)) & shows).float()
         self.nodes = _compared_nodes()
         self.weights = _weights(self.nodes)
         count = len(self.annotated)

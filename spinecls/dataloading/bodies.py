@@ -47,11 +47,21 @@ def extents_by_pitch_mm(plan: Plan, levels: Sequence[str], centres_lps: np.ndarr
     return np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3) * ratio**PITCH_POWER
 
 
-def sizes_mm(plan: Plan, placed: Sequence[Mapping]) -> np.ndarray:
-    """(N, 3) sizes of the vertebrae of a scan: as found (`body`, see `dataloading.alignment`), else by the pitch."""
-    usual = extents_by_pitch_mm(plan, [v["level"] for v in placed], [v["centre_lps"] for v in placed])
-    found = [v["body"].extent_mm if "body" in v else extent for v, extent in zip(placed, usual, strict=True)]
-    return np.array(found).reshape(-1, 3)
+def axes_and_sizes_mm(plan: Plan, geometry: Geometry, placed: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3, 3) axes and (N, 3) sizes of the vertebrae of a scan.
+
+    Those of the believed body where there is one (`body`, see `dataloading.alignment`); else along the spine, and as
+    large as the pitch tells.
+    """
+    centres_lps = np.array([v["centre_lps"] for v in placed], float).reshape(-1, 3)
+    sizes = extents_by_pitch_mm(plan, [v["level"] for v in placed], centres_lps)
+    tangents = image_tangents_lps(centres_lps, geometry) if len(placed) else []
+    axes = np.array([vertebra_axes(geometry, tangent) for tangent in tangents]).reshape(-1, 3, 3)
+    for row, vertebra in enumerate(placed):
+        if "body" in vertebra:
+            body = vertebra["body"]
+            axes[row], sizes[row] = body.axes_lps, body.extent_mm * body.surface
+    return axes, sizes
 
 
 ACROSS_POWER, ALONG_POWER = 2.6, 12.0
@@ -93,6 +103,7 @@ def likely_bodies(
     geometry: Geometry,
     drawn: np.ndarray | None,
     centres_lps: np.ndarray,
+    axes_lps: np.ndarray,
     extents_mm: np.ndarray,
     unknown: int,
     partly: bool,
@@ -106,6 +117,7 @@ def likely_bodies(
     ----------
     drawn : (S, R, A) uint8, 0 background, i + 1 the vertebra of row i, `unknown`; None = nothing is drawn
     centres_lps, extents_mm : (N, 3); sizes left-right, along the spine, front-back
+    axes_lps : (N, 3, 3), columns = unit vectors of each vertebra's axes
     partly : whether of a vertebra that the map shows there may be more where the map is unknown
 
     Returns
@@ -115,14 +127,11 @@ def likely_bodies(
     numbers = np.full(geometry.shape, unknown, np.uint8) if drawn is None else drawn.copy()
     free = numbers == unknown
     numbers[free] = 0
-    if not len(centres_lps):
-        return numbers
     deepest = np.ones(geometry.shape, np.float32)
-    tangents = image_tangents_lps(np.asarray(centres_lps, float), geometry)
-    for row, (centre, tangent, extent) in enumerate(zip(centres_lps, tangents, extents_mm, strict=True)):
+    for row, (centre, axes, extent) in enumerate(zip(centres_lps, axes_lps, extents_mm, strict=True)):
         if not partly and np.any(numbers == row + 1):
             continue
-        depth = ellipsoid_distance(geometry, centre, vertebra_axes(geometry, tangent), extent)
+        depth = ellipsoid_distance(geometry, centre, axes, extent)
         own = free & (depth <= deepest)
         numbers[own], deepest[own] = row + 1, depth[own]
     return numbers

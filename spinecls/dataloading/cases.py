@@ -12,7 +12,7 @@ from spinecls.beliefs import Belief
 from spinecls.beliefs.readers import Readers
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbours, unknown_zone
-from spinecls.dataloading.bodies import level_extent_mm, likely_bodies, sizes_mm
+from spinecls.dataloading.bodies import axes_and_sizes_mm, level_extent_mm, likely_bodies
 from spinecls.dataloading.forms import CompiledMap, body_mask, depth_mm
 from spinecls.dataloading.readings import label_of
 from spinecls.geometry import Geometry
@@ -134,8 +134,8 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     partly = form in PARTLY_DRAWN
     bodies = None
     if vertebra_map is None or partly or len(np.setdiff1d(np.arange(len(centres)) + 1, vertebra_map)):
-        sizes = sizes_mm(plan, placed)
-        bodies = likely_bodies(case.geometry, vertebra_map, centres_lps, sizes, UNKNOWN, partly)
+        axes, sizes = axes_and_sizes_mm(plan, case.geometry, placed)
+        bodies = likely_bodies(case.geometry, vertebra_map, centres_lps, axes, sizes, UNKNOWN, partly)
     in_image = np.all((implied >= 0) & (implied <= np.asarray(case.image.shape[1:]) - 1), axis=1)
     return TrainingCase(
         identifier=case.identifier,
@@ -216,19 +216,17 @@ def sealed_sources(
     centres = np.array([v["centre_lps"] for v in placed])
     tangents = image_tangents_lps(centres, case.native_geometry)
     partly = case.annotation_form.get("vertebrae", {}).get("form") in PARTLY_DRAWN
-    masks = case.native_map if use_masks and not partly else None
+    drawn = case.native_map if use_masks and not partly else None
+    masks = [_mask(case, plan, vertebra, drawn) if use_masks else None for vertebra in placed]
     largest_margin = configuration.sealing_margin_mm + MARGIN_JITTER_MM
     marrow = _case_marrow(case, plan, placed, centres, tangents, masks)
     sealed = is_guaranteed(configuration.seal)
     sources = []
-    for vertebra, centre, tangent in zip(placed, centres, tangents, strict=True):
+    for vertebra, centre, tangent, mask in zip(placed, centres, tangents, masks, strict=True):
         label = label_of(vertebra, plan, readers, expected)
         if label.weight == 0:
             continue
         extent = level_extent_mm(plan, vertebra["level"])
-        mask = masks == plan.levels[vertebra["level"]] if masks is not None else None
-        if use_masks and "body" in vertebra and (mask is None or not mask.any()):
-            mask = body_mask(case.native_geometry, vertebra["body"])
         source = _source(case, mask, centre, tangent, extent, largest_margin)
         if source is None:
             continue
@@ -249,6 +247,14 @@ def sealed_sources(
             )
         )
     return sources
+
+
+def _mask(case: PreprocessedCase, plan: Plan, vertebra: Mapping, drawn: np.ndarray | None) -> np.ndarray | None:
+    """(S, R, A) bool on the native grid, a vertebra as drawn or as believed; None where nothing tells it."""
+    mask = None if drawn is None else drawn == plan.levels[vertebra["level"]]
+    if (mask is None or not mask.any()) and "body" in vertebra:
+        mask = body_mask(case.native_geometry, vertebra["body"])
+    return mask if mask is not None and mask.any() else None
 
 
 def _lesions(case: PreprocessedCase, slices, ignore_label: int) -> np.ndarray | None:
@@ -298,7 +304,7 @@ def labelled_regions(
 
 def _source(case: PreprocessedCase, mask: np.ndarray | None, centre, tangent, extent, margin_mm: float):
     """Grid, slices and hull distance of the box that holds a vertebra and its largest margin."""
-    if mask is not None and mask.any():
+    if mask is not None:
         low, high = padded_box(mask, margin_mm, case.native_geometry)
         slices = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         distance = mask_distance(mask[slices], case.native_geometry.spacing_mm)
@@ -311,9 +317,8 @@ def _source(case: PreprocessedCase, mask: np.ndarray | None, centre, tangent, ex
 def _case_marrow(case, plan, placed, centres, tangents, masks) -> np.ndarray:
     """Marrow reference of a training case, by the same kind of region as at prediction."""
     regions = []
-    for vertebra, centre, tangent in zip(placed, centres, tangents, strict=True):
-        mask = masks == plan.levels[vertebra["level"]] if masks is not None else None
-        if mask is not None and mask.any():
+    for vertebra, centre, tangent, mask in zip(placed, centres, tangents, masks, strict=True):
+        if mask is not None:
             regions.append(Region(mask, (0, 0, 0), case.native_geometry, "mask"))
         else:
             core = core_region(case.native_geometry, centre, tangent, level_extent_mm(plan, vertebra["level"]))

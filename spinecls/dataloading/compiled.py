@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm,
 from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs
 from spinecls.dataloading import alignment
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
-from spinecls.dataloading.bodies import extents_by_pitch_mm, sizes_mm
+from spinecls.dataloading.bodies import extents_by_pitch_mm
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase, placed_vertebrae
 from spinecls.dataloading.forms import (
     Body,
@@ -28,6 +29,8 @@ from spinecls.dataloading.spatial import PatchSampler
 from spinecls.errors import DatasetError
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Plan
+
+logger = logging.getLogger(__name__)
 
 SHOWN_WHOLE = 0.9
 """Share of a region that a patch must show for its bag to count."""
@@ -70,13 +73,17 @@ class AnnotationCompiler:
                 boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
         self.shapes: Shapes = shapes_of(drawn)
         self.slack_mm = measured_slack_mm(boxed, self.shapes)
-        seen = dict(self._surroundings(case) for case in cases if case.identifier in loose) if loose else {}
-        self._found = alignment.aligned(seen)
+        self._found: Mapping[str, list[Body]] = {}
+        if loose:
+            logger.info("Laying pointed, boxed and scribbled vertebrae of %d scans over each other.", len(loose))
+            seen = dict(self._surroundings(case) for case in cases if case.identifier in loose)
+            self._found = alignment.aligned(seen)
+            logger.info("Those of %d scans are placed as their surroundings tell.", len(self._found))
 
     @property
-    def moved(self) -> int:
-        """Of how many scans vertebrae were moved, see `placed`."""
-        return len(self._found)
+    def moved(self) -> list[str]:
+        """Cases whose vertebrae were moved, see `placed`."""
+        return sorted(self._found)
 
     def placed(self, case: PreprocessedCase) -> PreprocessedCase:
         """A loosely annotated case with the bodies of its vertebrae, which lie where their surroundings show them.
@@ -108,10 +115,11 @@ class AnnotationCompiler:
     def _bodies(self, case: PreprocessedCase, placed: Sequence[Mapping]) -> list[Body]:
         if all("body" in v for v in placed):
             return [v["body"] for v in placed]
+        centres_lps = np.array([v["centre_lps"] for v in placed], float)
         return bodies_of(
             case.geometry,
-            np.array([v["centre_lps"] for v in placed], float),
-            sizes_mm(self.plan, placed),
+            centres_lps,
+            extents_by_pitch_mm(self.plan, [v["level"] for v in placed], centres_lps),
             [v.get("box_lps") for v in placed],
             form_of(case, "vertebrae"),
             self.slack_mm,

@@ -56,7 +56,8 @@ class TrainingData:
     `images` are all scans to learn from as images, annotated or not; empty when no task does. `unplaced` are scans of
     which some vertebrae have a class and no position. `readers` made the labels
     of `sealed` from readings (None = these were averaged), together with `expected`, by case and level the class
-    probabilities of an earlier round (None = there was none).
+    probabilities of an earlier round (None = there was none). `moved` are cases whose vertebrae lie where their
+    surroundings show them (`dataloading.alignment`).
     """
 
     cases: Sequence[TrainingCase]
@@ -65,6 +66,7 @@ class TrainingData:
     unplaced: Sequence[PreprocessedCase] = ()
     readers: Readers | None = None
     expected: Mapping[str, Mapping[str, np.ndarray]] | None = None
+    moved: Sequence[str] = ()
 
 
 class StepLoader(SlimDataLoaderBase):

@@ -278,8 +278,6 @@ def load_training_data(
         readers = readers_of(preprocessed, cases, plan, expected)
         # Passes of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
         compiler = AnnotationCompiler(_LoadedCases(preprocessed, plans_config, cases), plan)
-        if compiler.moved:
-            logger.info("Points, boxes and strokes of %d scans are placed as their surroundings tell.", compiler.moved)
     open_cases, sealed, unplaced, every, other_forms = [], [], [], [], set()
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
@@ -316,7 +314,8 @@ def load_training_data(
     images = []
     if unlabelled is not None:
         images = every + [training_case(load_case(preprocessed, plans_config, name), plan) for name in unlabelled]
-    return TrainingData(open_cases, sealed, images, unplaced, readers, expected)
+    moved = () if compiler is None else tuple(compiler.moved)
+    return TrainingData(open_cases, sealed, images, unplaced, readers, expected, moved)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -385,6 +384,7 @@ def _train(fold: _Fold) -> None:
             "main_weights": trainer.weighting.main,
             "auxiliary_shares": trainer.weighting.shares,
             "unlabelled": list(unlabelled or ()),
+            "placed_by_surroundings": list(data.moved),
             "pretrained": _start(fold, taken),
             "refined": refined,
             "overrides": dict(fold.plan.overrides),

@@ -6,19 +6,17 @@ from scipy.spatial.transform import Rotation
 from test_cases import CONFIGURATION, GRID, PLAN, SHAPE, a_case, vertebra
 
 from spinecls.dataloading import alignment
-from spinecls.dataloading.alignment import (
-    ALIGNED_ERROR_MM,
-    aligned,
-    surroundings,
-)
+from spinecls.dataloading.alignment import ALIGNED_ERROR_MM, aligned, surroundings
+from spinecls.dataloading.bodies import axes_and_sizes_mm
 from spinecls.dataloading.cases import sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
-from spinecls.dataloading.forms import Body
+from spinecls.dataloading.forms import Body, body_mask
 
 MIDDLES = np.array([(3.0, 16.0, 24.0), (3.0, 40.0, 24.0), (3.0, 64.0, 24.0)])
 HALF_MM = np.array([8.0, 7.0, 7.0])
 TURN = Rotation.from_euler("xyz", (12, -9, 7), degrees=True).as_matrix()
 TURNED = dataclasses.replace(GRID, direction=tuple(map(tuple, TURN @ GRID.direction)))
+SIDEWAYS = Rotation.from_euler("x", 30, degrees=True).as_matrix()
 FLIPPED = dataclasses.replace(GRID, direction=((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)))
 
 
@@ -143,6 +141,34 @@ def test_voxels_without_a_value_tell_nothing():
     assert all(np.isfinite(body.centre_lps).all() for bodies in aligned(scans).values() for body in bodies)
 
 
+def test_a_vertebra_about_which_the_image_shows_nothing_stays_with_its_error():
+    scans = some_scans()
+    scans["blank"] = surroundings(np.zeros((1, *SHAPE)), GRID, scans["s0"].bodies, ["L1", "L2", "L3"], [False] * 3)
+    found = aligned(scans)["blank"]
+    assert all(new is old for new, old in zip(found, scans["blank"].bodies, strict=True))
+
+
+def test_many_vertebrae_are_aligned_in_groups_that_do_not_see_each_other(monkeypatch):
+    every = np.concatenate([errors(), errors()[:2]])
+    scans = {name: a_scan(number, error) for number, (name, error) in enumerate(zip("abcdef", every, strict=True))}
+    whole = aligned(scans)
+    monkeypatch.setattr(alignment, "MOST_TOGETHER", 9)
+    grouped = aligned(scans)
+    assert set(grouped) == set(whole) == set("abcdef")
+    first, second = (sorted("abcdef"[i] for i in part) for part in np.split(np.random.default_rng(0).permutation(6), 2))
+    alone = aligned({name: scans[name] for name in first})
+    assert grouped[first[0]][0].centre_lps == pytest.approx(alone[first[0]][0].centre_lps)
+    assert grouped[second[0]][0].centre_lps != pytest.approx(whole[second[0]][0].centre_lps, abs=1e-6)
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_boxed_and_pointed_vertebrae_of_one_size_are_compared_at_one_size(boxed):
+    # A body of usual shape fills 0.84 of its size; that of a box or of a usual size it fills less.
+    fill = 0.57 if boxed else 0.75
+    body = Body(np.zeros(3), np.eye(3), np.full(3, 20 * (0.84 / fill) ** (1 / 3)), fill=fill)
+    assert alignment._half_mm(body) == pytest.approx([10, 10, 10], rel=5e-3)
+
+
 def test_nothing_is_found_of_nothing():
     assert aligned({}) == {}
 
@@ -201,7 +227,7 @@ def test_what_is_believed_of_a_placed_case_lies_where_the_vertebra_is():
 def test_drawn_cases_are_not_moved():
     drawn = a_case([vertebra("L1", (3, 21.5, 21.5))])
     compiler = AnnotationCompiler([*cases(), drawn], PLAN)
-    assert compiler.moved == 4
+    assert compiler.moved == ["c0", "c1", "c2", "c3"]
     assert compiler.placed(drawn) is drawn
 
 
@@ -211,6 +237,26 @@ def test_crops_of_placed_vertebrae_are_cut_as_those_of_segmented_ones(use_masks,
     case = AnnotationCompiler(every, PLAN).placed(every[0])
     sources = sealed_sources(case, PLAN, CONFIGURATION, use_masks)
     assert [source.distance is not None for source in sources] == [masked] * 3
+
+
+def test_marrow_of_placed_vertebrae_is_that_of_their_bodies_as_of_segmented_ones():
+    every = cases()
+    case = AnnotationCompiler(every, PLAN).placed(every[0])
+    drawn = np.zeros(SHAPE, np.uint8)
+    for row, v in enumerate(case.vertebrae[1:]):
+        drawn[body_mask(GRID, v["body"])] = 20 + row
+    bare = tuple({key: value for key, value in v.items() if key != "body"} for v in case.vertebrae)
+    outlined = dataclasses.replace(case, vertebrae=bare, native_map=drawn, annotation_form={})
+    placed, segmented = (sealed_sources(what, PLAN, CONFIGURATION, True)[0].marrow for what in (case, outlined))
+    assert np.array_equal(placed, segmented)
+
+
+def test_voxels_point_at_a_placed_vertebra_from_where_its_body_lies():
+    body = Body(GRID.to_world((3, 40, 24)), GRID.direction @ SIDEWAYS, np.array([16.0, 24.0, 12.0]))
+    placed = [{"level": "L2", "centre_lps": body.centre_lps, "body": body}]
+    axes, sizes = axes_and_sizes_mm(PLAN, GRID, placed)
+    assert axes[0] == pytest.approx(body.axes_lps)
+    assert sizes[0] == pytest.approx(body.extent_mm * body.surface)
 
 
 def test_a_case_with_too_few_to_compare_is_left_as_it_is():

@@ -105,11 +105,19 @@ def test_where_further_vertebrae_may_be_a_low_chance_says_nothing():
     assert np.allclose(made.beliefs.mass([1])[:, 0, 0], [0.2, 0.2, 0.2, 0, 0.2, 0.2])
 
 
-def test_within_the_tolerance_of_a_coarse_outline_less_is_said_the_nearer():
-    made = compiled({"form": "coarse", "tolerance_mm": 4.0}, [marked(grid(), block())], background=~block())
-    # From the left edge of the block inwards the depth is 0.5, 1.5, 2.5 ... mm.
-    assert made.beliefs.mass([1])[2, 26, 12:17] == pytest.approx([0.12, 0.37, 0.62, 0.87, 1.0], abs=0.011)
-    assert made.beliefs.mass([0])[2, 26, 11:6:-1] == pytest.approx([0.12, 0.37, 0.62, 0.87, 1.0], abs=0.011)
+def test_the_further_inside_a_coarse_outline_the_more_likely_a_voxel_is_vertebra():
+    made = compiled({"form": "coarse", "tolerance_mm": 2.5 / 0.7}, [marked(grid(), block())], background=~block())
+    # From the left edge of the block inwards the depth is 0.5, 1.5, 2.5 ... mm, or 0.2, 0.6, 1.0 ... deviations.
+    expected = [0.579, 0.726, 0.841, 0.919, 0.964]
+    assert made.beliefs.mass([1])[2, 26, 12:17] == pytest.approx(expected, abs=0.011)
+    assert made.beliefs.mass([0])[2, 26, 11:6:-1] == pytest.approx(expected, abs=0.011)
+
+
+def test_beside_a_coarse_outline_what_nobody_drew_stays_open():
+    background = ~block()
+    background[:, :, 40:] = False
+    made = compiled({"form": "coarse", "tolerance_mm": 4.0}, [marked(grid(), block())], background=background)
+    assert np.array_equal(made.beliefs.silent == 1, ~background & ~block())
 
 
 def test_a_coarse_map_says_nothing_new_on_slices_that_were_not_drawn_on():

@@ -213,6 +213,12 @@ def test_classes_of_the_open_pass_are_learnt_when_asked_for_and_not_kept(trained
     assert not [name for name in weights if "open_class" in name]
 
 
+def test_a_run_writes_down_which_cases_were_placed_by_their_surroundings(trained, tmp_path):
+    assert trained() == 0
+    run = files.read_json(next(tmp_path.glob("Dataset*/*/fold_0")) / "run.json")
+    assert run["placed_by_surroundings"] == sorted(run["cases"])
+
+
 def test_classes_of_the_open_pass_are_not_learnt_unasked(loosened, tmp_path):
     trainer, _ = make(loosened("point"), tmp_path)
     assert "open_class" not in [t.task.name for t in trainer.tasks]
