@@ -164,7 +164,7 @@ def test_many_vertebrae_are_aligned_in_groups_that_do_not_see_each_other(monkeyp
 @pytest.mark.parametrize("boxed", [False, True])
 def test_boxed_and_pointed_vertebrae_of_one_size_are_compared_at_one_size(boxed):
     # A body of usual shape fills 0.797 of its size; that of a box or of a usual size it fills less.
-    fill = 0.57 if boxed else 0.75
+    fill = 0.57 if boxed else 0.8
     body = Body(np.zeros(3), np.eye(3), np.full(3, 20 * (0.797 / fill) ** (1 / 3)), fill=fill)
     assert alignment._half_mm(body) == pytest.approx([10, 10, 10], rel=5e-3)
 
