@@ -48,10 +48,10 @@ def extents_by_pitch_mm(plan: Plan, levels: Sequence[str], centres_lps: np.ndarr
 
 
 def axes_and_sizes_mm(plan: Plan, geometry: Geometry, placed: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3, 3) axes and (N, 3) sizes of the vertebrae of a scan.
+    """(N, 3, 3) axes and (N, 3) sizes of the vertebrae of a scan, which hold all that may be theirs.
 
-    Those of the believed body where there is one (`body`, see `dataloading.alignment`); else along the spine, and as
-    large as the pitch tells.
+    Those of the believed body where there is one (`body`, see `dataloading.alignment`), rims included: where voxels did
+    not learn to point at their vertebra they are lost. Else along the spine, and as large as the pitch tells.
     """
     centres_lps = np.array([v["centre_lps"] for v in placed], float).reshape(-1, 3)
     sizes = extents_by_pitch_mm(plan, [v["level"] for v in placed], centres_lps)
@@ -60,7 +60,7 @@ def axes_and_sizes_mm(plan: Plan, geometry: Geometry, placed: Sequence[Mapping])
     for row, vertebra in enumerate(placed):
         if "body" in vertebra:
             body = vertebra["body"]
-            axes[row], sizes[row] = body.axes_lps, body.size_mm
+            axes[row], sizes[row] = body.axes_lps, np.maximum(body.extent_mm, body.size_mm)
     return axes, sizes
 
 
