@@ -52,3 +52,15 @@ def test_a_speck_is_no_vertebra():
     foreground[:, 28:] = 0
     foreground[2, 40, 15] = 1
     assert 2 not in vote_instances(foreground, offset, GRID, CENTRES)
+
+
+def test_voxels_at_the_side_that_miss_their_centre_sideways_alone_are_kept():
+    origin, direction = GRID.origin_lps, GRID.direction
+    grid = Geometry(shape=(15, 60, 30), spacing_mm=(4.0, 1.0, 1.0), origin_lps=origin, direction=direction)
+    foreground = np.zeros(grid.shape, np.float32)
+    foreground[1:14, 8:22, 8:22] = 1
+    offset = np.zeros((3, *grid.shape), np.float32)
+    # Right along the spine and front-back, nothing of the up to 24 mm sideways.
+    offset[1:] = np.array([15, 15])[:, None, None, None] - np.stack(np.indices(grid.shape)[1:])
+    instances = vote_instances(foreground, offset, grid, grid.to_world([[7, 15, 15], [7, 40, 15]]))
+    assert np.array_equal(instances == 1, foreground == 1)
