@@ -25,16 +25,13 @@ from spinecls.sealing.region import box_about, ellipsoid_distance, vertebra_axes
 
 BACKGROUND, VERTEBRA = 0, 1
 
-NOISE_OF_FORM = {
-    "mask": 0.0, "slices": 0.0, "coarse": 0.0, "box": 0.0, "point": 0.0, "scribble": 0.0, "probability": 0.0,
-}  # fmt: skip
-"""q of the loss of vertebrae by form: how little a wrong voxel may cost, see `tasks.losses.belief_loss`.
-
-Chances say themselves how wrong they may be, and only with q = 0 the best prediction of a chance is that chance.
-"""
-
 NOISE_OF_UNSURE = 0.3
-"""The same where all that is said is a set of classes: of coarse structures, and where nobody drew."""
+"""q of the loss where all that is said is a set of classes, of coarse structures, and where nobody drew: how little a
+wrong voxel may cost, see `tasks.losses.belief_loss`.
+
+Of all else it is 0: chances say themselves how wrong they may be, and only with q = 0 the best prediction of a chance
+is that chance.
+"""
 
 COARSE_SPREAD = 0.25
 """Standard deviation, in parts of the tolerance, by which a coarse outline is taken to be off.
@@ -207,10 +204,10 @@ def compile_vertebrae(
     name = form.get("form", "mask")
     if name == "probability":
         fields = _chance_fields(chances, unknown)
-        return CompiledMap(voxel_beliefs(fields, 2), bag_map([], geometry.shape, 2), NOISE_OF_FORM[name])
+        return CompiledMap(voxel_beliefs(fields, 2), bag_map([], geometry.shape, 2))
     drawn = _any([v.drawn for v in vertebrae if v.drawn is not None], geometry.shape)
     if name in ("mask", "slices", "none"):
-        q = NOISE_OF_FORM.get(name, NOISE_OF_UNSURE)
+        q = NOISE_OF_UNSURE if name == "none" else 0.0
         return CompiledMap(_two(background & ~drawn, drawn), bag_map([], geometry.shape, 2), q)
     if name == "coarse":
         return _coarse(geometry, vertebrae, float(form["tolerance_mm"]), ~(background | drawn))
@@ -226,7 +223,7 @@ def compile_vertebrae(
         bags += [bag] if bag is not None else []
     # Of what is not next to a vertebra nothing is said where nobody drew.
     fields = _chance_fields(likely, unknown if vertebrae else np.ones(geometry.shape, bool))
-    return CompiledMap(voxel_beliefs(fields, 2), bag_map(bags, geometry.shape, 2), NOISE_OF_FORM[name])
+    return CompiledMap(voxel_beliefs(fields, 2), bag_map(bags, geometry.shape, 2))
 
 
 def compile_structures(labels: np.ndarray, form: Mapping, num_classes: int, unknown: int, spacing_mm) -> CompiledMap:
@@ -237,7 +234,7 @@ def compile_structures(labels: np.ndarray, form: Mapping, num_classes: int, unkn
     """
     known = labels != unknown
     name = form.get("form", "mask")
-    q = NOISE_OF_UNSURE if name == "coarse" else NOISE_OF_FORM.get(name, NOISE_OF_UNSURE)
+    q = NOISE_OF_UNSURE if name in ("coarse", "none") else 0.0
     if name != "coarse":
         fields = {(index,): (labels == index) & known for index in range(num_classes)}
         return CompiledMap(voxel_beliefs(fields, num_classes), bag_map([], labels.shape, num_classes), q)
@@ -309,7 +306,7 @@ def _coarse(geometry, vertebrae, tolerance_mm: float, unknown: np.ndarray) -> Co
         region = depth > -tolerance_mm
         bags.append(size_bag(region, (VERTEBRA,), (depth > tolerance_mm).sum() / region.sum(), 1.0))
     beliefs = voxel_beliefs(_chance_fields(likely, unknown), 2)
-    return CompiledMap(beliefs, bag_map(bags, geometry.shape, 2), NOISE_OF_FORM["coarse"])
+    return CompiledMap(beliefs, bag_map(bags, geometry.shape, 2))
 
 
 def _of_box(
