@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from spinecls.networks.model import SealedOutputs
 from spinecls.verification import curves
-from spinecls.verification.instrument import Answers, Crops
+from spinecls.verification.instrument import Answers, Crops, Instrument
 from spinecls.verification.measures import area_under_curve
 from spinecls.verification.results import Outcome
+from spinecls.verification.study import Place
 
 VALUES = (4.0, 3.0, 2.0, 1.0)
 
@@ -64,11 +66,37 @@ def with_class(study, index):
     return dataclasses.replace(study, scans=tuple(scans))
 
 
-def test_inserting_by_evidence_shows_the_class_sooner_than_deleting(instrument, study):
-    numbers = curves.deletion_and_insertion(instrument, with_class(study, 1)).numbers
-    assert numbers["insertion"].estimate > numbers["deletion"].estimate
-    expected = numbers["random_order"].estimate - numbers["deletion"].estimate
-    assert numbers["random_minus_deletion"].estimate == pytest.approx(expected)
+class Departure(torch.nn.Module):
+    """A network whose evidence is known: class 1 is what departs from the marrow's intensity, averaged."""
+
+    ordinal = False
+
+    def explained_pass(self, crops, pooled):
+        evidence = crops[:, :1].abs() * pooled[:, None]
+        evidence = torch.cat([evidence, torch.zeros_like(evidence)], dim=1)
+        contributions = evidence / pooled.sum(dim=(1, 2, 3)).clamp(min=1).view(-1, 1, 1, 1, 1)
+        numbers = contributions.sum(dim=(2, 3, 4))
+        logits = torch.nn.functional.pad(numbers, (1, 0))
+        return SealedOutputs(logits, evidence, numbers, contributions)
+
+
+@pytest.fixture
+def departure(instrument, study):
+    """The known network, and the study as it answers it; all vertebrae as if of class 1."""
+    known = Instrument(dataclasses.replace(instrument.predictor, models=[Departure()], fold_plans=()))
+    scans = []
+    for i, scan in enumerate(study.scans):
+        answers = known.ask([study.question(Place(i, v)) for v in range(len(scan.regions))])
+        scans.append(dataclasses.replace(scan, answers=answers))
+    return known, with_class(dataclasses.replace(study, scans=tuple(scans)), 1)
+
+
+def test_inserting_by_evidence_shows_the_class_sooner_than_deleting(departure):
+    numbers = curves.deletion_and_insertion(*departure).numbers
+    deletion, chance, insertion = (numbers[key].estimate for key in ("deletion", "random_order", "insertion"))
+    assert deletion < chance < insertion
+    assert numbers["random_minus_deletion"].estimate == pytest.approx(chance - deletion)
+    assert numbers["insertion_minus_random"].estimate == pytest.approx(insertion - chance)
 
 
 def test_vertebrae_without_a_finding_have_nothing_to_delete(instrument, study):
