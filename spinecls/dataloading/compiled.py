@@ -48,16 +48,6 @@ class MapPatch:
     whole: np.ndarray
     position: np.ndarray | None
 
-    def unknown_in(self, voxels: np.ndarray) -> MapPatch:
-        """The same, but of some voxels (s, r, a) bool nothing is believed, and bags do without them."""
-        known = ~voxels
-        # The first row of both tables says nothing.
-        return dataclasses.replace(
-            self,
-            beliefs=dataclasses.replace(self.beliefs, codes=self.beliefs.codes * known),
-            bags=dataclasses.replace(self.bags, codes=self.bags.codes * known),
-        )
-
 
 class AnnotationCompiler:
     """Compiles cases as loosely as they are annotated.

@@ -21,7 +21,6 @@ from spinecls.dataloading.augmentation import open_augmentation, sealed_augmenta
 from spinecls.dataloading.batch import Batch, ClassRegions, OpenBatch, SealedBatch
 from spinecls.dataloading.cases import MARGIN_JITTER_MM, UNKNOWN, SealedSource, TrainingCase
 from spinecls.dataloading.compiled import bag_patches, belief_patches, map_patch
-from spinecls.dataloading.marrow_spots import with_spots
 from spinecls.dataloading.spatial import PatchSampler, random_affine
 from spinecls.dataloading.targets import (
     binary_map,
@@ -179,26 +178,18 @@ def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.
     named = np.concatenate([centres, sampler.points(case.implied).reshape(-1, 3)])
     rows = centres_in_patch(named, size)
     jitter = rng.normal(0, 1, (len(rows), 3)) * np.asarray(CENTRE_JITTER_MM) / case.spacing_mm
-    structures = np.full(size, UNKNOWN, np.uint8) if case.structures is None else sampler.labels(case.structures, 0)
-    compiled = {name: map_patch(compiled, sampler) for name, compiled in case.compiled.items()}
-    image = sampler.image(case.image)
-    # Where the patch itself teaches classes a spot would be a finding that nobody read.
-    if configuration.marrow_spot_share and not case.classes:
-        image, spots = with_spots(image, numbers, case.spacing_mm, configuration.marrow_spot_share, rng)
-        structures[spots] = UNKNOWN
-        if "structures" in compiled:
-            compiled["structures"] = compiled["structures"].unknown_in(spots)
+    structures = case.structures
     return {
-        "data": image,
+        "data": sampler.image(case.image),
         "heatmap": heatmap[None],
         "heatmap_weight": weight[None].astype(np.float32),
         "offset": offset,
         "offset_weight": known[None].astype(np.float32),
         "vertebra_map": binary_map(vertebra_map, size),
-        "structures": structures,
+        "structures": np.full(size, UNKNOWN, np.uint8) if structures is None else sampler.labels(structures, 0),
         "centre_index": (named[rows] + jitter).astype(np.float32),
         "centre_rank": np.concatenate([case.ranks, case.implied_ranks])[rows],
-        "compiled": compiled,
+        "compiled": {name: map_patch(compiled, sampler) for name, compiled in case.compiled.items()},
         "cases": case.identifier,
     } | (_classes(case, numbers, sampler) if case.classes else {})
 

@@ -92,7 +92,6 @@ class Configuration:
     contrast_inversion_share, contrast_curve_share, bias_field_share, thick_slice_share : share of open patches whose
         contrast is inverted, whose intensities go through a random curve, which get a smooth change of brightness, and
         whose slices are made thicker, in training
-    marrow_spot_share : share of the vertebrae of open patches that get a brighter or darker spot in training
     class_q : how little a wrong class may cost, from 0 (cross entropy) to 1 (absolute error), see
         `tasks.losses.belief_loss`
     short_view_share : share of open patches taken from a scan that was cut short head to feet first
@@ -118,7 +117,6 @@ class Configuration:
     contrast_curve_share: float = 0.0
     bias_field_share: float = 0.0
     thick_slice_share: float = 0.0
-    marrow_spot_share: float = 0.0
     short_view_share: float = 0.0
     steps: int = 1000
     learning_rate: float = 1e-3

@@ -262,7 +262,6 @@ def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
     choices.decide("contrast_curve_share", *rules_training.contrast_curve_share(inputs.description))
     choices.decide("bias_field_share", 0.3, "surface coils shine on what lies near them, the skin of the back first.")
     choices.decide("thick_slice_share", *rules_training.thick_slice_share(fingerprint))
-    choices.decide("marrow_spot_share", 0.3, "a vertebra must be found whole, whatever its lesions look like.")
     choices.decide("short_view_share", *rules_training.short_view_share(fingerprint))
     (tau, share), reason = rules_training.logit_adjustment(fingerprint.class_counts)
     choices.decide("logit_adjustment", tau, reason)

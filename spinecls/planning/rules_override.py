@@ -35,7 +35,6 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "contrast_curve_share": (0, 1),
     "bias_field_share": (0, 1),
     "thick_slice_share": (0, 1),
-    "marrow_spot_share": (0, 1),
     "short_view_share": (0, 1),
     "steps": (1, 10_000_000),
     "learning_rate": (1e-8, 1),

@@ -187,14 +187,3 @@ def test_several_readers_are_believed_by_their_share():
     assert beliefs.mass([1])[3, 25, 20] == 1
     assert beliefs.mass([0])[6, 70, 40] == pytest.approx(0.66)
     assert beliefs.silent[6, 70, 40] == pytest.approx(0.34)
-
-
-def test_voxels_of_which_nothing_is_known_have_no_belief_and_no_bag():
-    patch = whole_patch(compiled(a_case(TWO, vertebra_map=None)))
-    hidden = np.zeros(SHAPE, bool)
-    hidden[:, : SHAPE[1] // 2] = True
-    left = patch.unknown_in(hidden)
-    assert (left.beliefs.silent[hidden] == 1).all()
-    assert (left.bags.codes[hidden] == 0).all()
-    assert np.array_equal(left.beliefs.codes[~hidden], patch.beliefs.codes[~hidden])
-    assert np.array_equal(left.bags.codes[~hidden], patch.bags.codes[~hidden])

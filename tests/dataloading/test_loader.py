@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spinecls.beliefs import Belief, belief, certain
-from spinecls.dataloading.cases import UNKNOWN, LabelledRegion, SealedSource, TrainingCase
+from spinecls.dataloading.cases import LabelledRegion, SealedSource, TrainingCase
 from spinecls.dataloading.loader import (
     OTHER_VERTEBRA,
     TrainingData,
@@ -261,26 +261,3 @@ def test_batches_without_the_task_have_no_classes():
 def test_a_view_without_any_centre_is_not_taken():
     case = a_case(centres=np.zeros((0, 3)), ranks=np.zeros(0, int))
     assert short_view(case, np.random.default_rng(0)) is case
-
-
-SPOTTED = dataclasses.replace(STILL, marrow_spot_share=1.0)
-
-
-def test_spots_lie_in_vertebrae_and_what_lesions_they_show_is_unknown():
-    case = blocks(structures=np.ones((9, 60, 40), np.uint8))
-    plain, row = (open_patch(case, c, np.random.default_rng(0)) for c in (STILL, SPOTTED))
-    changed = (row["data"] != plain["data"])[0]
-    assert set(np.unique(case.vertebra_map[changed])) == {1, 2}
-    assert np.array_equal(row["structures"] == UNKNOWN, changed)
-
-
-def test_spots_leave_what_is_taught_of_vertebrae_as_it_is():
-    plain, row = (open_patch(blocks(), c, np.random.default_rng(0)) for c in (STILL, SPOTTED))
-    for key in ("vertebra_map", "heatmap", "offset"):
-        assert np.array_equal(row[key], plain[key])
-
-
-def test_a_patch_that_teaches_classes_has_no_spots():
-    case = with_classes(blocks(), certain(2, 3), certain(0, 3))
-    plain, row = (open_patch(case, c, np.random.default_rng(0)) for c in (STILL, SPOTTED))
-    assert np.array_equal(row["data"], plain["data"])
