@@ -76,7 +76,8 @@ def draws_of(outcomes: Sequence[matching.CaseOutcome]) -> PatientDraws:
     return intervals.draw_patients([case.patient for case in outcomes])
 
 
-def _mean(values: Sequence[float], patients: Sequence[str]) -> Score:
+def mean_of(values: Sequence[float], patients: Sequence[str]) -> Score:
+    """Mean of one value an item."""
     array = np.asarray(values, float)
     return Score(lambda weights: metrics.mean(array, weights), tuple(patients))
 
@@ -84,13 +85,13 @@ def _mean(values: Sequence[float], patients: Sequence[str]) -> Score:
 def identification(outcomes: Sequence[matching.CaseOutcome]) -> Score:
     """Share of the annotated vertebrae that were found and named."""
     placed = [v for case in outcomes for v in case.vertebrae if v.match is not None]
-    return _mean([v.match.status == matching.IDENTIFIED for v in placed], [v.patient for v in placed])
+    return mean_of([v.match.status == matching.IDENTIFIED for v in placed], [v.patient for v in placed])
 
 
 def dice(outcomes: Sequence[matching.CaseOutcome]) -> Score:
     """Mean Dice of an instance; a vertebra that was missed or misnamed has 0."""
     drawn = [v for case in outcomes for v in case.vertebrae if v.dice is not None]
-    return _mean([v.dice for v in drawn], [v.patient for v in drawn])
+    return mean_of([v.dice for v in drawn], [v.patient for v in drawn])
 
 
 def _read(outcomes: Sequence[matching.CaseOutcome], prior: np.ndarray):
@@ -109,7 +110,7 @@ def macro_auc(outcomes: Sequence[matching.CaseOutcome], prior: np.ndarray) -> Sc
 def log_loss(outcomes: Sequence[matching.CaseOutcome], prior: np.ndarray) -> Score:
     """Mean negative log-likelihood end to end, nats."""
     truth, table, patients = _read(outcomes, prior)
-    return _mean(metrics.negative_log_likelihood(truth, table), patients)
+    return mean_of(metrics.negative_log_likelihood(truth, table), patients)
 
 
 def mean_score(scores: Sequence[Score]) -> Score:

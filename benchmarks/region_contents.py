@@ -1,0 +1,131 @@
+"""What the regions hold that a class is decided by, and what the class would be in regions of exact outlines.
+
+    python benchmarks/region_contents.py --exact FOLDER/preprocessed/Dataset100_Exact --folds 0 2 --models MODEL ...
+
+Validation cases of the folds, by models that did not see them, without mirrored views; models of looser annotation of
+the same cases are judged by the same exact maps. A vertebra counts where one was found within 10 mm of its centre.
+Lesion: share of the voxels of its lesion that lie in its region, mean over vertebrae with an outlined lesion.
+Vertebra: share of the region that is of the vertebra. AUC: macro AUC in the regions that the model finds, and in those
+of the exact outlines, cut with the same margin; marrow numbers are those that the model finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import provenance
+from held_out import GRID, Score, mean_of, text
+
+from spinecls import files
+from spinecls.evaluation import intervals, metrics
+from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+from spinecls.io.preprocessed import PreprocessedCase, load_case
+from spinecls.sealing.region import region_from_mask
+from spinecls.trainers.validation import plan_description, preprocessed_truth
+from spinecls.verification.cohort import classes_at
+from spinecls.verification.instrument import Instrument, Question
+from spinecls.verification.swaps import whole_mask
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One vertebra: its class, probabilities in both regions, and what its own region holds (None = no lesion)."""
+
+    patient: str
+    truth: int
+    own: np.ndarray
+    exact: np.ndarray
+    lesion_share: float | None
+    vertebra_share: float
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    logging.getLogger("spinecls").setLevel(logging.ERROR)
+    print(f"folds {' '.join(options.folds)}; {provenance()}\n")
+    print("| model | margin, mm | lesion | vertebra | AUC | AUC, exact regions | difference |")
+    print("|---|---|---|---|---|---|---|")
+    for model in options.models:
+        margins, seen = set(), []
+        for fold in options.folds:
+            choice = choose_model(ModelChoice(folder=model, folds=(fold,)))
+            instrument = Instrument(load_predictor(choice, torch.device("cpu"), augment=False))
+            margins.add(instrument.predictor.configuration.sealing_margin_mm)
+            for name in files.read_json(options.exact / "splits_final.json")[int(fold)]["val"]:
+                seen += examined(instrument, load_case(options.exact, GRID, name))
+        words = "/".join(f"{margin:.2f}" for margin in sorted(margins))
+        print(f"| {model.parent.name} | {words} | {' | '.join(cells(seen))} |", flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--exact", type=Path, required=True, help="preprocessed dataset with exact maps")
+    parser.add_argument("--models", type=Path, nargs="+", required=True)
+    parser.add_argument("--folds", nargs="+", default=["0"], help="judged together")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def examined(instrument: Instrument, case: PreprocessedCase) -> Iterator[Seen]:
+    """The vertebrae of a case that are found, drawn and of known class."""
+    predictor, grid = instrument.predictor, case.native_geometry
+    image = case.native.astype(np.float32)
+    located = predictor.locate(image, grid)
+    if not located.regions:
+        return
+    description = plan_description(predictor.plan)
+    truth = preprocessed_truth(case, np.zeros(grid.shape, np.uint8), description)
+    outlined = np.isin(case.native_structures, [description.structures[name] for name in description.lesion_structures])
+    levels = list(truth.centres_lps)
+    centres = np.array([truth.centres_lps[level] for level in levels])
+    found = zip(located.regions, located.centres_lps, classes_at(located, truth), strict=True)
+    for region, centre, index in found:
+        level = levels[int(np.linalg.norm(centres - centre, axis=1).argmin())]
+        drawn = case.native_map == predictor.plan.levels[level]
+        if index is None or not drawn.any():
+            continue
+        exact = region_from_mask(drawn, grid, predictor.configuration.sealing_margin_mm)
+        # One by one: a batch would have to be cut from one image, and is no faster on a CPU.
+        own_p, exact_p = (
+            instrument.ask([Question(image=image, grid=grid, region=shown, marrow=located.marrow)]).probabilities[0]
+            for shown in (region, exact)
+        )
+        inside = whole_mask(region, grid)
+        lesion = drawn & outlined if index else np.zeros_like(drawn)
+        yield Seen(
+            patient=truth.patient,
+            truth=index,
+            own=own_p,
+            exact=exact_p,
+            lesion_share=float((inside & lesion).sum() / lesion.sum()) if lesion.any() else None,
+            vertebra_share=float((inside & drawn).sum() / inside.sum()),
+        )
+
+
+def cells(seen: Sequence[Seen]) -> list[str]:
+    """Shares and AUCs with intervals over patients."""
+    patients = tuple(one.patient for one in seen)
+    draws = intervals.draw_patients(patients)
+    truth = np.array([one.truth for one in seen])
+    own, exact = (
+        Score(metrics.macro_auc(truth, np.stack([getattr(one, name) for one in seen])), patients)
+        for name in ("own", "exact")
+    )
+    lesions = [one for one in seen if one.lesion_share is not None]
+    shares = (
+        mean_of([one.lesion_share for one in lesions], [one.patient for one in lesions]),
+        mean_of([one.vertebra_share for one in seen], patients),
+    )
+    told = [score.interval(draws) for score in (*shares, own, exact)] + [exact.less(own, draws)]
+    return [text(interval) for interval in told]
+
+
+if __name__ == "__main__":
+    main()
