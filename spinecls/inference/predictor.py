@@ -51,7 +51,7 @@ from spinecls.records import (
 )
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
-from spinecls.sealing.region import Region, region_from_ellipsoid, region_from_mask, vertebra_axes
+from spinecls.sealing.region import Region, region_from_ellipsoid, region_from_mask, vertebra_axes, with_corners
 from spinecls.tasks.classification import class_prior, drawn_prior
 
 PEAK_THRESHOLD = 0.3
@@ -314,7 +314,8 @@ class Predictor:
             mask = None if masks is None else masks == row + 1
             extent = level_extent_mm(self.plan, level)
             if mask is not None and mask.any():
-                region = region_from_mask(mask, geometry, self.configuration.sealing_margin_mm)
+                whole = with_corners(mask, geometry, tangent)
+                region = region_from_mask(whole, geometry, self.configuration.sealing_margin_mm)
                 core = Region(mask, (0, 0, 0), geometry, "mask")
             else:
                 region = region_from_ellipsoid(geometry, centre, tangent, extent)

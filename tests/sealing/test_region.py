@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from spinecls.geometry import Geometry
-from spinecls.sealing.region import Region, mask_distance, region_from_ellipsoid, region_from_mask, vertebra_axes
+from spinecls.sealing.region import (
+    Region,
+    mask_distance,
+    positions_along,
+    region_from_ellipsoid,
+    region_from_mask,
+    vertebra_axes,
+    with_corners,
+)
 
 GRID = Geometry(
     shape=(9, 60, 50), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(10.0, -20.0, 30.0),
@@ -82,3 +90,71 @@ def test_region_is_a_box_of_its_grid():
     assert isinstance(region, Region)
     assert region.geometry.shape == region.mask.shape
     assert region.geometry.to_world((0, 0, 0)) == pytest.approx(GRID.to_world(region.start))
+
+
+FLIPPED = Geometry(
+    shape=GRID.shape, spacing_mm=GRID.spacing_mm, origin_lps=(10.0, 20.0, -30.0),
+    direction=((-1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
+)
+OBLIQUE = Geometry(
+    shape=GRID.shape, spacing_mm=(4.0, 1.0, 1.0), origin_lps=(10.0, -20.0, 30.0),
+    direction=((0.96, 0.0, 0.28), (-0.28, 0.0, 0.96), (0.0, -1.0, 0.0)),
+)
+
+
+def tilted_block(grid, degrees):
+    """A block of 24 mm along a tangent in the plane and 32 mm across, its voxels along and across, and the tangent."""
+    middle = grid.to_world((4, 30, 25))
+    turn = np.radians(degrees)
+    tangent = grid.to_world((4, 30 + np.cos(turn), 25 + np.sin(turn))) - middle
+    _, along, across = positions_along(grid, middle, vertebra_axes(grid, tangent))
+    block = (np.abs(along) <= 12) & (np.abs(across) <= 16)
+    block[:3] = block[6:] = False
+    return block, along, across, tangent
+
+
+@pytest.mark.parametrize("degrees", [0, 25])
+@pytest.mark.parametrize("grid", [GRID, FLIPPED, OBLIQUE], ids=["straight", "flipped", "oblique"])
+def test_a_corner_that_was_cut_off_is_given_back(grid, degrees):
+    block, along, across, tangent = tilted_block(grid, degrees)
+    cut = block & (along + across < 18)
+    lost = block & ~cut
+    whole = with_corners(cut, grid, tangent)
+    assert whole[cut].all()
+    assert not whole[~block].any()
+    held = [in_region(mask, grid, 2.0)[lost].mean() for mask in (whole, cut)]
+    assert held[0] > 0.9
+    assert held[1] < 0.6
+
+
+def in_region(mask, grid, margin_mm):
+    region = region_from_mask(mask, grid, margin_mm)
+    whole = np.zeros(grid.shape, bool)
+    whole[region.slices] = region.mask
+    return whole
+
+
+def test_a_whole_block_stays_as_it_is():
+    block, _, _, tangent = tilted_block(GRID, 25)
+    assert np.array_equal(with_corners(block, GRID, tangent), block)
+
+
+def test_a_mask_that_is_no_body_gets_no_corners():
+    mask = box_mask((4, 10, 10), (5, 40, 18)) | box_mask((4, 32, 10), (5, 40, 40))
+    assert np.array_equal(with_corners(mask, GRID, np.array([0.0, 0.0, -1.0])), mask)
+
+
+def test_each_slice_has_corners_of_its_own():
+    block, _, across, tangent = tilted_block(GRID, 0)
+    narrow = block.copy()
+    narrow[5] &= np.abs(across[5]) <= 8
+    assert np.array_equal(with_corners(narrow, GRID, tangent), narrow)
+
+
+@pytest.mark.parametrize("voxels", [[(4, 20, 10)], [(4, 20, 10), (4, 20, 11)], [(4, 0, 0), (4, 1, 0), (4, 0, 1)]])
+def test_a_few_voxels_at_any_place_are_kept(voxels):
+    mask = np.zeros(GRID.shape, bool)
+    mask[tuple(np.transpose(voxels))] = True
+    whole = with_corners(mask, GRID, np.array([0.0, 0.0, -1.0]))
+    assert whole[mask].all()
+    assert whole.sum() <= mask.sum() + 1
