@@ -119,6 +119,8 @@ def cells(seen: Sequence[Seen]) -> list[str]:
         for name in ("own", "exact")
     )
     lesions = [one for one in seen if one.lesion_share is not None]
+    if not lesions:
+        raise SystemExit("no vertebra that was found has an outlined lesion; give a dataset with lesion structures")
     shares = (
         mean_of([one.lesion_share for one in lesions], [one.patient for one in lesions]),
         mean_of([one.vertebra_share for one in seen], patients),
