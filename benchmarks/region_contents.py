@@ -92,11 +92,8 @@ def examined(instrument: Instrument, case: PreprocessedCase) -> Iterator[Seen]:
         if index is None or not drawn.any():
             continue
         exact = region_from_mask(drawn, grid, predictor.configuration.sealing_margin_mm)
-        # One by one: a batch would have to be cut from one image, and is no faster on a CPU.
-        own_p, exact_p = (
-            instrument.ask([Question(image=image, grid=grid, region=shown, marrow=located.marrow)]).probabilities[0]
-            for shown in (region, exact)
-        )
+        both = [Question(image=image, grid=grid, region=shown, marrow=located.marrow) for shown in (region, exact)]
+        own_p, exact_p = instrument.ask(both).probabilities
         inside = whole_mask(region, grid)
         lesion = drawn & outlined if index else np.zeros_like(drawn)
         yield Seen(
