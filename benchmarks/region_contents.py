@@ -28,7 +28,7 @@ from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.preprocessed import PreprocessedCase, load_case
 from spinecls.sealing.region import region_from_mask
 from spinecls.trainers.validation import plan_description, preprocessed_truth
-from spinecls.verification.cohort import classes_at
+from spinecls.verification.cohort import levels_at
 from spinecls.verification.instrument import Instrument, Question
 from spinecls.verification.swaps import whole_mask
 
@@ -83,13 +83,12 @@ def examined(instrument: Instrument, case: PreprocessedCase) -> Iterator[Seen]:
     description = plan_description(predictor.plan)
     truth = preprocessed_truth(case, np.zeros(grid.shape, np.uint8), description)
     outlined = np.isin(case.native_structures, [description.structures[name] for name in description.lesion_structures])
-    levels = list(truth.centres_lps)
-    centres = np.array([truth.centres_lps[level] for level in levels])
-    found = zip(located.regions, located.centres_lps, classes_at(located, truth), strict=True)
-    for region, centre, index in found:
-        level = levels[int(np.linalg.norm(centres - centre, axis=1).argmin())]
+    for region, level in zip(located.regions, levels_at(located, truth), strict=True):
+        index = truth.classes.get(level)
+        if index is None:
+            continue
         drawn = case.native_map == predictor.plan.levels[level]
-        if index is None or not drawn.any():
+        if not drawn.any():
             continue
         exact = region_from_mask(drawn, grid, predictor.configuration.sealing_margin_mm)
         both = [Question(image=image, grid=grid, region=shown, marrow=located.marrow) for shown in (region, exact)]

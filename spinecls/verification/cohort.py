@@ -174,6 +174,11 @@ def classes_at(located: Located, truth: CaseTruth) -> tuple[int | None, ...]:
 
     The class belongs to a piece of bone: one that is named one level off is still the same bone.
     """
+    return tuple(None if level is None else truth.classes.get(level) for level in levels_at(located, truth))
+
+
+def levels_at(located: Located, truth: CaseTruth) -> tuple[str | None, ...]:
+    """Annotated name of what lies at each located centre; None within 10 mm of none."""
     levels = list(truth.centres_lps)
     if not levels:
         return (None,) * len(located.regions)
@@ -181,7 +186,7 @@ def classes_at(located: Located, truth: CaseTruth) -> tuple[int | None, ...]:
     distance_mm = np.linalg.norm(located.centres_lps[:, None] - annotated[None], axis=2)
     nearest = distance_mm.argmin(axis=1)
     return tuple(
-        truth.classes.get(levels[column]) if distance_mm[row, column] <= DETECTION_RADIUS_MM else None
+        levels[column] if distance_mm[row, column] <= DETECTION_RADIUS_MM else None
         for row, column in enumerate(nearest)
     )
 

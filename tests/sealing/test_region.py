@@ -24,11 +24,16 @@ def box_mask(low, high, shape=GRID.shape):
     return mask
 
 
+def in_region(mask, grid, margin_mm):
+    region = region_from_mask(mask, grid, margin_mm)
+    whole = np.zeros(grid.shape, bool)
+    whole[region.slices] = region.mask
+    return whole
+
+
 def test_region_holds_the_mask_and_grows_by_the_margin_in_plane_only():
     mask = box_mask((3, 20, 10), (6, 40, 30))
-    region = region_from_mask(mask, GRID, margin_mm=3.0)
-    whole = np.zeros(GRID.shape, bool)
-    whole[region.slices] = region.mask
+    whole = in_region(mask, GRID, 3.0)
     assert whole[mask].all()
     assert np.flatnonzero(whole.any(axis=(1, 2))).tolist() == [3, 4, 5]
     assert np.flatnonzero(whole.any(axis=(0, 2))).tolist() == list(range(17, 43))
@@ -37,10 +42,7 @@ def test_region_holds_the_mask_and_grows_by_the_margin_in_plane_only():
 def test_a_dent_in_the_mask_lies_inside_the_region():
     mask = box_mask((4, 20, 10), (5, 40, 30))
     mask[4, 28:33, 10:22] = False
-    region = region_from_mask(mask, GRID, margin_mm=0.0)
-    whole = np.zeros(GRID.shape, bool)
-    whole[region.slices] = region.mask
-    assert whole[4, 30, 12]
+    assert in_region(mask, GRID, 0.0)[4, 30, 12]
 
 
 def test_distance_is_infinite_in_slices_without_the_mask():
@@ -125,13 +127,6 @@ def test_a_corner_that_was_cut_off_is_given_back(grid, degrees):
     held = [in_region(mask, grid, 2.0)[lost].mean() for mask in (whole, cut)]
     assert held[0] > 0.9
     assert held[1] < 0.6
-
-
-def in_region(mask, grid, margin_mm):
-    region = region_from_mask(mask, grid, margin_mm)
-    whole = np.zeros(grid.shape, bool)
-    whole[region.slices] = region.mask
-    return whole
 
 
 def test_a_whole_block_stays_as_it_is():
