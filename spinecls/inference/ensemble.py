@@ -26,7 +26,8 @@ from spinecls.dataloading.forms import inside_box
 from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
 from spinecls.geometry import Geometry
 from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
-from spinecls.inference.predict_folder import PROBABILITIES, contribution_file
+from spinecls.inference.native_maps import abnormal_class
+from spinecls.inference.predict_folder import PROBABILITIES, contribution_file, evidence_file
 from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_image, write_map
 from spinecls.io.predictions import (
@@ -296,14 +297,11 @@ def _write_maps(saved: Sequence[SavedCase], groups: Sequence[Group], prediction:
     levels = [v.level for v in prediction.vertebrae]
     write_map(target / f"{case}.nii.gz", _voted(saved, groups, levels, volumes), source, grid)
     names = tuple(prediction.vertebrae[0].evidence) if prediction.vertebrae else ()
-    contributions = {}
     for name in names:
         file = contribution_file(case, name, names)
         total = sum(_kept(s, groups, model, read_image([s.folder / file])) for model, s in enumerate(saved))
-        contributions[name] = (total / len(saved)).astype(np.float32)
-        write_map(target / file, contributions[name], source, grid)
-    evidence = _evidence_of_classes(prediction, contributions, grid)
-    write_map(target / f"{case}_evidence.nii.gz", evidence, source, grid)
+        write_map(target / file, (total / len(saved)).astype(np.float32), source, grid)
+    write_map(target / evidence_file(case), _mean_abnormality(saved, groups, prediction, grid), source, grid)
 
 
 def _kept(saved: SavedCase, groups: Sequence[Group], model: int, volume: Volume) -> np.ndarray:
@@ -315,25 +313,26 @@ def _kept(saved: SavedCase, groups: Sequence[Group], model: int, volume: Volume)
     return np.where(inside, volume.array[0], 0.0)
 
 
-def _evidence_of_classes(
-    prediction: CasePrediction, contributions: Mapping[str, np.ndarray], grid: Geometry
+def _mean_abnormality(
+    saved: Sequence[SavedCase], groups: Sequence[Group], prediction: CasePrediction, grid: Geometry
 ) -> np.ndarray:
-    """What each voxel adds to the class of its vertebra; for class 0 minus the most that it adds to another.
+    """Evidence of abnormality, the mean over the models.
 
-    The models' own evidence maps are of the class that each of them predicts, so they cannot be averaged.
+    A model whose map shows another class than the one that is the most probable abnormal one of the mean says nothing
+    for it, nor does one that did not find the vertebra.
     """
     evidence = np.zeros(grid.shape, np.float32)
-    if not contributions:
+    if len(prediction.class_names) < 2:
         return evidence
-    stacked = np.stack(list(contributions.values()))
-    for vertebra in prediction.vertebrae:
-        chosen = int(np.argmax(vertebra.class_probabilities))
-        if SEVERITY in contributions:
-            own = contributions[SEVERITY]
-        else:
-            own = stacked[chosen - 1] if chosen else -stacked.max(axis=0)
-        stronger = inside_box(grid, *_box(vertebra)) & (np.abs(own) > np.abs(evidence))
-        evidence[stronger] = own[stronger]
+    maps = [read_image([s.folder / evidence_file(prediction.identifier)]).array[0] for s in saved]
+    for group, vertebra in zip(groups, prediction.vertebrae, strict=True):
+        chosen = abnormal_class(vertebra.class_probabilities)
+        total = np.zeros(grid.shape, np.float32)
+        for model, row in group.rows.items():
+            own = saved[model].prediction.vertebrae[row]
+            if SEVERITY in own.evidence or abnormal_class(own.class_probabilities) == chosen:
+                total += np.where(inside_box(grid, *_box(own)), maps[model], 0)
+        np.maximum(evidence, total / len(saved), out=evidence)
     return evidence
 
 

@@ -29,22 +29,36 @@ def level_map(located: Located, codes: Mapping[str, int], geometry: Geometry) ->
 def evidence_map(
     located: Located,
     sealed: SealedResult | None,
-    chosen: Sequence[int],
+    probabilities: Sequence[Sequence[float]],
     configuration: Configuration,
     geometry: Geometry,
 ) -> np.ndarray:
-    """(S, R, A) float32 evidence of the class `chosen` for each vertebra, zero where none counts."""
+    """(S, R, A) float32 evidence of abnormality, in logits: zero where no voxel speaks for it, so a normal one is dark.
+
+    Each vertebra shows what its voxels, each by itself, say for the most probable class but the first, of grades for
+    any but the first.
+
+    Parameters
+    ----------
+    probabilities : (N, K) of the vertebrae, as reported
+    """
     evidence = np.zeros(geometry.shape, np.float32)
     if sealed is None:
         return evidence
-    for i, (region, index) in enumerate(zip(located.regions, chosen, strict=True)):
+    for i, (region, row) in enumerate(zip(located.regions, probabilities, strict=True)):
         pooled, centre = _pooled_voxels(region, configuration, geometry)
-        native = evidence_to_native(sealed.evidence[i, index], pooled, configuration.sealed_spacing_mm, centre)
+        # Of grades there is one map for all.
+        speaks = sealed.speaks[i, min(abnormal_class(row), len(sealed.speaks[i])) - 1]
+        native = evidence_to_native(speaks, pooled, configuration.sealed_spacing_mm, centre)
         view = evidence[pooled.slices]
         # Regions of neighbours may overlap by their margins, crops by more; the stronger evidence stands.
-        stronger = pooled.mask & (np.abs(native) > np.abs(view))
-        view[stronger] = native[stronger]
+        np.maximum(view, native, out=view, where=pooled.mask)
     return evidence
+
+
+def abnormal_class(probabilities: Sequence[float]) -> int:
+    """Index of the most probable class but the first."""
+    return 1 + int(np.argmax(probabilities[1:]))
 
 
 def contribution_maps(

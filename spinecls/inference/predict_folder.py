@@ -122,6 +122,11 @@ def _refuse_clashing_names(names: set[str]) -> None:
             raise UsageError(f"Cases {stem} and {name}: their results would overwrite each other.")
 
 
+def evidence_file(case: str) -> str:
+    """Name of the file with the evidence of abnormality."""
+    return f"{case}_evidence.nii.gz"
+
+
 def contribution_file(case: str, name: str, names: Sequence[str]) -> str:
     """Name of the file with the contributions of an evidence map; classes by index, for any name is a class name."""
     return f"{case}_evidence_{name if name == SEVERITY else f'class{names.index(name) + 1}'}.nii.gz"
@@ -130,7 +135,7 @@ def contribution_file(case: str, name: str, names: Sequence[str]) -> str:
 def _outputs(predictor: Predictor, target: Path, case: str, options: FolderOptions) -> list[Path]:
     """Files of a case; the first, the JSON, is deleted first and written last, so it vouches for the others."""
     maps = predictor.evidence_names
-    names = [f"{case}.json", f"{case}.nii.gz", f"{case}_evidence.nii.gz"]
+    names = [f"{case}.json", f"{case}.nii.gz", evidence_file(case)]
     names += [contribution_file(case, name, maps) for name in maps]
     names += [PROBABILITIES.format(case)] if options.save_probabilities else []
     return [target / name for name in names]
@@ -167,7 +172,7 @@ def _predict_case(
     result = predictor.predict_volume(volume.array, volume.geometry)
     prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry, warnings)
     write_map(target / f"{case.identifier}.nii.gz", result.level_map, volume.source, volume.geometry)
-    write_map(target / f"{case.identifier}_evidence.nii.gz", result.evidence, volume.source, volume.geometry)
+    write_map(target / evidence_file(case.identifier), result.evidence, volume.source, volume.geometry)
     for name, values in result.contributions.items():
         path = target / contribution_file(case.identifier, name, predictor.evidence_names)
         write_map(path, values, volume.source, volume.geometry)

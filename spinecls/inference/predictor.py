@@ -134,7 +134,7 @@ class Predictor:
             vertebrae=vertebrae,
             level_map=native_maps.level_map(located, self.level_codes, geometry),
             evidence=native_maps.evidence_map(
-                located, sealed, () if report is None else report.probabilities.argmax(axis=1), configuration, geometry
+                located, sealed, () if report is None else report.probabilities, configuration, geometry
             ),
             contributions=native_maps.contribution_maps(
                 located, sealed, self.evidence_names, configuration, geometry

@@ -64,6 +64,7 @@ class SealedResult:
         greatest of any other class; of grades it is the severity, the same for each
     pooled : (N, E) mean pooled evidence, one number a map: a class but the first, or of grades the severity
     contributions : (N, E, s, r, a) mean of what each voxel adds to it
+    speaks : (N, E, s, r, a) mean logit against the first class that each voxel would have as a region of its own
     """
 
     probabilities: np.ndarray
@@ -71,6 +72,7 @@ class SealedResult:
     evidence: np.ndarray
     pooled: np.ndarray
     contributions: np.ndarray
+    speaks: np.ndarray
 
 
 def make_crops(
@@ -111,7 +113,7 @@ def classify(
     counted = [pooled.flip([axis - 1 for axis in view.mirrored]) for view in views]
     counted = torch.stack(counted, dim=1).flatten(0, 1)
     members = []
-    evidence, contributions, numbers = 0.0, 0.0, 0.0
+    evidence, contributions, speaks, numbers = 0.0, 0.0, 0.0, 0.0
     shifts = np.broadcast_to(balanced_shift, (len(models), np.shape(balanced_shift)[-1]))
     for model, shift in zip(models, shifts, strict=True):
         outputs = _in_chunks(model, seen, counted, device)
@@ -121,12 +123,15 @@ def classify(
         for i, view in enumerate(views):
             evidence = evidence + outputs.evidence[i :: len(views)].flip(view.mirrored)
             contributions = contributions + outputs.contributions[i :: len(views)].flip(view.mirrored)
+            speaks = speaks + outputs.speaks[i :: len(views)].flip(view.mirrored)
             numbers = numbers + outputs.pooled[i :: len(views)]
     stacked = np.stack(members)
     total = len(models) * len(views)
-    evidence, contributions, numbers = ((x / total).numpy() for x in (evidence, contributions, numbers))
+    evidence, contributions, speaks, numbers = (
+        (x / total).numpy() for x in (evidence, contributions, speaks, numbers)
+    )
     by_class = _by_class(evidence, stacked.shape[-1], models[0].ordinal)
-    return SealedResult(stacked.mean(axis=(0, 1)), stacked, by_class, numbers, contributions)
+    return SealedResult(stacked.mean(axis=(0, 1)), stacked, by_class, numbers, contributions, speaks)
 
 
 def _in_chunks(

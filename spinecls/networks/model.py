@@ -112,11 +112,16 @@ class SpineModel(nn.Module):
         features, evidence = self._evidence_of(crops, pooled)
         numbers = self.pooling(evidence, pooled, features)
         contributions = self.pooling.contributions(evidence, pooled, features)
-        return SealedOutputs(self._logits(numbers), evidence, numbers, contributions)
+        speaks = self._against_first(self.pooling.alone(evidence)) * pooled[:, None]
+        return SealedOutputs(self._logits(numbers), evidence, numbers, contributions, speaks)
 
     def _evidence_of(self, crops: torch.Tensor, counted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.backbone(crops)[0]
         return features, self.evidence(features).float() * counted[:, None]
+
+    def _against_first(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Logits of each class against the first, of grades of any but the first, from pooled numbers of any shape."""
+        return numbers - self.link.first if self.ordinal else numbers
 
     def _logits(self, numbers: torch.Tensor) -> torch.Tensor:
         if self.ordinal:
@@ -134,12 +139,15 @@ class SealedOutputs:
     evidence : (N, E, s, r, a)
     pooled : (N, E) pooled evidence: the logits of the classes but the first, or the severity
     contributions : (N, E, s, r, a) what each voxel adds to `pooled`; what is left over `networks.pooling` documents
+    speaks : (N, E, s, r, a) logit of the class against the first, of grades of any grade but the first, that each
+        voxel would have as a region of its own
     """
 
     logits: torch.Tensor
     evidence: torch.Tensor
     pooled: torch.Tensor
     contributions: torch.Tensor
+    speaks: torch.Tensor
 
 
 class CumulativeLink(nn.Module):

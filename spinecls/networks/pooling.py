@@ -60,6 +60,13 @@ class Pooling(nn.Module, ABC):
         values = evidence.float().flatten(2).masked_fill(~inside, 0.0)
         return self._shares(values, inside, features).masked_fill(~inside, 0.0).view_as(evidence)
 
+    def alone(self, evidence: torch.Tensor) -> torch.Tensor:
+        """(N, K, S, R, A) pooled logits of regions that are one voxel each: what every voxel says by itself.
+
+        The greatest of a region's is at least the pooled logit of the region: where there is a class, a voxel says so.
+        """
+        return evidence.float() + self.bias.view(-1, 1, 1, 1)
+
     @abstractmethod
     def _pool(self, evidence: torch.Tensor, inside: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
         """(N, K), without the bias, of (N, K, V) evidence; finite also where `inside` (N, 1, V) is empty."""
@@ -150,6 +157,12 @@ class ExtentPooling(LogSumExpPooling):
     def factors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(K,) a_k and (K,) c_k."""
         return functional.softplus(self.strength_logit), functional.softplus(self.extent_logit)
+
+    def alone(self, evidence):
+        strength, extent = (factor.view(-1, 1, 1, 1) for factor in self.factors)
+        values = evidence.float()
+        shown = (self.SMALLEST + torch.sigmoid(values)).log()
+        return strength * values + extent * shown + self.bias.view(-1, 1, 1, 1)
 
     def _extent(self, evidence: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
         return (self.SMALLEST + _mean(torch.sigmoid(evidence), inside)).log()

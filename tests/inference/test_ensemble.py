@@ -17,7 +17,7 @@ from spinecls.inference.ensemble import (
     Group,
     SavedCase,
     _decoded,
-    _evidence_of_classes,
+    _mean_abnormality,
     ensemble_folders,
     grouped,
     saved_case,
@@ -155,16 +155,37 @@ def test_what_belongs_to_a_vertebra_that_too_few_found_leaves_the_maps(predicted
         assert found == pytest.approx(total, abs=0.15 * abs(total) + 0.05)
 
 
-def test_the_evidence_is_what_voxels_add_to_the_class_of_their_vertebra(predicted, tmp_path):
-    sources, case = copies(predicted, tmp_path)
-    made = ensemble_folders(sources, tmp_path / "out")[0]
-    evidence = values(tmp_path / "out" / f"{case}_evidence.nii.gz")
-    parts = [values(tmp_path / "out" / f"{case}_evidence_class{n}.nii.gz") for n in (1, 2)]
-    offered = [-np.maximum(*parts), *parts]
-    chosen = {int(np.argmax(v.class_probabilities)) for v in made.vertebrae}
-    shown = evidence[evidence != 0]
-    assert len(shown)
-    assert np.isclose(np.stack([offered[k] for k in chosen]), evidence, atol=1e-6).any(axis=0)[evidence != 0].all()
+def two_models_of_one_vertebra(folder, names, probabilities, values, evidence_names):
+    """Saved cases of models that found the same vertebra, each with evidence of one value everywhere."""
+    axes = tuple(map(tuple, np.eye(3)))
+    grid = Geometry(shape=(1, 2, 2), spacing_mm=(1.0,) * 3, origin_lps=(0.0,) * 3, direction=axes)
+    saved = []
+    for number, (row, value) in enumerate(zip(probabilities, values, strict=True)):
+        image = sitk.GetImageFromArray(np.full((2, 2, 1), value, np.float32))
+        (folder / str(number)).mkdir()
+        sitk.WriteImage(image, str(folder / str(number) / "a_evidence.nii.gz"))
+        vertebra = SimpleNamespace(
+            class_probabilities=row, box_lps=((0.0,) * 3, (1.0,) * 3), evidence=dict.fromkeys(evidence_names)
+        )
+        saved.append(SimpleNamespace(folder=folder / str(number), prediction=SimpleNamespace(vertebrae=(vertebra,))))
+    mean = SimpleNamespace(class_probabilities=tuple(np.mean(probabilities, axis=0)))
+    prediction = SimpleNamespace(identifier="a", class_names=names, vertebrae=(mean,))
+    return saved, [Group({0: 0, 1: 0})], prediction, grid
+
+
+@pytest.mark.parametrize(
+    ("names", "probabilities", "evidence_names", "expected"),
+    [
+        pytest.param("xyz", [(0.1, 0.8, 0.1), (0.8, 0.15, 0.05)], ("y", "z"), 3.0, id="both of the same class"),
+        pytest.param("xyz", [(0.1, 0.8, 0.1), (0.1, 0.1, 0.8)], ("y", "z"), 1.0, id="the second of another class"),
+        pytest.param("xyz", [(0.1, 0.8, 0.1), (0.1, 0.1, 0.8)], (SEVERITY,), 3.0, id="grades have one map"),
+    ],
+)
+def test_the_evidence_of_abnormality_is_the_mean_of_models_that_show_the_class(
+    tmp_path, names, probabilities, evidence_names, expected
+):
+    made = two_models_of_one_vertebra(tmp_path, names, probabilities, (2.0, 4.0), evidence_names)
+    assert _mean_abnormality(*made) == pytest.approx(np.full((1, 2, 2), expected))
 
 
 def test_an_ensemble_of_equal_models_is_no_surer_of_its_names_than_each():
@@ -342,13 +363,3 @@ def test_a_case_in_which_a_model_found_nothing_is_read(tmp_path):
         class_order=np.array(False), class_probabilities=np.zeros((0, 0, 0, 0)),
     )  # fmt: skip
     assert saved_case(tmp_path, "a").members.shape == (0, 0, 0)
-
-
-@pytest.mark.parametrize(("name", "sign"), [("lesion", -1), (SEVERITY, 1)])
-def test_of_two_classes_evidence_of_none_is_minus_that_of_the_other_and_of_grades_the_severity(name, sign):
-    axes = tuple(map(tuple, np.eye(3)))
-    grid = Geometry(shape=(1, 2, 2), spacing_mm=(1.0,) * 3, origin_lps=(0.0,) * 3, direction=axes)
-    vertebra = SimpleNamespace(class_probabilities=(0.9, 0.1), box_lps=((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
-    adds = np.array([[[1.0, 2.0], [3.0, 4.0]]], np.float32)
-    found = _evidence_of_classes(SimpleNamespace(vertebrae=(vertebra,)), {name: adds}, grid)
-    assert np.array_equal(found, sign * adds)

@@ -27,7 +27,7 @@ def softmax(logits):
 
 def sealed(members):
     nothing = np.zeros(0)
-    return SealedResult(members.mean(axis=(0, 1)), members, nothing, nothing, nothing)
+    return SealedResult(members.mean(axis=(0, 1)), members, nothing, nothing, nothing, nothing)
 
 
 @pytest.fixture

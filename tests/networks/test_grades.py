@@ -95,3 +95,15 @@ def test_grades_without_classes_are_no_classification():
     model = SpineModel(NETWORK, 1, 0, {}, ordinal=True)
     assert not model.ordinal
     assert not hasattr(model, "link")
+
+
+def test_a_voxel_speaks_for_grades_by_the_odds_of_any_but_the_first():
+    torch.manual_seed(0)
+    model = SpineModel(NETWORK, 1, 4, {}, ordinal=True)
+    crops = torch.cat([torch.randn(1, 1, 4, 8, 8), torch.ones(1, 1, 4, 8, 8)], dim=1)
+    one = torch.zeros(1, 4, 8, 8, dtype=torch.bool)
+    one[0, 1, 2, 3] = True
+    found = model.explained_pass(crops, one)
+    first = found.logits[0, 0].exp().item()
+    assert found.speaks[0, 0, 1, 2, 3].item() == pytest.approx(math.log((1 - first) / first), abs=1e-5)
+    assert found.speaks.count_nonzero() == 1

@@ -62,6 +62,23 @@ def test_extent_by_hand():
     assert ExtentPooling(1)(*small()).item() == pytest.approx(soft_maximum + math.log(1e-4 + shown), abs=1e-3)
 
 
+@pytest.mark.parametrize("name", sorted(POOLINGS))
+def test_a_voxel_alone_says_what_a_region_of_it_alone_pools_to(name):
+    evidence, _, features = material()
+    pooling = made(name)
+    one = torch.zeros(2, 4, 6, 5, dtype=torch.bool)
+    one[:, 2, 3, 1] = True
+    assert torch.allclose(pooling.alone(evidence)[:, :, 2, 3, 1], pooling(evidence, one, features), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(POOLINGS))
+def test_no_region_says_more_than_the_loudest_of_its_voxels(name):
+    evidence, region, features = material()
+    pooling = made(name)
+    loudest = pooling.alone(evidence).masked_fill(~region[:, None], -torch.inf).flatten(2).max(dim=2).values
+    assert (pooling(evidence, region, features) <= loudest + 1e-6).all()
+
+
 def test_extent_rises_with_the_size_of_a_lesion_where_the_soft_maximum_hardly_does():
     evidence = torch.full((2, 1, 1, 10, 100), -6.0)
     evidence[0, 0, 0, 0, :30] = 4.0

@@ -77,7 +77,7 @@ class Departure(torch.nn.Module):
         contributions = evidence / pooled.sum(dim=(1, 2, 3)).clamp(min=1).view(-1, 1, 1, 1, 1)
         numbers = contributions.sum(dim=(2, 3, 4))
         logits = torch.nn.functional.pad(numbers, (1, 0))
-        return SealedOutputs(logits, evidence, numbers, contributions)
+        return SealedOutputs(logits, evidence, numbers, contributions, speaks=evidence)
 
 
 @pytest.fixture
