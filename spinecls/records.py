@@ -159,7 +159,8 @@ class VertebraPrediction:
 class CasePrediction:
     """All vertebrae of one scan, from head to feet.
 
-    `geometry` is the canonical grid of its image; `warnings` says in which ways the image is unlike those of training.
+    `geometry` is the canonical grid of its image; `warnings` says in which ways the image is unlike those of training;
+    `input` says which image it was (`voxels`: `image_digests` of its channels), empty where that is not known.
     """
 
     identifier: str
@@ -168,6 +169,7 @@ class CasePrediction:
     model: Mapping
     geometry: Geometry | None = None
     warnings: tuple[str, ...] = ()
+    input: Mapping = field(default_factory=dict)
 
 
 SEVERITY = "severity"

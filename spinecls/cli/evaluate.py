@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from spinecls.evaluation.acceptance import Accept
+
 
 class Split(enum.StrEnum):
     """Which part of a dataset was predicted."""
@@ -22,14 +24,19 @@ def evaluate(
     split: Annotated[Split, typer.Option("--split", help="Training or test cases of the dataset.")] = Split.Tr,
     output: Annotated[Path | None, typer.Option("-o", help="Output folder (default: the prediction folder).")] = None,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Bootstrap draws of patients.")] = 2000,
+    accept: Annotated[
+        list[Accept] | None,
+        typer.Option("--accept", help="Leave missing cases out; score cases learned from; score other images."),
+    ] = None,
 ) -> None:
     """Score a prediction folder: location, names, classes, each with its 95 % interval over patients.
 
-    Writes summary.json, summary.csv, vertebrae.csv, patients.csv and figures. Cases in failed.csv count as cases with
-    nothing predicted.
+    Writes summary.json, summary.csv, vertebrae.csv, patients.csv and figures. Scored are all annotated cases of the
+    split that the model has not learned from; in those that were not predicted everything counts as missed.
     """
     from spinecls.cli.score_text import score_text
     from spinecls.evaluation.folder import evaluate_folder
 
-    print(score_text(evaluate_folder(predictions, dataset, split.value, output, draws)))
-    print(f"\nAll scores in {(output or predictions) / 'summary.csv'}, with tables and figures beside it")
+    content = evaluate_folder(predictions, dataset, split.value, output, draws, accept or ())
+    print(score_text(content))
+    print(f"\nAll scores in {content['folder'] / 'summary.csv'}, with tables and figures beside it")

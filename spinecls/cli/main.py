@@ -28,7 +28,7 @@ COMMANDS = {
         "spinecls.cli.find_best_configuration", "find_best_configuration", ("-c", "-tr", "-p", "-f"),
     ),
     "ensemble": ("spinecls.cli.ensemble", "ensemble", ("-i",)),
-    "evaluate": ("spinecls.cli.evaluate", "evaluate", ()),
+    "evaluate": ("spinecls.cli.evaluate", "evaluate", ("--accept",)),
     "audit": ("spinecls.cli.audit", "audit", ()),
     "check": ("spinecls.cli.check", "check", ()),
     "demo": ("spinecls.cli.demo", "demo", ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,22 +32,30 @@ _REFER_ROWS = {
 }
 _AGREEMENT_ROWS = {"icc": "ICC(2,1)", "mean_difference": "mean difference"}
 _COLUMN = 27
+_SPLITS = {"Tr": "training cases", "Ts": "test cases"}
+_WIDTH = 118
 
 
 def score_text(content: Mapping[str, Any]) -> str:
     """What summary.json says of location, classes, each class, prediction sets and affected vertebrae a case."""
+    missed = len(content["missed_cases"])
     lines = [
-        f"{content['dataset']}: {content['cases']} cases, {content['patients']} patients, {content['vertebrae']} "
-        f"annotated vertebrae; [95 % intervals] over patients, {content['draws']} draws",
+        f"{content['dataset']}, {_SPLITS[content['split']]}: {_count(content['cases'], 'case')}"
+        f"{f' ({missed} without prediction)' if missed else ''}, {_count(content['patients'], 'patient')}, "
+        f"{content['vertebrae']} annotated vertebrae",
+        f"[95 % intervals] over patients, {content['draws']} draws.",
         f"Class prior and counter from {content['training_reference']['taken_from']} "
         f"({content['training_reference']['cases']}).",
+        *(line for remark in content["remarks"] for line in _wrapped(remark)),
     ]
-    notes = {"failed_cases": "Failed, counted as missed", "cases_without_annotation": "Not annotated, left out"}
-    lines += [f"{words}: {', '.join(content[key])}" for key, words in notes.items() if content[key]]
     lines += _title("Found and named", [])
     lines += [_row(words, [content["location"][key]]) for key, words in _LOCATION_ROWS.items()]
-    if content["classification"] is not None:
-        lines += _class_lines(content["classification"])
+    classes = content["classification"]
+    if classes is not None and classes["end_to_end"]["vertebrae"]:
+        lines += _class_lines(classes)
+    elif classes is not None:
+        table = f"vertebrae{content['split']}.csv"
+        lines += ["", f"No vertebra of these cases has a class in {table}, so classes are not scored."]
     return "\n".join(lines)
 
 
@@ -74,6 +83,14 @@ def _class_lines(scores: Mapping[str, Any]) -> list[str]:
         lines += _title(f"Affected vertebrae of {summary['cases']} cases", list(affected))
         lines += [_row(words, [s[key] for s in affected.values()]) for key, words in _AGREEMENT_ROWS.items()]
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _wrapped(remark: str) -> list[str]:
+    return textwrap.wrap(remark, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _title(text: str, columns: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ def write_figures(
     description: DatasetDescription,
     scores: Mapping[str, Any],
     draws: int,
+    note: str = "",
 ) -> None:
     """Confusion matrix, ROC, risk-coverage curve, reliability and affected vertebrae a case as PNG.
 
-    Nothing where no class was read.
+    Nothing where no class was read. Below each stands the note.
     """
     read = [v for case in outcomes for v in case.vertebrae if v.true_class is not None]
     if not read:
@@ -55,13 +57,15 @@ def write_figures(
     for name, draw in figures.items():
         figure = Figure(figsize=(5.2, 4.8), layout="constrained")
         draw(figure.add_subplot())
-        _save(figure, folder / name)
+        _save(figure, folder / name, note)
     figure = Figure(figsize=(10.0, 4.8), layout="constrained")
     _draw_patients(figure, case_numbers(outcomes, description), scores["patients_summary"]["agreement"][AFFECTED])
-    _save(figure, folder / "patients.png")
+    _save(figure, folder / "patients.png", note)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, note: str) -> None:
+    if note:
+        figure.supxlabel("\n".join(textwrap.wrap(note, 90)), fontsize="x-small")
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)
 

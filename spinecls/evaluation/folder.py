@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinecls import paths
-from spinecls.errors import DatasetError, UsageError, some_names
+from spinecls import files, paths
+from spinecls.errors import UsageError
 from spinecls.evaluation import matching, summary
+from spinecls.evaluation.acceptance import Accept
 from spinecls.evaluation.figures import write_figures
 from spinecls.evaluation.matching import CaseOutcome
 from spinecls.evaluation.score_files import SUMMARY, write_scores
+from spinecls.evaluation.scored_cases import choose_cases
 from spinecls.evaluation.trivial_counter import commonest_lowest_level
 from spinecls.evaluation.truth import class_of, class_prior, truth_of
 from spinecls.io import predictions as prediction_files
@@ -21,9 +22,9 @@ from spinecls.io.case_table import read_sequences
 from spinecls.io.dataset import load_dataset
 from spinecls.records import Case, CasePrediction, RawDataset
 
-logger = logging.getLogger(__name__)
-
 TRAINING = "Tr"
+BESIDE_TRAINING = "evaluation"
+"""Folder below `validation` of a fold for the scores of later evaluations; those of training stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,81 +36,99 @@ class _Reference:
 
 
 def evaluate_folder(
-    predictions: Path, dataset: str, split: str = TRAINING, output: Path | None = None, draws: int = 2000
+    predictions: Path,
+    dataset: str,
+    split: str = TRAINING,
+    output: Path | None = None,
+    draws: int = 2000,
+    accept: Collection[Accept] = (),
 ) -> dict[str, Any]:
     """Score a prediction folder; writes the files of `score_files.write_scores` and figures.
 
-    Cases in failed.csv count as cases with nothing predicted.
+    Which cases are scored says `scored_cases`; those without a prediction count as missed.
 
     Parameters
     ----------
     split : "Tr" or "Ts", which part of the dataset was predicted
-    output : folder for the scores; the prediction folder by default
+    output : folder for the scores; by default the prediction folder, of a fold's own validation a folder in it
+    accept : what would else be left out or refused
 
     Returns
     -------
     dict
-        The content of summary.json.
+        The content of summary.json, and under `folder` where it lies.
     """
-    target = output or predictions
-    predicted = prediction_files.read_folder(predictions)
-    if target.resolve() == predictions.resolve() and any(p.identifier == Path(SUMMARY).stem for p in predicted):
-        raise UsageError(f"{predictions}: a case is called summary, so {SUMMARY} would replace it. Give -o FOLDER.")
+    predicted, failures = _read(predictions)
+    target = _target(predictions, predicted, output)
     raw = _load(dataset, split)
+    training = None if split == TRAINING else _training_cases(raw.folder)
+    chosen = choose_cases(predictions, predicted, failures, raw, training, accept)
     annotated = {case.identifier: case for case in raw.cases}
-    present = {p.identifier for p in predicted}
-    failed = [case for case, _ in prediction_files.read_failures(predictions) if case in annotated.keys() - present]
-    without = [p.identifier for p in predicted if p.identifier not in annotated]
-    judged = [p for p in predicted if p.identifier in annotated]
-    if not judged:
-        raise DatasetError(
-            f"{predictions}: none of its {len(predicted)} cases ({some_names(without)}) is an annotated {split} case "
-            f"of {raw.description.name} ({some_names(list(annotated))}). Check -gt and --split."
-        )
-    _tell_of_models(predictions, judged)
-    names = list(dict.fromkeys([*(p.identifier for p in judged), *failed]))
-    reference = _reference(dataset, split, raw, set(names))
-    outcomes, scores = _score(predictions, judged, [annotated[name] for name in names], raw, reference, draws)
+    cases = [annotated[name] for name in chosen.names]
+    reference = _reference(raw, training, cases)
+    scored = [p for p in predicted if p.identifier in chosen.predicted]
+    outcomes, scores = _score(predictions, scored, cases, raw, reference, draws)
     content = {
         "dataset": raw.description.name,
         "split": split,
         "training_reference": {"cases": len(reference.cases), "taken_from": reference.description},
-        "failed_cases": failed,
-        "cases_without_annotation": without,
+        **chosen.as_dict(),
         **scores,
     }
     write_scores(target, content, outcomes, raw.description)
     if scores["classification"] is not None:
-        write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws)
-    return content
+        write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws, chosen.sentence)
+    return content | {"folder": target}
 
 
-def _tell_of_models(folder: Path, judged: Sequence[CasePrediction]) -> None:
-    """Scores of several models together are those of none."""
-    first = judged[0]
-    if others := [p.identifier for p in judged if p.model != first.model]:
-        logger.warning(
-            "%s: %s was predicted by another model, or in another way, than %s; the scores are of all together.",
-            folder,
-            some_names(others),
-            first.identifier,
+def _read(folder: Path) -> tuple[list[CasePrediction], list[tuple[str, str]]]:
+    """Predictions and failures; a folder in which all cases failed holds no prediction."""
+    failures = prediction_files.read_failures(folder)
+    if failures and not any(prediction_files.is_case_json(path) for path in folder.glob("*.json")):
+        return [], failures
+    return prediction_files.read_folder(folder), failures
+
+
+def _target(predictions: Path, predicted: Sequence[CasePrediction], output: Path | None) -> Path:
+    """Where the scores go: never over a case, and never over what training knows of its fold."""
+    if output is None and _is_of_training(predictions):
+        return predictions / BESIDE_TRAINING
+    target = output or predictions
+    if target.resolve() == predictions.resolve() and any(p.identifier == Path(SUMMARY).stem for p in predicted):
+        raise UsageError(f"{predictions}: a case is called summary, so {SUMMARY} would replace it. Give -o FOLDER.")
+    if _is_of_training(target):
+        raise UsageError(
+            f"-o {target}: holds the scores that training wrote, by which models are chosen and calibrated. Give "
+            "another folder."
         )
+    return target
+
+
+def _is_of_training(folder: Path) -> bool:
+    path = folder / SUMMARY
+    content = files.read_json(path) if path.is_file() else None
+    return isinstance(content, dict) and "fold" in content
 
 
 def _load(dataset: str, split: str) -> RawDataset:
-    folder = paths.raw_dataset_folder(dataset)
-    if split == TRAINING:
-        return load_dataset(folder, verify_voxels=False)
-    return load_dataset(folder, verify_voxels=False, split=split)
+    return load_dataset(paths.raw_dataset_folder(dataset), verify_voxels=False, split=split)
 
 
-def _reference(dataset: str, split: str, raw: RawDataset, predicted: set[str]) -> _Reference:
-    if split != TRAINING:
-        return _Reference(cases=_load(dataset, TRAINING).cases, description="the training cases of the dataset")
-    others = [case for case in raw.cases if case.identifier not in predicted]
+def _training_cases(folder: Path) -> tuple[Case, ...]:
+    """Training cases of a dataset, none where it holds test cases alone."""
+    if not (folder / "imagesTr").is_dir():
+        return ()
+    return load_dataset(folder, verify_voxels=False).cases
+
+
+def _reference(raw: RawDataset, training: Sequence[Case] | None, scored: Sequence[Case]) -> _Reference:
+    if training:
+        return _Reference(cases=training, description="the training cases of the dataset")
+    names = {case.identifier for case in scored}
+    others = [case for case in raw.cases if case.identifier not in names]
     if others:
-        return _Reference(cases=others, description="the cases of the dataset that were not predicted")
-    return _Reference(cases=raw.cases, description="the predicted cases themselves, because the dataset has no others")
+        return _Reference(cases=others, description="the cases of the dataset that were not scored")
+    return _Reference(cases=raw.cases, description="the scored cases themselves, because the dataset has no others")
 
 
 def _score(

@@ -168,6 +168,8 @@ def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
                 f"{other.folder}: classes {', '.join(other.prediction.class_names)}, {saved[0].folder} has "
                 f"{', '.join(first.class_names)}. Only models of the same classes can be averaged."
             )
+        if first.input.get("voxels") != other.prediction.input.get("voxels"):
+            raise DatasetError(f"{other.folder}: predicted from another image of this name than {saved[0].folder}.")
     groups = [g for g in grouped([_centres(s) for s in saved]) if 2 * len(g.rows) >= len(saved)]
     decoding = _decoded(saved, groups, first.geometry)
     # Two that the models saw apart from each other may be one vertebra.
@@ -179,6 +181,7 @@ def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
         model={"ensemble": [dict(s.prediction.model) for s in saved], "spinecls_version": __version__},
         geometry=first.geometry,
         warnings=tuple(dict.fromkeys(w for s in saved for w in s.prediction.warnings)),
+        input=first.input,
     )
     _write_maps(saved, groups, prediction, target)
     write_case_json(target, prediction)

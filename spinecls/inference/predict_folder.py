@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from spinecls.inference.calibrating import described
 from spinecls.inference.models import TrainedModel
 from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import VolumePrediction, case_prediction, class_names
+from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, find_inputs
 from spinecls.io.predictions import read_case_json, write_case_json, write_failures, write_referrals, write_table
@@ -49,6 +51,7 @@ def model_description(model: TrainedModel, predictor: Predictor) -> dict:
         "calibration": described(predictor.calibration, model.folds),
         "prevalence": None if predictor.prevalence is None else dict(predictor.prevalence),
         "checkpoints": dict(predictor.checkpoints),
+        "training_images": predictor.training_images,
     }
 
 
@@ -171,6 +174,7 @@ def _predict_case(
         logger.warning("%s: unlike the training images: %s", case.identifier, warning)
     result = predictor.predict_volume(volume.array, volume.geometry)
     prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry, warnings)
+    prediction = dataclasses.replace(prediction, input={"voxels": image_digests(scanned.array)})
     write_map(target / f"{case.identifier}.nii.gz", result.level_map, volume.source, volume.geometry)
     write_map(target / evidence_file(case.identifier), result.evidence, volume.source, volume.geometry)
     for name, values in result.contributions.items():

@@ -382,6 +382,12 @@ class Predictor:
         )
 
     @property
+    def training_images(self) -> list[str] | None:
+        """Digests of the images that any fold learned from, sorted; None where a fold's plan does not say."""
+        known = [plan.training_images for plan in self.fold_plans or [self.plan]]
+        return None if None in known else sorted({digest for images in known for digest in images})
+
+    @property
     def evidence_names(self) -> tuple[str, ...]:
         """Names of the evidence maps."""
         return evidence_names(self.plan.class_names, self.models[0].ordinal)

@@ -67,6 +67,7 @@ def write_case_json(folder: Path, prediction: CasePrediction) -> Path:
         "model": prediction.model,
         "geometry": None if prediction.geometry is None else prediction.geometry.as_dict(),
         "warnings": prediction.warnings,
+        "input": prediction.input,
     }
     files.write_json(path, content)
     return path
@@ -143,6 +144,8 @@ def read_case_json(path: Path) -> CasePrediction:
             "Predict again with this version."
         )
     names = {field.name for field in dataclasses.fields(CasePrediction)}
+    # Results of earlier versions do not say which image they are of.
+    content = {"input": {}, **content}
     _check_keys(content, names | {"format", "format_version"}, str(path))
     try:
         classes = tuple(content["class_names"])
@@ -153,6 +156,7 @@ def read_case_json(path: Path) -> CasePrediction:
             model=content["model"],
             geometry=None if content["geometry"] is None else Geometry.from_dict(content["geometry"]),
             warnings=tuple(map(str, content["warnings"])),
+            input=dict(content["input"] or {}),
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DatasetError(f"{path}: a value has the wrong type or number of entries: {error}.") from error

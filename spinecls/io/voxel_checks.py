@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +17,7 @@ from spinecls.errors import ResourceError
 from spinecls.geometry import Geometry
 from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.findings import CodedFault, Finding, error, warning
+from spinecls.io.image_digests import image_digests
 from spinecls.io.images import MIN_OVERLAP, read_chance_map, read_header, read_image, read_label_map
 from spinecls.io.map_shapes import FEW_SLICES, shape_findings
 from spinecls.io.source_grid import canonical_geometry, grid_difference, overlap, times
@@ -166,7 +166,7 @@ def _inspect_images(case: CaseFiles, found: list[Finding]) -> tuple[np.ndarray |
         return None, ()
     for path, channel in zip(case.images, volume.array, strict=True):
         found += _intensity_findings(case.identifier, path, channel)
-    return volume.array[0], tuple(hashlib.blake2b(channel, digest_size=16).hexdigest() for channel in volume.array)
+    return volume.array[0], image_digests(volume.array)
 
 
 def _intensity_findings(case: str, path: Path, channel: np.ndarray) -> list[Finding]:

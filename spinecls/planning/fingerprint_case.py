@@ -12,6 +12,7 @@ from spinecls.anatomy import LEVEL_CODES, RANK, chain
 from spinecls.beliefs import agreed_class
 from spinecls.geometry import Geometry
 from spinecls.io.annotation_forms import PARTLY_DRAWN
+from spinecls.io.image_digests import image_digests
 from spinecls.planning.appearance import appearance
 from spinecls.planning.fingerprint_types import CaseFingerprint, ChannelIntensities, Extent, VertebraFingerprint
 from spinecls.planning.volume import body_box, body_mask
@@ -52,6 +53,7 @@ def fingerprint_case(
         body_stop=stop,
         appearance=appearance(image, geometry.spacing_mm, body),
         vertebrae=_vertebrae(case.vertebrae, description, geometry, vertebra_map, case.annotation_form),
+        image_digests=image_digests(image),
         lesions_mm=() if structure_map is None else lesion_sizes_mm(structure_map, description, geometry.spacing_mm),
         annotation_forms=_forms(case, vertebra_map is not None, structure_map is not None),
     )

@@ -68,6 +68,7 @@ class CaseFingerprint:
     shape, spacing_mm : canonical grid
     body_start, body_stop : box of the body, last-plus-one, never smaller than the annotated vertebrae
     appearance : contrast and quality of each channel, see `appearance.appearance`; empty where they cannot be measured
+    image_digests : by which the image is known again, one a channel; empty in fingerprints of earlier versions
     lesions_mm : size of each lesion, the smaller of its equivalent diameter and its in-plane width
     annotation_forms : form by kind of annotation ("vertebrae", "structures")
     """
@@ -83,6 +84,7 @@ class CaseFingerprint:
     appearance: tuple[Mapping[str, float], ...] = ()
     vertebrae: tuple[VertebraFingerprint, ...] = ()
     lesions_mm: tuple[float, ...] = ()
+    image_digests: tuple[str, ...] = ()
     annotation_forms: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -208,7 +208,8 @@ class Plan:
     channels of a case are aligned onto the first one before anything else, in training and in prediction; `readers` are
     those whose readings of the training cases are told apart, known in the plan of a fold, and `readers_judged` whether
     by what they say of the same vertebrae (`beliefs.readers`); `familiar` is what an image is compared with before it
-    is predicted, None where there is nothing to compare with.
+    is predicted, None where there is nothing to compare with; `training_images` are the digests of the images that a
+    fold learned from, known in the plan of a fold, None where they are not known.
     """
 
     plans_name: str
@@ -228,6 +229,7 @@ class Plan:
     readers: tuple[str, ...] = ()
     readers_judged: bool = False
     familiar: FamiliarImages | None = None
+    training_images: tuple[str, ...] | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     dataset_hash: str = ""

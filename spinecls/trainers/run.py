@@ -33,6 +33,7 @@ from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # n
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
 from spinecls.trainers.placement import PLACES, lacks_places
 from spinecls.trainers.refinement import REFINED, Refinement, expected_of, refinement
+from spinecls.trainers.training_images import learned_from, training_images
 from spinecls.trainers.validation import TrainingReference, validate
 
 logger = logging.getLogger(__name__)
@@ -194,6 +195,7 @@ def _plan_of_fold(
         overrides={**plan.overrides, **request.overrides},
         class_counts={name: counts.get(name, 0) for name in plan.class_names},
         familiar=None if plan.familiar is None else familiar_images(_fingerprints(preprocessed, train)),
+        training_images=training_images(_fingerprints(preprocessed, train), request.pretrained),
     )
 
 
@@ -456,9 +458,13 @@ def _validate(fold: _Fold) -> None:
         class_counts=[fold.plan.class_counts.get(name, 0) for name in fold.plan.class_names],
     )
     cases = (load_case(fold.preprocessed, fold.plans_config, case) for case in fold.validation)
+    validated = _fingerprints(fold.preprocessed, fold.validation)
+    if learned := learned_from(validated, fold.plan.training_images):
+        said = "%s: the weights that this fold started with have learned from the validation cases %s; their scores "
+        logger.warning(said + "are better than on new scans.", fold.folder, ", ".join(learned))
     warnings = {}
     if fold.plan.familiar is not None:
-        for case in _fingerprints(fold.preprocessed, fold.validation):
+        for case in validated:
             warnings[case.case] = unfamiliar(case.shape, case.spacing_mm, case.appearance, fold.plan)
     device, num_cases = fold.request.device, len(fold.validation)
     validate(fold.folder, fold.plan, fold.configuration, cases, num_cases, reference, device, warnings)

@@ -73,6 +73,7 @@ def validate(
     truth: list[matching.CaseTruth] = []
     failed: list[tuple[str, str]] = []
     target = folder / "validation"
+    model = {"fold": folder.name, "training_images": plan.training_images}
     for case in tqdm(cases, total=num_cases, desc="validation", unit="case", disable=None):
         try:
             volume = predictor.predict_volume(case.native, case.native_geometry)
@@ -82,7 +83,7 @@ def validate(
             truth.append(preprocessed_truth(case, np.zeros(case.native_geometry.shape, np.uint8), description))
             continue
         prediction = case_prediction(
-            case.identifier, volume, plan, {"fold": folder.name}, warnings=warnings.get(case.identifier, ())
+            case.identifier, volume, plan, model, warnings=warnings.get(case.identifier, ())
         )
         predictions.append(prediction)
         truth.append(preprocessed_truth(case, volume.level_map, description))

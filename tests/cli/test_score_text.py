@@ -10,15 +10,15 @@ from spinecls.evaluation.matching import CaseTruth
 PLACE = (0, 0, 0)
 
 
-def text_of(flags=(), class_names=("normal", "oedema"), failed=()):
+def text_of(flags=(), class_names=("normal", "oedema"), remarks=(), missed=()):
     predicted = dataclasses.replace(make_vertebra("L1", PLACE, (0.2, 0.8)[: len(class_names)]), flags=flags)
     truth = CaseTruth(identifier="a", patient="p", centres_lps={"L1": PLACE}, classes={"L1": 1} if class_names else {})
     scores = summary.evaluate(
         [make_case("a", [predicted], class_names)], [truth], make_description(class_names=class_names), None, None, 5
     )
     reference = {"cases": 7, "taken_from": "the training cases of the dataset"}
-    head = {"dataset": "Dataset007_Test", "training_reference": reference, "failed_cases": list(failed)}
-    return score_text({**head, "cases_without_annotation": [], **scores})
+    head = {"dataset": "Dataset007_Test", "split": "Ts", "training_reference": reference}
+    return score_text({**head, "remarks": remarks, "missed_cases": dict.fromkeys(missed, ""), **scores})
 
 
 def line_of(text, start):
@@ -46,8 +46,17 @@ def test_referral_is_told_where_a_vertebra_is_referred():
     assert "referred" not in text_of()
 
 
-def test_failed_cases_are_named():
-    assert "Failed, counted as missed: x, y" in text_of(failed=("x", "y"))
+def test_remarks_stand_above_the_scores_in_whole_words():
+    remark = "Without a prediction, all their vertebrae count as missed: " + ", ".join(["case_with_a_long-name"] * 9)
+    text = text_of(remarks=[remark])
+    above = text[: text.index("Found and named")]
+    assert " ".join(line.lstrip("- ").strip() for line in above.splitlines()[3:]).strip() == remark
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_first_line_says_how_many_cases_were_missed():
+    first = text_of(missed=("x",)).splitlines()[0]
+    assert first == "Dataset007_Test, test cases: 1 case (1 without prediction), 1 patient, 1 annotated vertebrae"
 
 
 @pytest.mark.parametrize("words", ["Classified", "Each class", "Prediction sets", "Affected vertebrae"])

@@ -1,0 +1,18 @@
+"""Digests by which an image is known again, whatever its file is called and however it is compressed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def image_digests(channels: Iterable[np.ndarray]) -> tuple[str, ...]:
+    """Digest of the voxels of each channel; nobody can draw the image from it.
+
+    Parameters
+    ----------
+    channels : (S, R, A) float32 arrays in canonical order, as scanned (not aligned, not normalised)
+    """
+    return tuple(hashlib.blake2b(np.ascontiguousarray(c, np.float32), digest_size=16).hexdigest() for c in channels)
