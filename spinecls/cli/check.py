@@ -35,7 +35,8 @@ def check(
 
 def report_text(report: Report) -> str:
     """The report as a page of text: one block a code, errors first."""
-    lines = [f"{report.folder}: {_count(len(report.cases), 'case')}"]
+    tests = f", {_count(len(report.test_cases), 'test case')}" if report.test_cases else ""
+    lines = [f"{report.folder}: {_count(len(report.cases), 'case')}{tests}"]
     for heading, findings in (("error", report.errors), ("warning", report.warnings)):
         lines += ["", _count(len(findings), heading)]
         for code, group in grouped(findings).items():

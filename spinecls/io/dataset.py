@@ -8,8 +8,9 @@ from pathlib import Path
 from spinecls.io.dataset_assembly import assemble, require_faultless
 from spinecls.io.dataset_description import read_description
 from spinecls.io.findings import DatasetFaults, Report
+from spinecls.io.held_out import TEST, SeenFacts, check_test_cases, has_test_cases
 from spinecls.io.voxel_checks import inspect_cases
-from spinecls.records import RawDataset
+from spinecls.records import Case, RawDataset
 
 __all__ = ["DatasetFaults", "check_dataset", "load_dataset", "read_description"]
 
@@ -36,8 +37,22 @@ def load_dataset(
 
 
 def check_dataset(folder: Path, verify_voxels: bool = True, split: str = "Tr", num_processes: int = 1) -> Report:
-    """All errors and warnings of a raw dataset; never raises for a fault of the dataset."""
-    inspect = partial(inspect_cases, verify_voxels=verify_voxels, num_processes=num_processes)
-    dataset, findings = assemble(Path(folder), split, inspect)
-    cases = tuple(case.identifier for case in (*dataset.cases, *dataset.unlabelled)) if dataset else ()
-    return Report(folder=str(folder), findings=tuple(findings), cases=cases)
+    """All errors and warnings of a raw dataset; never raises for a fault of the dataset.
+
+    Parameters
+    ----------
+    split : "Tr" for the training cases and, where there are any, the test cases beside them; "Ts" for these alone
+    """
+    folder = Path(folder)
+    inspect = SeenFacts(partial(inspect_cases, verify_voxels=verify_voxels, num_processes=num_processes))
+    dataset, findings = assemble(folder, split, inspect)
+    tests: tuple[Case, ...] = ()
+    if dataset is not None and split != TEST and has_test_cases(folder):
+        tests, further = check_test_cases(folder, dataset, inspect.facts, findings, inspect.inspect)
+        findings = [*findings, *further]
+    return Report(
+        folder=str(folder),
+        findings=tuple(findings),
+        cases=tuple(case.identifier for case in dataset.all_cases) if dataset else (),
+        test_cases=tuple(case.identifier for case in tests),
+    )

@@ -19,6 +19,7 @@ TITLES: dict[str, str] = {
     "109": "number of cases differs from numTraining",
     "110": "image folder missing or empty",
     "111": "no annotation at all",
+    "120": "test cases without classes",
     "201": "unsafe case identifier",
     "202": "channel missing",
     "203": "channel not declared",
@@ -28,6 +29,10 @@ TITLES: dict[str, str] = {
     "207": "map without image",
     "208": "no channel suffix",
     "209": "hidden files",
+    "220": "test image is a training image",
+    "221": "test image is among the unlabelled scans",
+    "222": "name of a test and a training case",
+    "223": "patient of a test and a training case",
     "301": "file cannot be opened",
     "302": "file truncated",
     "303": "file damaged",
@@ -154,11 +159,12 @@ def warning(number: str, text: str, case: str = "") -> Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All findings of a dataset and the identifiers of its cases."""
+    """All findings of a dataset and the identifiers of its cases, those of its test cases apart."""
 
     folder: str
     findings: tuple[Finding, ...]
     cases: tuple[str, ...] = ()
+    test_cases: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -173,6 +179,7 @@ class Report:
         return {
             "dataset": self.folder,
             "cases": len(self.cases),
+            "test_cases": len(self.test_cases),
             "errors": len(self.errors),
             "warnings": len(self.warnings),
             "findings": [
