@@ -20,8 +20,10 @@ def make_vertebra(level, centre_lps, probabilities=(0.8, 0.2), prediction_set=("
     )
 
 
-def make_case(identifier, vertebrae, class_names=("normal", "oedema")):
-    return CasePrediction(identifier=identifier, class_names=class_names, vertebrae=tuple(vertebrae), model={})
+def make_case(identifier, vertebrae, class_names=("normal", "oedema"), **more):
+    return CasePrediction(
+        identifier=identifier, class_names=class_names, vertebrae=tuple(vertebrae), **{"model": {}, **more}
+    )
 
 
 def make_description(complete=True, class_names=("normal", "oedema"), **more):
