@@ -48,11 +48,18 @@ def test_three_commands_on_phantoms(trained_phantom, tmp_path, monkeypatch, capf
     check_prediction_folder(tmp_path / "out", sorted(source.iterdir()), ("normal", "inflammatory", "structural"))
     assert run_cli("evaluate", "-i", tmp_path / "out", "-gt", "1", "--split", "Ts", "--draws", "50") == 0
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert summary["cases"] == 2
+    assert (summary["cases"], summary["remarks"]) == (2, [])
     assert summary["location"]["identification_rate"]["estimate"] is not None
     before = (tmp_path / "out/predictions.csv").read_bytes()
     assert run_cli("predict", "-i", source, "-o", tmp_path / "out", "-device", "cpu", "--continue_prediction") == 0
     assert (tmp_path / "out/predictions.csv").read_bytes() == before
+    training = trained_phantom / "raw/Dataset001_Phantom/imagesTr"
+    assert run_cli("predict", "-i", training, "-o", tmp_path / "training", "-device", "cpu", "--disable_tta") == 0
+    assert run_cli("evaluate", "-i", tmp_path / "training", "-gt", "1", "--draws", "5") == 0
+    summary = json.loads((tmp_path / "training/summary.json").read_text())
+    splits = json.loads((trained_phantom / "preprocessed/Dataset001_Phantom/splits_final.json").read_text())
+    assert sorted(summary["cases_learned_from"]) == sorted(splits[0]["train"])
+    assert (summary["cases"], summary["missed_cases"]) == (len(splits[0]["val"]), {})
     assert "Traceback" not in "".join(capfd.readouterr())
 
 

@@ -231,6 +231,17 @@ def test_warnings_of_any_model_are_passed_on(predicted, tmp_path):
     assert ensemble_folders(sources, tmp_path / "out")[0].warnings[-1] == "odd contrast"
 
 
+def test_mean_says_which_image_it_is_of_and_other_images_are_not_averaged(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    voxels = read_case_json(sources[0] / f"{case}.json").input["voxels"]
+    assert len(voxels) == 1
+    assert ensemble_folders(sources, tmp_path / "out")[0].input["voxels"] == voxels
+    path = sources[1] / f"{case}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"input": {"voxels": ["another"]}}))
+    with pytest.raises(PartialFailure, match="predicted from another image of this name"):
+        ensemble_folders(sources, tmp_path / "again")
+
+
 def test_a_case_that_failed_in_the_models_fails_with_their_reason(predicted, tmp_path):
     sources, case = copies(predicted, tmp_path)
     for source in sources:

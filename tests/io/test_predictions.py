@@ -33,7 +33,7 @@ L4 = VertebraPrediction(
 )
 CASE = CasePrediction(
     identifier="spine_01", class_names=("normal", "oedema"), vertebrae=(L4,), model={"trainer": "T"}, geometry=GRID,
-    warnings=("noise 9; training scans 1",),
+    warnings=("noise 9; training scans 1",), input={"voxels": ["0a1b"]},
 )
 EMPTY = dataclasses.replace(CASE, identifier="spine_02", vertebrae=(), geometry=None)
 
@@ -41,6 +41,15 @@ EMPTY = dataclasses.replace(CASE, identifier="spine_02", vertebrae=(), geometry=
 @pytest.mark.parametrize("case", [CASE, EMPTY])
 def test_case_json_returns_what_was_written(tmp_path, case):
     assert predictions.read_case_json(predictions.write_case_json(tmp_path, case)) == case
+
+
+@pytest.mark.parametrize("change", [lambda c: c.pop("input"), lambda c: c.update(input=None)], ids=["absent", "null"])
+def test_result_that_does_not_say_which_image_it_is_of_is_read(tmp_path, change):
+    path = predictions.write_case_json(tmp_path, CASE)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    assert predictions.read_case_json(path) == dataclasses.replace(CASE, input={})
 
 
 def test_case_json_keys_class_probabilities_by_name(tmp_path):
