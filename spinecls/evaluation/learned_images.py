@@ -10,6 +10,7 @@ from typing import Any
 from spinecls import files, paths
 from spinecls.errors import SpineclsError
 from spinecls.io.dataset import load_dataset
+from spinecls.io.file_hashes import files_of
 from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image
 from spinecls.records import Case
@@ -18,10 +19,20 @@ RUN = "run.json"
 """Of a fold: names its training cases."""
 
 
+def digests_of(case: Case) -> tuple[str, ...]:
+    """Digests of the image of a case; it is read once as long as its files do not change."""
+    status = (path.stat() for image in case.images for path in files_of(image))
+    return _digests(case.images, tuple((s.st_size, s.st_mtime_ns) for s in status))
+
+
 @cache
-def digests_of(paths_of_channels: tuple[Path, ...]) -> tuple[str, ...]:
-    """Digests of the image of a case."""
-    return image_digests(read_image(paths_of_channels).array)
+def _digests(images: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
+    return image_digests(read_image(images).array)
+
+
+def digests_of_all(cases: Iterable[Case]) -> frozenset[str]:
+    """Digests of the images of all cases together."""
+    return frozenset(digest for case in cases for digest in digests_of(case))
 
 
 def learned_images(model: Mapping[str, Any], folder: Path) -> frozenset[str] | None:
@@ -34,35 +45,38 @@ def learned_images(model: Mapping[str, Any], folder: Path) -> frozenset[str] | N
     folder : of the prediction
     """
     if "ensemble" in model:
-        return _union(learned_images(member, folder) for member in model["ensemble"])
+        known = [learned_images(member, folder) for member in model["ensemble"]]
+        return None if None in known else frozenset().union(*known)
     if "training_images" in model:
         return None if model["training_images"] is None else frozenset(model["training_images"])
-    if "fold" in model:
-        run = folder.resolve().parent / RUN
-        return _by_records(run.parent.parent.parent.name, [run])
-    names = [str(model.get(key, "")) for key in ("dataset", "trainer", "plans", "configuration")]
-    runs = [paths.model_folder(*names) / f"fold_{fold}" / RUN for fold in model.get("folds") or ()]
-    return _by_records(names[0], runs) if all(names) else None
-
-
-def _union(parts: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    known = list(parts)
-    return None if None in known else frozenset().union(*known)
-
-
-def _by_records(dataset: str, runs: Sequence[Path]) -> frozenset[str] | None:
-    """Digests of the training cases that the records of some folds name."""
-    if not runs or not all(run.is_file() for run in runs):
+    dataset, names = _recorded(model, folder)
+    if not names:
         return None
-    trained = {name for run in runs for name in files.read_json(run).get("cases", ())}
     try:
         cases = load_dataset(paths.raw_dataset_folder(dataset), verify_voxels=False).all_cases
     except SpineclsError:
         return None
-    known = [case for case in cases if case.identifier in trained]
-    return digests_of_all(known) if len(known) == len(trained) else None
+    known = [case for case in cases if case.identifier in names]
+    return digests_of_all(known) if len(known) == len(names) else None
 
 
-def digests_of_all(cases: Iterable[Case]) -> frozenset[str]:
-    """Digests of the images of all cases together."""
-    return frozenset(digest for case in cases for digest in digests_of(case.images))
+def learned_names(model: Mapping[str, Any], folder: Path, dataset: str) -> frozenset[str]:
+    """Training cases of a dataset that the records on this computer name; an image may have changed since."""
+    if "ensemble" in model:
+        return frozenset().union(*(learned_names(member, folder, dataset) for member in model["ensemble"]))
+    recorded, names = _recorded(model, folder)
+    return names if recorded == dataset else frozenset()
+
+
+def _recorded(model: Mapping[str, Any], folder: Path) -> tuple[str, frozenset[str]]:
+    """Dataset, and training cases of all folds; no case where a record is missing."""
+    if "fold" in model:
+        runs: Sequence[Path] = [folder.resolve().parent / RUN]
+        dataset = runs[0].parent.parent.parent.name
+    else:
+        names = [str(model.get(key, "")) for key in ("dataset", "trainer", "plans", "configuration")]
+        runs = [paths.model_folder(*names) / f"fold_{fold}" / RUN for fold in model.get("folds") or ()]
+        dataset = names[0]
+    if not all(run.is_file() for run in runs):
+        return dataset, frozenset()
+    return dataset, frozenset(name for run in runs for name in files.read_json(run).get("cases", ()))

@@ -15,7 +15,7 @@ import numpy as np
 
 from spinecls.errors import DatasetError, some_names
 from spinecls.evaluation.acceptance import Accept
-from spinecls.evaluation.learned_images import digests_of, digests_of_all, learned_images
+from spinecls.evaluation.learned_images import digests_of, digests_of_all, learned_images, learned_names
 from spinecls.geometry import Geometry
 from spinecls.io.images import read_header
 from spinecls.io.source_grid import canonical_geometry
@@ -40,6 +40,7 @@ class ScoredCases:
     training_known : whether it is known which images every model has learned from
     of_training_patients : scored cases of which another scan was in the training cases
     from_other_image : scored cases that were predicted from another image than that of the dataset
+    repeated : scored cases with the same image as a scored case before
     without_annotation : predicted, but no annotated case
     models : how many models predicted them
     accepted : what the user accepted
@@ -53,6 +54,7 @@ class ScoredCases:
     training_known: bool
     of_training_patients: tuple[str, ...]
     from_other_image: tuple[str, ...]
+    repeated: tuple[str, ...]
     without_annotation: tuple[str, ...]
     models: int
     accepted: tuple[str, ...]
@@ -72,6 +74,7 @@ class ScoredCases:
             "training_images_known": self.training_known,
             "cases_of_training_patients": list(self.of_training_patients),
             "cases_from_other_image": list(self.from_other_image),
+            "cases_repeated": list(self.repeated),
             "cases_without_annotation": list(self.without_annotation),
             "models": self.models,
             "accepted": list(self.accepted),
@@ -117,6 +120,8 @@ class ScoredCases:
             found.append(f"Other scans of their patients were trained on: {_listed(self.of_training_patients)}.")
         if self.from_other_image:
             found.append(f"Predicted from another image than the dataset's: {_listed(self.from_other_image)}.")
+        if self.repeated:
+            found.append(f"With the image of a case before, counted again: {_listed(self.repeated)}.")
         if self.without_annotation:
             found.append(f"No annotated cases of the dataset, left out: {_listed(self.without_annotation)}.")
         if self.models > 1:
@@ -153,7 +158,7 @@ def choose_cases(
     failed = [name for name in reasons if name in annotated and name not in {p.identifier for p in judged}]
     if not judged and not failed:
         _refuse_strangers(folder, strangers, raw, training)
-    seen = _Seen(folder, judged, training)
+    seen = _Seen(folder, judged, raw, training)
     learned = [p.identifier for p in judged if seen.by(p, annotated[p.identifier])]
     scored = [p for p in judged if Accept.learned in accept or p.identifier not in learned]
     if not scored and not failed:
@@ -183,9 +188,10 @@ def choose_cases(
         learned_from=tuple(learned),
         training_known=seen.known,
         of_training_patients=tuple(
-            name for name in (*predicted, *missed) if name not in learned and seen.patient(annotated[name], raw)
+            name for name in (*predicted, *missed) if name not in learned and seen.patient(annotated[name])
         ),
         from_other_image=tuple(others),
+        repeated=_repeated([annotated[name] for name in (*predicted, *missed)]),
         without_annotation=tuple(strangers),
         models=len(seen.models),
         accepted=tuple(sorted(accept)),
@@ -205,11 +211,12 @@ class _Seen:
     """What the models of a folder have learned from."""
 
     def __init__(
-        self, folder: Path, predictions: Sequence[CasePrediction], training: Sequence[Case] | None
+        self, folder: Path, predictions: Sequence[CasePrediction], raw: RawDataset, training: Sequence[Case] | None
     ) -> None:
-        self._training = training
+        self._raw, self._training = raw, training
         self.models: list[Mapping] = []
         self._images: list[frozenset[str]] = []
+        self._names: list[frozenset[str]] = []
         self.known = bool(predictions)
         for prediction in predictions:
             if prediction.model not in self.models:
@@ -220,29 +227,34 @@ class _Seen:
                     images = digests_of_all(training or ())
                 self.models.append(prediction.model)
                 self._images.append(images)
+                # By name, too: an image that was changed after the training shows the same scan.
+                names = learned_names(prediction.model, folder, raw.folder.name) if training is None else frozenset()
+                self._names.append(names)
 
     def by(self, prediction: CasePrediction, case: Case) -> bool:
         """Whether the model of a prediction has learned from the image of a case."""
-        own = {*digests_of(case.images), *prediction.input.get("voxels", ())}
-        return not own.isdisjoint(self._images[self.models.index(prediction.model)])
+        return self._knows(self.models.index(prediction.model), case, prediction.input.get("voxels", ()))
+
+    def _knows(self, model: int, case: Case, further: Sequence[str] = ()) -> bool:
+        if case.identifier in self._names[model]:
+            return True
+        images = self._images[model]
+        return bool(images) and not images.isdisjoint([*digests_of(case), *further])
 
     def by_all(self, case: Case) -> bool:
         """Whether every model has learned from the image of a case."""
-        if not any(self._images):
-            return False
-        return all(not images.isdisjoint(digests_of(case.images)) for images in self._images)
+        return bool(self.models) and all(self._knows(model, case) for model in range(len(self.models)))
 
     def expects(self, case: Case) -> bool:
         """Whether a prediction of the case is missing from the folder."""
         return (self._training is not None or self.known) and not self.by_all(case)
 
-    def patient(self, case: Case, raw: RawDataset) -> bool:
+    def patient(self, case: Case) -> bool:
         """Whether another scan of the patient was in training; a case without a patient is a patient of its own."""
         cases = self._training
         if cases is None:
-            everything = frozenset().union(*self._images)
-            cases = [c for c in raw.cases if everything and self.known and self.by_all(c)]
-        elif not any(model.get("dataset", raw.folder.name) == raw.folder.name for model in self.models):
+            cases = [c for c in self._raw.cases if self.by_all(c)]
+        elif not any(model.get("dataset", self._raw.folder.name) == self._raw.folder.name for model in self.models):
             return False
         return any(c.patient == case.patient and c.identifier != case.identifier for c in cases)
 
@@ -252,10 +264,20 @@ def _listed(names: Sequence[str]) -> str:
     return f"{len(names)} ({shown}{f' and {len(names) - _NAMES_SHOWN} more' if len(names) > _NAMES_SHOWN else ''})"
 
 
+def _repeated(cases: Sequence[Case]) -> tuple[str, ...]:
+    known: set[str] = set()
+    found = []
+    for case in cases:
+        own = digests_of(case)
+        found += [case.identifier] if known.intersection(own) else []
+        known.update(own)
+    return tuple(found)
+
+
 def _is_of_other_image(prediction: CasePrediction, case: Case) -> bool:
     voxels = prediction.input.get("voxels")
     if voxels is not None:
-        return tuple(voxels) != digests_of(case.images)
+        return tuple(voxels) != digests_of(case)
     if prediction.geometry is None:
         return False
     return not _same_grid(prediction.geometry, canonical_geometry(read_header(case.images[0])[0]))

@@ -245,6 +245,37 @@ def test_case_predicted_from_a_training_image_under_its_name_is_learned_from(tmp
     assert evaluated(folder, dataset)["cases_learned_from"] == ["t"]
 
 
+def test_image_that_changed_after_the_training_is_known_by_its_name(roots, tmp_path):
+    dataset = build_dataset(roots / "raw/Dataset009_Tiny")
+    names = {"dataset": dataset.name, "trainer": "T", "plans": "P", "configuration": "c", "folds": ["0"]}
+    write_run(roots / f"results/{dataset.name}/T__P__c/fold_0", "a", "b")
+    model = names | {"training_images": ["of another export"]}
+    content = evaluated(write_perfect(dataset, tmp_path / "p", *CASES, model=model), dataset, Split.Tr)
+    assert content["cases_learned_from"] == ["a", "b"]
+
+
+def test_image_that_changes_between_two_evaluations_is_read_again(tmp_path, dataset):
+    folder = write_perfect(dataset, tmp_path / "p", *TESTS, split="Ts", model=trained_on(dataset, "a"))
+    assert evaluated(folder, dataset)["cases_learned_from"] == []
+    shutil.copy(dataset / "imagesTr/a_0000.nii.gz", dataset / "imagesTs/t_0000.nii.gz")
+    assert evaluated(folder, dataset)["cases_learned_from"] == ["t"]
+
+
+def test_same_image_under_two_names_is_told(tmp_path, dataset):
+    shutil.copy(dataset / "imagesTs/t_0000.nii.gz", dataset / "imagesTs/u_0000.nii.gz")
+    content = evaluated(write_perfect(dataset, tmp_path / "p", *TESTS, split="Ts", model=STRANGER), dataset)
+    assert content["cases_repeated"] == ["u"]
+    assert content["remarks"] == ["With the image of a case before, counted again: 1 (u)."]
+
+
+def test_empty_map_of_a_test_case_is_refused(tmp_path, dataset):
+    folder = write_perfect(dataset, tmp_path / "p", *TESTS, split="Ts", model=STRANGER)
+    path = str(dataset / "labelsTs/t.nii.gz")
+    sitk.WriteImage(sitk.ReadImage(path) * 0, path)
+    with pytest.raises(DatasetError, match=r"\[E604\] empty map"):
+        evaluate(folder, str(dataset), Split.Ts)
+
+
 def with_patients(dataset, split, patients):
     path = dataset / f"vertebrae{split}.csv"
     rows = [line.split(",") for line in path.read_text().split()]
