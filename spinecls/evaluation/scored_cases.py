@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +162,12 @@ def choose_cases(
     seen = _Seen(folder, judged, raw, training)
     learned = [p.identifier for p in judged if seen.by(p, annotated[p.identifier])]
     scored = [p for p in judged if Accept.learned in accept or p.identifier not in learned]
-    if not scored and not failed:
+    missed = {name: f"failed: {reasons[name]}" for name in failed if not seen.by_all(annotated[name])}
+    if not scored and not missed:
         source = "the model has learned from" if seen.known else "training cases of the dataset are"
+        names = [*learned, *failed]
         raise DatasetError(
-            f"{folder}: {source} the images of all {len(learned)} predicted cases ({some_names(learned)}), so their "
+            f"{folder}: {source} the images of all {len(names)} predicted cases ({some_names(names)}), so their "
             "score would say nothing about other scans. Predict cases that the model has not seen, or score the folder "
             "validation of its fold; --accept learned scores them all the same."
         )
@@ -177,7 +180,6 @@ def choose_cases(
         )
     silent = [name for name in annotated if name not in {p.identifier for p in judged} and name not in failed]
     counted = [name for name in silent if seen.expects(annotated[name])] if Accept.missing not in accept else []
-    missed = {name: f"failed: {reasons[name]}" for name in failed if not seen.by_all(annotated[name])}
     missed |= dict.fromkeys(counted, NOT_PREDICTED)
     predicted = [p.identifier for p in scored]
     return ScoredCases(
@@ -251,12 +253,20 @@ class _Seen:
 
     def patient(self, case: Case) -> bool:
         """Whether another scan of the patient was in training; a case without a patient is a patient of its own."""
-        cases = self._training
-        if cases is None:
-            cases = [c for c in self._raw.cases if self.by_all(c)]
-        elif not any(model.get("dataset", self._raw.folder.name) == self._raw.folder.name for model in self.models):
-            return False
-        return any(c.patient == case.patient and c.identifier != case.identifier for c in cases)
+        return bool(self._trained_patients.get(case.patient, set()) - {case.identifier})
+
+    @cached_property
+    def _trained_patients(self) -> dict[str, set[str]]:
+        """Cases that were trained on by patient; those of another dataset have patients of their own."""
+        cases: Sequence[Case] = ()
+        if self._training is None:
+            cases = [case for case in self._raw.cases if self.by_all(case)]
+        elif any(model.get("dataset", self._raw.folder.name) == self._raw.folder.name for model in self.models):
+            cases = self._training
+        found: dict[str, set[str]] = {}
+        for case in cases:
+            found.setdefault(case.patient, set()).add(case.identifier)
+        return found
 
 
 def _listed(names: Sequence[str]) -> str:

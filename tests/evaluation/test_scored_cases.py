@@ -134,6 +134,14 @@ def test_only_cases_learned_from_are_refused_with_the_remedy(tmp_path, dataset):
         evaluate(folder, str(dataset))
 
 
+def test_only_failed_cases_learned_from_are_refused_too(roots, tmp_path):
+    dataset = build_dataset(roots / "raw/Dataset009_Tiny")
+    folder = write_perfect(dataset, tmp_path / "p", "a", model=trained_on(dataset, "a", "b"))
+    prediction_files.write_failures(folder, [("b", "no memory")])
+    with pytest.raises(DatasetError, match=r"from the images of all 2 predicted cases \(a, b\)"):
+        evaluate(folder, str(dataset))
+
+
 def test_held_out_training_case_without_a_prediction_is_missed(tmp_path, dataset):
     folder = write_perfect(dataset, tmp_path / "p", "c", model=trained_on(dataset, "a", "b"))
     content = evaluated(folder, dataset, Split.Tr)
