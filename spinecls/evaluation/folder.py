@@ -116,7 +116,7 @@ def _load(dataset: str, split: str) -> RawDataset:
 
 def _training_cases(folder: Path) -> tuple[Case, ...]:
     """Training cases of a dataset, none where it holds test cases alone."""
-    if not (folder / "imagesTr").is_dir():
+    if not any((folder / "imagesTr").glob("[!.]*")):
         return ()
     return load_dataset(folder, verify_voxels=False).cases
 

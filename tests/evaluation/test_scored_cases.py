@@ -316,10 +316,13 @@ def test_model_of_other_classes_is_refused(tmp_path, dataset, names):
         evaluate(folder, str(dataset), Split.Ts)
 
 
-def test_dataset_of_test_cases_alone_is_scored(tmp_path, dataset):
+@pytest.mark.parametrize("empty_folder", [False, True])
+def test_dataset_of_test_cases_alone_is_scored(tmp_path, dataset, empty_folder):
     folder = write_perfect(dataset, tmp_path / "p", *TESTS, split="Ts", model=STRANGER)
     for name in ("imagesTr", "labelsTr"):
         shutil.rmtree(dataset / name)
+        if empty_folder:
+            (dataset / name).mkdir()
     (dataset / "vertebraeTr.csv").unlink()
     content = evaluated(folder, dataset)
     assert identified(content) == 1.0
