@@ -18,6 +18,8 @@ from spinecls.io.findings import CodedFault
 
 _UNEVEN = 0.01
 _SERIES, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
+_SLICE_DISTANCE = "0018|0088"
+_RIGHT_ANGLE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class _Slice:
     spacing_mm: tuple[float, float]
     position_lps: np.ndarray
     axes: np.ndarray
+    told_distance_mm: float | None
 
 
 def is_dicom(path: Path) -> bool:
@@ -36,8 +39,10 @@ def is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def read_dicom_series(folder: Path) -> sitk.Image:
-    """Volume of the only series in a folder.
+def read_dicom_series(folder: Path) -> tuple[sitk.Image, list[tuple[str, str]]]:
+    """Volume of the only series in a folder, and coded warnings.
+
+    Positions of the slices say how far they lie apart; what else the headers say of it is compared with them.
 
     Raises
     ------
@@ -55,10 +60,24 @@ def read_dicom_series(folder: Path) -> sitk.Image:
         if other.size != first.size or np.abs(other.axes - first.axes).max() > 1e-3:
             text = f"{other.path.name} differs from {first.path.name} in size or orientation (a localiser?). Remove it."
             raise CodedFault("E906", folder, text)
+        if np.abs(np.subtract(other.spacing_mm, first.spacing_mm)).max() > _UNEVEN * min(first.spacing_mm):
+            text = f"{other.path.name} has pixels of {other.spacing_mm} mm, {first.path.name} of {first.spacing_mm} mm."
+            raise CodedFault("E906", folder, text + " Export the series again.")
+    if abs(first.axes[0] @ first.axes[1]) > _RIGHT_ANGLE:
+        raise CodedFault("E405", folder, "rows and columns are not at right angles. Export the series again.")
     normal = np.cross(first.axes[0], first.axes[1])
     slices.sort(key=lambda item: float(item.position_lps @ normal))
     gap_mm = _slice_distance_mm(folder, slices, normal)
-    return _build(slices, normal, gap_mm)
+    return _build(slices, normal, gap_mm), _distance_notes(slices, gap_mm)
+
+
+def _distance_notes(slices: Sequence[_Slice], gap_mm: float) -> list[tuple[str, str]]:
+    told = {item.told_distance_mm for item in slices} - {None}
+    other = next((value for value in sorted(told) if abs(value - gap_mm) > _UNEVEN * gap_mm), None)
+    if other is None:
+        return []
+    text = f"SpacingBetweenSlices says {other:g} mm, the positions of the slices {gap_mm:.3f} mm; the positions are "
+    return [("W424", text + "taken")]
 
 
 def _read_header(path: Path) -> _Slice:
@@ -85,7 +104,17 @@ def _read_header(path: Path) -> _Slice:
         spacing_mm=spacing,
         position_lps=_numbers(path, reader.GetMetaData(_POSITION), 3),
         axes=axes,
+        told_distance_mm=_told_distance_mm(reader),
     )
+
+
+def _told_distance_mm(reader: sitk.ImageFileReader) -> float | None:
+    if not reader.HasMetaDataKey(_SLICE_DISTANCE):
+        return None
+    try:
+        return abs(float(reader.GetMetaData(_SLICE_DISTANCE).strip("\0 ")))
+    except ValueError:
+        return None
 
 
 def _numbers(path: Path, text: str, count: int) -> np.ndarray:

@@ -7,10 +7,11 @@ world coordinates are LPS millimetres. Results return to the axis order and posi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,30 +21,39 @@ from spinecls.files import atomic_path
 from spinecls.geometry import Geometry
 from spinecls.io.dicom_series import is_dicom, read_dicom_series
 from spinecls.io.findings import CodedFault
+from spinecls.io.image_checks import directions_notes, grid_notes, intensity_notes, require_volume
+from spinecls.io.library_messages import library_messages, sheared_sforms_allowed
+from spinecls.io.nifti_forms import compare_forms
 from spinecls.io.nifti_gate import (
     MAX_SIDE,
     MAX_VOXELS,
+    NiftiHeader,
     check_file,
     check_nifti_bytes,
     is_nifti,
+    one_value,
     read_nifti_header,
+    several_volumes,
 )
 from spinecls.io.registration import RigidMotion, find_motion, resample_moved
 from spinecls.io.source_grid import (
     SourceGrid,
     canonical_geometry,
+    directions,
     from_canonical,
     grid_difference,
-    grid_from,
     overlap,
     source_grid,
     times,
     to_canonical,
 )
+from spinecls.io.text_headers import check_text_header, segmentation_text, segments, text_fields, text_header_notes
 from spinecls.io.voxel_values import chances, finite_float32, whole_numbers
 
 MIN_OVERLAP = 0.5
 """Share of the first channel that every other channel must cover."""
+_WRITTEN = 1e-3
+"""Voxels by which a written grid may differ from the one that was meant."""
 _WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
@@ -56,7 +66,7 @@ class Volume:
     array : float32 (C, S, R, A), channels first
     geometry : canonical grid of one channel
     source : grid of the first channel as read
-    warnings : what was odd and how it was handled
+    notes : what was odd and how it was handled, each with its code (see `findings.TITLES`) and the channel's name
     registration : motion by which each further channel was aligned onto the first, None where the search failed; empty
         when alignment was not asked for
     """
@@ -64,19 +74,13 @@ class Volume:
     array: np.ndarray
     geometry: Geometry
     source: SourceGrid
-    warnings: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
     registration: tuple[RigidMotion | None, ...] = ()
 
-
-@contextmanager
-def _quiet_library() -> Iterator[None]:
-    """Keep the library's warnings off the terminal; what they are about is checked here and told as an error."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes without their codes."""
+        return tuple(text for _, text in self.notes)
 
 
 def read_image(paths: Sequence[Path], register: bool = False) -> Volume:
@@ -93,12 +97,26 @@ def read_image(paths: Sequence[Path], register: bool = False) -> Volume:
     Raises
     ------
     DatasetError
-        When a file is missing, damaged, truncated, no volume or not finite, or channels overlap by less than half.
+        When a file is missing, damaged, truncated, no volume or not finite, lies where programs do not agree, holds
+        nothing that could be a scan, or channels overlap by less than half.
     """
     if not paths:
         raise DatasetError("read_image: no file was given, expected one path a channel.")
-    with _quiet_library():
-        return _assembled([_Channel(Path(path), Path(path).name, *_read(Path(path))) for path in paths], register)
+    return _assembled([_Channel(Path(path), Path(path).name, *_read_scan(Path(path))) for path in paths], register)
+
+
+def _read_scan(path: Path) -> tuple[sitk.Image, Notes]:
+    _refuse_segmentation(path)
+    return _read(path)
+
+
+def _refuse_segmentation(path: Path) -> None:
+    if path.is_file() and segments(fields := text_fields(path)):
+        raise CodedFault("E307", path, f"{segmentation_text(fields)} It is no scan.")
+
+
+Notes = list[tuple[str, str]]
+"""Coded warnings."""
 
 
 @dataclass(frozen=True)
@@ -108,28 +126,43 @@ class _Channel:
     place: Path | str
     name: str
     image: sitk.Image
-    notes: tuple[tuple[str, str], ...] = ()
+    notes: Notes
 
 
 def _assembled(channels: Sequence[_Channel], register: bool) -> Volume:
-    """All channels on the grid of the first."""
+    """All channels on the grid of the first, every one judged as it was scanned."""
     first, *others = channels
     source = source_grid(first.image)
     arrays = [_canonical(first.place, first.image)]
-    warnings = [f"{first.name}: {text}" for _, text in first.notes]
+    grid = canonical_geometry(source)
+    require_volume(first.place, grid.shape)
+    notes = _named(first, [*first.notes, *grid_notes(grid), *_voxel_notes(first, arrays[0])])
     motions = []
     for channel in others:
         moved, motion, more = _onto_first(channel.place, channel.image, first.image, register)
         arrays.append(_canonical(channel.place, moved))
-        warnings += [f"{channel.name}: {text}" for text in (*(text for _, text in channel.notes), *more)]
+        notes += _named(channel, [*channel.notes, *more, *_voxel_notes(channel, arrays[-1])])
         motions.append(motion)
     return Volume(
         array=np.stack(arrays),
-        geometry=canonical_geometry(source),
+        geometry=grid,
         source=source,
-        warnings=tuple(warnings),
+        notes=tuple(dict.fromkeys(notes)),
         registration=tuple(motions) if register else (),
     )
+
+
+def _voxel_notes(channel: _Channel, array: np.ndarray) -> Notes:
+    """Warnings about the voxels of a channel; raises `CodedFault` for one that shows nothing."""
+    notes = intensity_notes(array)
+    for code, text in notes:
+        if code.startswith("E"):
+            raise CodedFault(code, channel.place, text)
+    return notes
+
+
+def _named(channel: _Channel, notes: Notes) -> Notes:
+    return [(code, f"{channel.name}: {text}") for code, text in notes]
 
 
 def _canonical(place: Path | str, image: sitk.Image) -> np.ndarray:
@@ -138,7 +171,7 @@ def _canonical(place: Path | str, image: sitk.Image) -> np.ndarray:
 
 def _onto_first(
     place: Path | str, image: sitk.Image, first: sitk.Image, register: bool
-) -> tuple[sitk.Image, RigidMotion | None, list[str]]:
+) -> tuple[sitk.Image, RigidMotion | None, Notes]:
     """A further channel on the grid of the first, the motion that brought it there, and warnings."""
     grid, own = (canonical_geometry(source_grid(one)) for one in (first, image))
     share = overlap(grid, own)
@@ -148,13 +181,13 @@ def _onto_first(
     motion = find_motion(first, image) if register else None
     if motion is not None:
         return resample_moved(image, first, motion), motion, []
-    warnings = ["could not be aligned onto the first channel; left as scanned"] if register else []
+    notes = [("W414", "could not be aligned onto the first channel; left as scanned")] if register else []
     difference = grid_difference(grid, own)
     if difference is None:
-        return image, None, warnings
+        return image, None, notes
     image = sitk.Resample(sitk.Cast(image, sitk.sitkFloat32), first, sitk.Transform(), sitk.sitkLinear, 0.0)
-    warnings.append(f"{difference[1]}, compared with the first channel; interpolated onto its grid")
-    return image, None, warnings
+    notes.append(("W414", f"{difference[1]}, compared with the first channel; interpolated onto its grid"))
+    return image, None, notes
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, Geometry]:
@@ -169,10 +202,9 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Geometry]:
     DatasetError
         As `read_image`; also when values are not whole, negative or above 32767.
     """
-    with _quiet_library():
-        image, _ = _read(Path(path))
-        source = source_grid(image)
-        array = whole_numbers(path, to_canonical(sitk.GetArrayViewFromImage(image), source))
+    image, _ = _read(Path(path))
+    source = source_grid(image)
+    array = whole_numbers(path, to_canonical(sitk.GetArrayViewFromImage(image), source))
     return array, canonical_geometry(source)
 
 
@@ -188,8 +220,24 @@ def read_chance_map(path: Path) -> tuple[np.ndarray, Geometry]:
     DatasetError
         As `read_image`; also when values are not from 0 to 1.
     """
-    volume = read_image([path])
-    return chances(path, volume.array[0]), volume.geometry
+    array, geometry = read_map(path)
+    return chances(path, array), geometry
+
+
+def read_map(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Read a map of any numbers, such as of evidence; nothing is asked of its values but that they are finite.
+
+    Returns
+    -------
+    float32 (S, R, A) canonical array and its grid
+
+    Raises
+    ------
+    DatasetError
+        When the file cannot be read as `read_image` says.
+    """
+    image, _ = _read(Path(path))
+    return _canonical(path, image), canonical_geometry(source_grid(image))
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -198,13 +246,20 @@ def read_geometry(path: Path) -> Geometry:
 
 
 def read_header(path: Path) -> tuple[SourceGrid, tuple[tuple[str, str], ...]]:
-    """Grid of a file and coded warnings (code, text), from the header alone (a DICOM folder is read whole)."""
+    """Grid of a scan and coded warnings (code, text), from the header alone (a DICOM folder is read whole)."""
+    _refuse_segmentation(Path(path))
+    return read_map_header(path)
+
+
+def read_map_header(path: Path) -> tuple[SourceGrid, tuple[tuple[str, str], ...]]:
+    """As `read_header`, of a map."""
     path = Path(path)
-    with _quiet_library():
-        if path.is_dir():
-            return source_grid(read_dicom_series(path)), ()
-        reader, notes, _ = _open(path)
-        return source_grid(reader), notes
+    if path.is_dir():
+        image, notes = _read(path)
+        return source_grid(image), tuple(notes)
+    with library_messages() as messages:
+        opened = _open(path)
+        return opened.grid, tuple(_with_messages(opened.notes, messages))
 
 
 def volume_from_sitk(images: sitk.Image | Sequence[sitk.Image], register: bool = False) -> Volume:
@@ -221,6 +276,7 @@ def volume_from_sitk(images: sitk.Image | Sequence[sitk.Image], register: bool =
     """
     place = "image in memory"
     several = list(images) if isinstance(images, (list, tuple)) else [images]
+    notes = []
     for image in several:
         if not isinstance(image, sitk.Image):
             raise UsageError(
@@ -229,10 +285,13 @@ def volume_from_sitk(images: sitk.Image | Sequence[sitk.Image], register: bool =
             )
         if image.GetDimension() != 3:
             raise CodedFault("E402", place, f"has {image.GetDimension()} dimensions, expected 3.")
+        grid = image.GetSize(), image.GetSpacing(), image.GetOrigin(), directions(image)
+        notes.append(directions_notes(place, *grid))
     if len(several) == 1 and (count := several[0].GetNumberOfComponentsPerPixel()) > 1:
         several = [sitk.VectorIndexSelectionCast(several[0], index) for index in range(count)]
-    with _quiet_library():
-        return _assembled([_Channel(place, f"channel {i}", image) for i, image in enumerate(several)], register)
+        notes *= count
+    channels = zip(several, notes, strict=True)
+    return _assembled([_Channel(place, f"channel {i}", *channel) for i, channel in enumerate(channels)], register)
 
 
 def volume_from_array(array: np.ndarray, geometry: Geometry) -> Volume:
@@ -250,18 +309,29 @@ def volume_from_array(array: np.ndarray, geometry: Geometry) -> Volume:
     place = "array in memory"
     if array.shape[1:] != tuple(geometry.shape):
         raise CodedFault("E410", place, f"has shape {array.shape[1:]}, its geometry says {tuple(geometry.shape)}.")
-    direction = np.array(geometry.direction)[:, ::-1]
-    source = grid_from(geometry.shape[::-1], geometry.spacing_mm[::-1], geometry.origin_lps, direction.ravel())
-    channels = [finite_float32(place, to_canonical(channel, source)) for channel in array]
-    return Volume(array=np.stack(channels), geometry=canonical_geometry(source), source=source)
+    direction = np.array(geometry.direction, float)[:, ::-1]
+    spacing_mm = geometry.spacing_mm[::-1]
+    notes = directions_notes(place, geometry.shape[::-1], spacing_mm, geometry.origin_lps, direction)
+    image = []
+    for channel in array:
+        one = sitk.GetImageFromArray(np.ascontiguousarray(channel, np.float32))
+        one.SetSpacing([float(v) for v in spacing_mm])
+        one.SetOrigin([float(v) for v in geometry.origin_lps])
+        one.SetDirection(direction.ravel().tolist())
+        image.append(one)
+    return _assembled([_Channel(place, f"channel {i}", one, notes) for i, one in enumerate(image)], register=False)
 
 
 def map_image(array: np.ndarray, source: SourceGrid) -> sitk.Image:
     """A canonical map (S, R, A) as an image in the axis order and position of the one it belongs to."""
-    image = sitk.GetImageFromArray(map_array(array, source))
-    image.SetSpacing(source.spacing_mm)
-    image.SetOrigin(source.origin_lps)
-    image.SetDirection(source.direction)
+    return _placed(sitk.GetImageFromArray(map_array(array, source)), source)
+
+
+def _placed(image: sitk.Image, grid: SourceGrid) -> sitk.Image:
+    """The image, moved to where a grid says."""
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_lps)
+    image.SetDirection(grid.direction)
     return image
 
 
@@ -294,14 +364,15 @@ def write_map(path: Path, array: np.ndarray, source: SourceGrid, canonical: Geom
     if not path.name.endswith(_WRITABLE):
         raise UsageError(f"{path}: maps are written as {', '.join(_WRITABLE)}.")
     image = map_image(_storable(path, array), source)
-    with _quiet_library(), atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
+            with library_messages():
+                sitk.WriteImage(image, str(temporary), useCompression=True)
             back = _read(temporary)[0]
             whole = np.array_equal(sitk.GetArrayViewFromImage(back), sitk.GetArrayViewFromImage(image))
         except (RuntimeError, CodedFault) as error:
             raise ResourceError(f"{path}: could not be written ({error}). Is the disk full?") from error
-        if not whole or grid_difference(canonical, canonical_geometry(source_grid(back))):
+        if not whole or grid_difference(canonical, canonical_geometry(source_grid(back)), _WRITTEN):
             raise ResourceError(f"{path}: what was written reads back differently. Is the disk full?")
 
 
@@ -318,49 +389,72 @@ def _storable(path: Path, array: np.ndarray) -> np.ndarray:
     return array.astype(np.uint8 if high < 256 else np.uint16)
 
 
-def _open(path: Path):
-    """Header reader of a file that passed the gate, its coded warnings, and its NIfTI header if it is one."""
+class _Opened(NamedTuple):
+    """Header reader of a file that passed the gate, where its voxels lie, coded warnings, its header if it is NIfTI."""
+
+    reader: sitk.ImageFileReader
+    grid: SourceGrid
+    notes: Notes
+    header: NiftiHeader | None
+
+
+def _open(path: Path) -> _Opened:
     check_file(path)
     header = read_nifti_header(path) if is_nifti(path) else None
+    fields = {} if header else text_fields(path)
+    check_text_header(path, fields)
     if header is None and is_dicom(path):
         raise CodedFault("E306", path, "is a single DICOM file. Give the folder of the whole series.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    bent = header is not None and header.forms.straight is not None
     try:
-        reader.ReadImageInformation()
+        with sheared_sforms_allowed() if bent else nullcontext():
+            reader.ReadImageInformation()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        if "orthonormal" in str(error):
-            raise CodedFault("E405", path, f"the axes are not at right angles ({reason}).") from None
         if header is not None:
             check_nifti_bytes(path, header)
-        raise CodedFault("E306", path, f"cannot be read as an image ({reason}).") from None
+        raise CodedFault("E306", path, f"cannot be read as an image ({reason}). Export it again.") from None
     size = list(reader.GetSize())
     while len(size) > 3 and size[-1] == 1:
         size.pop()
+    if len(size) > 3:
+        raise CodedFault("E402", path, several_volumes(path, size))
     if len(size) != 3:
-        raise CodedFault("E402", path, f"{len(size)}-dimensional ({times(size)}), expected one volume.")
+        raise CodedFault("E402", path, f"a flat image of {times(size)} pixels, expected a volume.")
     if max(size) > MAX_SIDE or math.prod(size) > MAX_VOXELS:
         raise CodedFault("E401", path, f"the header says {times(size)} voxels, at most {MAX_VOXELS} are read.")
     if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        raise CodedFault("E403", path, "its voxels are colours or vectors, expected one real number a voxel.")
-    if not all(math.isfinite(v) and v > 0 for v in reader.GetSpacing()):
-        raise CodedFault("E404", path, f"the header says a voxel spacing of {times(reader.GetSpacing())} mm.")
-    return reader, header.warnings if header else (), header
+        raise CodedFault("E403", path, f"its voxels are colours or vectors, {one_value(path)}")
+    notes = directions_notes(path, size, reader.GetSpacing()[:3], reader.GetOrigin()[:3], directions(reader))
+    grid = SourceGrid.of(size, header.forms.straight) if bent else source_grid(reader)
+    if header is not None:
+        return _Opened(reader, grid, [*header.warnings, *notes, *compare_forms(path, header.forms, grid)], header)
+    return _Opened(reader, grid, [*notes, *text_header_notes(fields, grid)], None)
 
 
-def _read(path: Path) -> tuple[sitk.Image, tuple[tuple[str, str], ...]]:
+def _read(path: Path) -> tuple[sitk.Image, Notes]:
     """Whole image of a file or DICOM folder, three-dimensional, and coded warnings."""
-    if path.is_dir():
-        return read_dicom_series(path), ()
-    reader, notes, header = _open(path)
-    if header:
-        check_nifti_bytes(path, header)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise CodedFault("E302", path, f"the voxels cannot be read ({reason}). Copy the file again.") from None
+    with library_messages() as messages:
+        if path.is_dir():
+            image, notes = read_dicom_series(path)
+            return image, _with_messages(notes, messages)
+        reader, grid, notes, header = _open(path)
+        if header:
+            notes = [*notes, *check_nifti_bytes(path, header)]
+        bent = header is not None and header.forms.straight is not None
+        try:
+            with sheared_sforms_allowed() if bent else nullcontext():
+                image = reader.Execute()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise CodedFault("E302", path, f"the voxels cannot be read ({reason}). Copy the file again.") from None
     while image.GetDimension() > 3:
         image = image[..., 0]
-    return image, notes
+    return _placed(image, grid), _with_messages(notes, messages)
+
+
+def _with_messages(notes: Notes, messages: Sequence[str]) -> Notes:
+    """Notes and what the library says besides; what it says about a NIfTI form is judged in `nifti_forms`."""
+    return [*notes, *(("W419", f"the image library says: {text}") for text in messages if "sform" not in text)]

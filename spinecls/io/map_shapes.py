@@ -10,9 +10,9 @@ from scipy import ndimage
 from spinecls.anatomy import LEVELS, RANK, VARIANTS
 from spinecls.geometry import Geometry
 from spinecls.io.findings import Finding, error, warning
+from spinecls.io.image_checks import FEW_SLICES
 from spinecls.records import DatasetDescription
 
-FEW_SLICES = 5
 _FAR_PART_MM = 10.0
 _TINY_MM3 = 200.0
 _LEVEL_STEP_MM = -1.0

@@ -11,12 +11,16 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from spinecls.io.findings import CodedFault
+from spinecls.io.nifti_forms import NiftiForms, forms_of
+from spinecls.io.remedies import foreign_format, python_line
+from spinecls.io.source_grid import times
 
 MAX_VOXELS = 500_000_000
 MAX_SIDE = 4096
@@ -26,7 +30,8 @@ _SURPLUS_BYTES = 64 << 20
 _BYTES_OF_TYPE = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
 _OTHER_TYPES = {1: "bits", 32: "complex", 1792: "complex", 2048: "complex", 128: "RGB colour", 2304: "RGBA colour"}
-_FLAT_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".pdf")
+_TENSORS = 1005
+"""Intent code under which the image library reads single numbers as tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,7 @@ class NiftiHeader:
     offset: int
     expected_bytes: int
     float_type: str
+    forms: NiftiForms
     warnings: tuple[tuple[str, str], ...]
 
 
@@ -68,8 +74,8 @@ def check_file(path: Path) -> None:
     head = start.lstrip()[:64].lower()
     if head.startswith((b"<html", b"<!doctype", b"<?xml")):
         raise CodedFault("E304", path, "starts with an HTML or XML tag: a saved web page. Download it again.")
-    if path.suffix.lower() in _FLAT_PICTURES:
-        raise CodedFault("E306", path, "is a flat picture. Use .nii.gz, .nrrd, .mha or a DICOM folder.")
+    if (foreign := foreign_format(path)) is not None:
+        raise CodedFault("E306", path, foreign)
 
 
 def is_nifti(path: Path) -> bool:
@@ -89,6 +95,10 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     CodedFault
         E30x for a damaged or foreign file, E40x for a header that describes no usable volume.
     """
+    ending = path.name[path.name.lower().rindex(".nii") :]
+    if ending not in (ending.lower(), ending.upper()):
+        text = f"the image library reads no ending {ending}. Rename it to {path.name[: -len(ending)]}{ending.lower()}."
+        raise CodedFault("E308", path, text)
     with open(path, "rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
     named_compressed = path.name.lower().endswith(".gz")
@@ -106,7 +116,9 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     if named_compressed and not compressed:
         warnings.append(("W305", "is named .nii.gz but is not compressed"))
     shape, spacing_mm = _judged_grid(path, fields)
-    warnings += _orientation_warnings(path, fields)
+    warnings += _scaling_warnings(fields)
+    _require_plain_numbers(path, fields)
+    forms = forms_of(path, fields, shape)
     # A start before the end of the header is read as the first place behind it.
     offset = max(int(fields["offset"]), fields["header_bytes"] + 4)
     voxels = math.prod(shape)
@@ -117,7 +129,8 @@ def read_nifti_header(path: Path) -> NiftiHeader:
         offset=offset,
         expected_bytes=offset + voxels * _bytes_a_voxel(path, fields["datatype"]),
         float_type=fields["order"] + _FLOAT_TYPES[fields["datatype"]] if fields["datatype"] in _FLOAT_TYPES else "",
-        warnings=tuple(warnings),
+        forms=forms,
+        warnings=(*warnings, *forms.notes),
     )
 
 
@@ -133,16 +146,18 @@ def _parse(path: Path, header: bytes) -> dict:
             if header[344:347] != b"n+1":
                 raise CodedFault("E304", path, f"not a NIfTI file: its mark is {header[344:348]!r}, expected b'n+1'.")
             return _fields(header, order, dims=("8h", 40), types=70, pixdim=("8f", 76), offset=("f", 108),
-                           codes=("2h", 252), quaternion=("6f", 256), rows=("12f", 280))
+                           codes=("2h", 252), quaternion=("6f", 256), rows=("12f", 280),
+                           scaling=("2f", 112), unit=("b", 123), intent=("h", 68))
         if size == 540:
             if len(header) < 540:
                 raise CodedFault("E302", path, f"only {len(header)} bytes, a header alone has 540. Copy it again.")
             return _fields(header, order, dims=("8q", 16), types=12, pixdim=("8d", 104), offset=("q", 168),
-                           codes=("2i", 344), quaternion=("6d", 352), rows=("12d", 400))
+                           codes=("2i", 344), quaternion=("6d", 352), rows=("12d", 400),
+                           scaling=("2d", 176), unit=("i", 500), intent=("i", 504))
     raise CodedFault("E304", path, f"not a NIfTI file: it starts with {header[:8]!r}.")
 
 
-def _fields(header, order, *, dims, types, pixdim, offset, codes, quaternion, rows) -> dict:
+def _fields(header, order, *, dims, types, pixdim, offset, codes, quaternion, rows, scaling, unit, intent) -> dict:
     def unpack(form, position):
         return struct.unpack_from(order + form, header, position)
 
@@ -158,6 +173,10 @@ def _fields(header, order, *, dims, types, pixdim, offset, codes, quaternion, ro
         "sform_code": sform_code,
         "quaternion": unpack(*quaternion),
         "rows": np.array(unpack(*rows)).reshape(3, 4),
+        "scaling": unpack(*scaling),
+        # The lowest three bits are the unit of length, the next three that of time.
+        "unit": unpack(*unit)[0] & 7,
+        "intent": unpack(*intent)[0],
     }
 
 
@@ -168,19 +187,24 @@ def _judged_grid(path: Path, fields: dict) -> tuple[tuple[int, int, int], tuple[
         raise CodedFault("E401", path, f"the header says {count} dimensions. The file is damaged.")
     sides = list(dims[1 : count + 1])
     if min(sides) < 1 or max(sides) > MAX_SIDE:
-        raise CodedFault("E401", path, f"the header says {_times(sides)} voxels, expected sides of 1 to {MAX_SIDE}.")
+        raise CodedFault("E401", path, f"the header says {times(sides)} voxels, expected sides of 1 to {MAX_SIDE}.")
     while len(sides) > 3 and sides[-1] == 1:
         sides.pop()
+    if len(sides) == 5 and sides[3] == 1:
+        kind = "a colour image" if fields["datatype"] == 2 and sides[4] in (3, 4) else "a field of vectors"
+        raise CodedFault("E403", path, f"{kind} ({sides[4]} values a voxel), {one_value(path)}")
     if len(sides) > 3:
-        volumes = math.prod(sides[3:])
-        raise CodedFault("E402", path, f"{len(sides)}-dimensional, {volumes} volumes. Save one volume a file.")
+        raise CodedFault("E402", path, several_volumes(path, sides))
     if len(sides) < 3:
-        raise CodedFault("E402", path, f"a flat image of {_times(sides)} voxels, expected a volume.")
+        text = f"a flat image of {times(sides)} voxels, expected a volume. "
+        if len(sides) == 2 and dims[3] > 1:
+            text += f"dim[0] says 2 dimensions, dim[3] {dims[3]} slices: the header is damaged. "
+        raise CodedFault("E402", path, text + "Convert the whole series, not one slice.")
     if math.prod(sides) > MAX_VOXELS:
-        raise CodedFault("E401", path, f"the header says {_times(sides)} voxels, at most {MAX_VOXELS} are read.")
+        raise CodedFault("E401", path, f"the header says {times(sides)} voxels, at most {MAX_VOXELS} are read.")
     spacing = fields["pixdim"][1:4]
     if not all(math.isfinite(value) and value > 0 for value in spacing):
-        text = _times(spacing)
+        text = times(spacing)
         raise CodedFault("E404", path, f"the header says a voxel spacing of {text} mm, expected numbers above 0.")
     if not (math.isfinite(fields["offset"]) and 0 <= fields["offset"] < 1 << 30):
         raise CodedFault("E303", path, f"the header says the voxels start at byte {fields['offset']}.")
@@ -190,54 +214,49 @@ def _judged_grid(path: Path, fields: dict) -> tuple[tuple[int, int, int], tuple[
 def _bytes_a_voxel(path: Path, datatype: int) -> int:
     if datatype not in _BYTES_OF_TYPE:
         kind = _OTHER_TYPES.get(datatype, f"type {datatype}")
-        raise CodedFault("E403", path, f"its voxels are {kind}, expected one real number a voxel.")
+        raise CodedFault("E403", path, f"its voxels are {kind}, {one_value(path)}")
     return _BYTES_OF_TYPE[datatype]
 
 
-def _orientation_warnings(path: Path, fields: dict) -> list[tuple[str, str]]:
-    """Judge sform and qform: unusable is an error, absent or contradictory a warning."""
-    spacing = np.array(fields["pixdim"][1:4])
-    if fields["sform_code"] <= 0 and fields["qform_code"] <= 0:
-        return [("W407", "has neither sform nor qform, the orientation is assumed to be left-posterior-superior")]
-    if fields["sform_code"] <= 0:
+def one_value(path: Path) -> str:
+    """What is expected of voxels that hold several numbers, and how to keep one of them."""
+    name = path.as_posix()
+    line = python_line(f"i = s.ReadImage('{name}')", f"s.WriteImage(s.VectorIndexSelectionCast(i, 0), '{name}')")
+    text = "expected one real number a voxel. Export the scan itself (a colour image is a screenshot or a fusion), or "
+    return text + f"keep a copy and take the first number of each voxel: {line}"
+
+
+def several_volumes(path: Path, sides: Sequence[int]) -> str:
+    """What a file of several volumes is, and how to save one of them."""
+    name, rest = path.as_posix(), ", 0" * (len(sides) - 3)
+    line = python_line(f"i = s.ReadImage('{name}')", f"s.WriteImage(i[:, :, :{rest}], '{name}')")
+    text = f"{len(sides)}-dimensional ({times(sides)}), {math.prod(sides[3:])} volumes, expected one. Save one volume "
+    return text + f"a file; to keep the first one only, keep a copy and run: {line}"
+
+
+def _scaling_warnings(fields: dict) -> list[tuple[str, str]]:
+    if all(math.isfinite(value) for value in fields["scaling"]):
         return []
-    matrix = fields["rows"][:, :3]
-    lengths = np.linalg.norm(matrix, axis=0)
-    if not np.all(np.isfinite(fields["rows"])) or np.any(lengths == 0):
-        raise CodedFault("E405", path, "the sform matrix has a zero or not finite column. Repair the header.")
-    unit = matrix / lengths
-    skew = np.abs(unit.T @ unit - np.eye(3)).max()
-    if skew > 0.02:
-        angle = np.degrees(np.arcsin(min(1.0, skew)))
-        raise CodedFault("E405", path, f"the axes are sheared by {angle:.1f} degrees. Resample it onto right angles.")
-    if fields["qform_code"] > 0:
-        qform = _quaternion_matrix(fields["quaternion"][:3], fields["pixdim"][0]) * spacing
-        shift = np.abs(np.array(fields["quaternion"][3:]) - fields["rows"][:, 3]).max()
-        if np.abs(qform - matrix).max() > 0.01 * spacing.max() or shift > 0.1 * spacing.max():
-            return [("W415", "its qform and sform describe different positions, the sform is taken")]
-    return []
+    slope, intercept = fields["scaling"]
+    return [("W420", f"its scl_slope is {slope:g} and scl_inter {intercept:g}; the numbers are taken as stored")]
 
 
-def _quaternion_matrix(bcd, handedness: float) -> np.ndarray:
-    """Rotation of a NIfTI quaternion (b, c, d), third column flipped for a handedness below 0."""
-    b, c, d = (float(value) for value in bcd)
-    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
-    rotation = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
-    if handedness < 0:
-        rotation[:, 2] *= -1
-    return rotation
+def _require_plain_numbers(path: Path, fields: dict) -> None:
+    if fields["intent"] == _TENSORS:
+        line = f"import nibabel as n; i = n.load('{path.as_posix()}'); i.header.set_intent('none'); "
+        text = "its intent_code 1005 says that voxels are tensors, but they are single numbers. Keep a copy and run: "
+        text += f"python -c \"{line}n.save(i, '{path.as_posix()}')\" (pip install nibabel)"
+        raise CodedFault("E420", path, text)
 
 
-def check_nifti_bytes(path: Path, header: NiftiHeader) -> None:
+def check_nifti_bytes(path: Path, header: NiftiHeader) -> list[tuple[str, str]]:
     """Read the bytes to the end of the stream, so that truncation, damage and numbers that are not finite are found.
 
     The image library turns not-a-number and infinity of a NIfTI file into 0, so they can be seen only here.
+
+    Returns
+    -------
+    Coded warnings
 
     Raises
     ------
@@ -265,6 +284,10 @@ def check_nifti_bytes(path: Path, header: NiftiHeader) -> None:
     if bad:
         text = f"{bad} of {math.prod(header.shape)} voxels are not finite. Repair the image."
         raise CodedFault("E501", path, text)
+    surplus = (count - header.expected_bytes) // (header.expected_bytes - header.offset)
+    if surplus > 0:
+        return [("W426", f"holds the bytes of {surplus + 1} volumes, its header tells of one; the first is taken")]
+    return []
 
 
 def _not_finite(block: bytes, float_type: str) -> int:
@@ -280,7 +303,3 @@ def _require_bytes(path: Path, found: int, expected: int) -> None:
     if found < expected:
         share = 100 * found / expected
         raise CodedFault("E302", path, f"only {share:.0f} % of the voxels are in the file. Copy it again.")
-
-
-def _times(values) -> str:
-    return " x ".join(f"{value:g}" for value in values)

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -18,18 +19,29 @@ from spinecls.geometry import Geometry
 from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.findings import CodedFault, Finding, error, warning
 from spinecls.io.image_digests import image_digests
-from spinecls.io.images import MIN_OVERLAP, read_chance_map, read_header, read_image, read_label_map
-from spinecls.io.map_shapes import FEW_SLICES, shape_findings
-from spinecls.io.source_grid import canonical_geometry, grid_difference, overlap, times
+from spinecls.io.image_checks import grid_notes, require_volume
+from spinecls.io.images import (
+    MIN_OVERLAP,
+    read_chance_map,
+    read_header,
+    read_image,
+    read_label_map,
+    read_map_header,
+)
+from spinecls.io.map_shapes import shape_findings
+from spinecls.io.remedies import copy_grid, resample
+from spinecls.io.source_grid import SAME_VOXEL, canonical_geometry, grid_difference, overlap
 from spinecls.records import DatasetDescription
 
-_SPACING_MM = (0.1, 15.0)
-_FIELD_MM = (50.0, 1200.0)
-_MOSTLY_ZERO = 0.95
-_CLIPPED_SHARE = 0.05
-_TOMOGRAPHY_AIR = -900
-_EXTREME_RATIO = 1000.0
 _MOST_UNKNOWN = 5
+_INTERPOLATORS = {"by nearest neighbour": "sitkNearestNeighbor", "linearly": "sitkLinear"}
+
+
+class _Grids(NamedTuple):
+    """Canonical grid of the first channel, and the orientation of its file."""
+
+    image: Geometry
+    orientation: str
 
 
 def inspect_cases(
@@ -65,13 +77,14 @@ def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels
     geometry, orientation = _inspect_headers(case, found)
     if geometry is None:
         return CaseFacts(identifier=case.identifier, findings=tuple(found))
+    grids = _Grids(geometry, orientation)
     image, hashes = None, ()
     if verify_voxels:
         image, hashes = _inspect_images(case, found)
     centres: dict[str, tuple[float, float, float]] = {}
     levels_of: dict[str, set[str]] = {}
     for reader, path in case.vertebra_maps.items():
-        array = _inspect_map(case.identifier, path, geometry, image, found)
+        array = _inspect_map(case, path, grids, image, found)
         if array is None:
             continue
         in_map = _levels_in_map(case.identifier, path, array, geometry, description, found)
@@ -83,9 +96,9 @@ def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels
         listed = "; ".join(f"{reader or 'no reader'}: {_named(levels)}" for reader, levels in levels_of.items())
         found.append(warning("610", f"the readers' maps show other levels ({listed})", case.identifier))
     if case.chance_map is not None:
-        _inspect_chances(case.identifier, case.chance_map, geometry, found)
+        _inspect_chances(case, case.chance_map, grids, found)
     if case.structure_map is not None:
-        array = _inspect_map(case.identifier, case.structure_map, geometry, None, found)
+        array = _inspect_map(case, case.structure_map, grids, None, found)
         if array is not None:
             _unknown_codes(case.identifier, case.structure_map, array, description, description.structures, found)
     return CaseFacts(
@@ -99,7 +112,7 @@ def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels
 
 
 def _coded(fault: CodedFault, case: str) -> Finding:
-    return Finding(code=fault.code, text=f"{Path(fault.place).name} {fault.detail}", case=case)
+    return Finding(code=fault.code, text=f"{Path(fault.place).name}: {fault.detail}", case=case)
 
 
 def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | None, str]:
@@ -109,15 +122,17 @@ def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | 
     for path in case.images:
         try:
             source, notes = read_header(path)
+            geometry = canonical_geometry(source)
+            require_volume(path, geometry.shape)
         except CodedFault as fault:
             found.append(_coded(fault, case.identifier))
             faults += 1
             continue
-        found += [Finding(code=code, text=f"{path.name} {text}", case=case.identifier) for code, text in notes]
-        geometry = canonical_geometry(source)
+        if first is None:
+            notes = (*notes, *grid_notes(geometry))
+        found += [Finding(code=code, text=f"{path.name}: {text}", case=case.identifier) for code, text in notes]
         if first is None:
             first, orientation = geometry, source.orientation
-            found += _grid_findings(case.identifier, path, geometry)
             continue
         difference = grid_difference(first, geometry)
         share = overlap(first, geometry)
@@ -132,31 +147,6 @@ def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | 
     return (None if faults else first), orientation
 
 
-def _grid_findings(case: str, path: Path, geometry: Geometry) -> list[Finding]:
-    """Judge the plausibility of a canonical grid."""
-    found = []
-    spacing = np.array(geometry.spacing_mm)
-    field_mm = spacing * geometry.shape
-    low, high = _SPACING_MM
-    if spacing.min() < low or spacing.max() > high:
-        text = f"{path.name} has a spacing of {times(spacing.round(4))} mm; expected {low:g} to {high:g} mm"
-        found.append(warning("406", text, case))
-    low, high = _FIELD_MM
-    if field_mm[1:].min() < low or field_mm[1:].max() > high:
-        text = f"{path.name} covers {field_mm[1]:.0f} mm head-feet and {field_mm[2]:.0f} mm front-back; "
-        found.append(warning("406", text + f"expected {low:g} to {high:g} mm", case))
-    thick = int(np.argmax(spacing))
-    others = np.delete(spacing, thick)
-    if thick != 0 and spacing[thick] > 1.5 * others.max():
-        name = ("left-right", "head-feet", "front-back")[thick]
-        text = f"{path.name} has its thick slices along {name} ({spacing[thick]:.1f} mm); a sagittal stack is expected"
-        found.append(warning("409", text, case))
-    elif geometry.shape[0] < FEW_SLICES:
-        text = f"{path.name} has {geometry.shape[0]} sagittal slices, expected {FEW_SLICES} or more"
-        found.append(warning("408", text, case))
-    return found
-
-
 def _inspect_images(case: CaseFiles, found: list[Finding]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Voxels of the first channel and a hash a channel."""
     try:
@@ -164,68 +154,67 @@ def _inspect_images(case: CaseFiles, found: list[Finding]) -> tuple[np.ndarray |
     except CodedFault as fault:
         found.append(_coded(fault, case.identifier))
         return None, ()
-    for path, channel in zip(case.images, volume.array, strict=True):
-        found += _intensity_findings(case.identifier, path, channel)
+    told = {(finding.code, finding.text) for finding in found}
+    # What the headers show is told already, and of channels on other grids in other words.
+    new = [note for note in volume.notes if note not in told and note[0] != "W414"]
+    found += [Finding(code=code, text=text, case=case.identifier) for code, text in new]
     return volume.array[0], image_digests(volume.array)
 
 
-def _intensity_findings(case: str, path: Path, channel: np.ndarray) -> list[Finding]:
-    low, high = float(channel.min()), float(channel.max())
-    if low == high:
-        return [error("502", f"{path.name} has the value {low:g} everywhere.", case)]
-    found = []
-    zeros = 1 - np.count_nonzero(channel) / channel.size
-    if zeros > _MOSTLY_ZERO:
-        found.append(warning("503", f"{zeros:.0%} of the voxels of {path.name} are zero", case))
-    if low <= _TOMOGRAPHY_AIR:
-        found.append(warning("504", f"{path.name} has values down to {low:g}: computed tomography?", case))
-    # Every third voxel is enough to tell what values are usual.
-    usual = float(np.percentile(np.abs(channel.ravel()[::3]), 99))
-    largest = max(abs(low), abs(high))
-    if usual > 0 and largest > _EXTREME_RATIO * usual:
-        text = f"{path.name} has a value of {largest:g}, 99 % of the voxels lie below {usual:g}"
-        found.append(warning("507", text, case))
-    clipped = np.count_nonzero(channel == high) / channel.size
-    if clipped > _CLIPPED_SHARE and np.unique(channel.ravel()[::3]).size > 2:
-        text = f"{clipped:.0%} of the voxels of {path.name} have the largest value {high:g}"
-        found.append(warning("508", text, case))
-    return found
-
-
-def _inspect_map(case: str, path: Path, geometry: Geometry, image: np.ndarray | None, found) -> np.ndarray | None:
+def _inspect_map(case: CaseFiles, path: Path, grids: _Grids, image: np.ndarray | None, found) -> np.ndarray | None:
     """Canonical array of a map on the image's grid, or None with findings."""
     try:
         array, own = read_label_map(path)
     except CodedFault as fault:
-        found.append(_coded(fault, case))
+        found.append(_coded(fault, case.identifier))
         return None
     place = f"{path.parent.name}/{path.name}"
-    difference = grid_difference(geometry, own)
-    if difference:
-        number, text = difference
-        text = f"{place} {text}, compared with the image. Resample it by nearest neighbour."
-        found.append(error(number, text, case))
+    if not _on_grid(case, path, grids, own, "by nearest neighbour", found):
         return None
     if image is not None and array.any() and np.array_equal(array, image):
-        found.append(error("611", f"{place} holds the image itself. Put the map there.", case))
+        found.append(error("611", f"{place} holds the image itself. Put the map there.", case.identifier))
         return None
     return array
 
 
-def _inspect_chances(case: str, path: Path, geometry: Geometry, found: list[Finding]) -> None:
+def _inspect_chances(case: CaseFiles, path: Path, grids: _Grids, found: list[Finding]) -> None:
     """Judge a map of chances: on the image's grid, from 0 to 1, and not empty."""
-    place = f"{path.parent.name}/{path.name}"
     try:
         chances, own = read_chance_map(path)
     except CodedFault as fault:
-        found.append(_coded(fault, case))
+        found.append(_coded(fault, case.identifier))
         return
-    difference = grid_difference(geometry, own)
-    if difference:
-        number, text = difference
-        found.append(error(number, f"{place} {text}, compared with the image. Resample it linearly.", case))
-    elif not chances.any():
-        found.append(error("604", f"{place} shows no vertebra. Remove it or draw it.", case))
+    if _on_grid(case, path, grids, own, "linearly", found) and not chances.any():
+        text = f"{path.parent.name}/{path.name} shows no vertebra. Remove it or draw it."
+        found.append(error("604", text, case.identifier))
+
+
+def _on_grid(case: CaseFiles, path: Path, grids: _Grids, own: Geometry, interpolation: str, found) -> bool:
+    """Whether a map belongs to the image voxel for voxel; if not, says what to do."""
+    source, notes = read_map_header(path)
+    place = f"{path.parent.name}/{path.name}"
+    found += [Finding(code=code, text=f"{place}: {text}", case=case.identifier) for code, text in notes]
+    difference = grid_difference(grids.image, own, SAME_VOXEL)
+    if difference is None:
+        if small := grid_difference(grids.image, own):
+            text = f"{place} {small[1]}, compared with the image, less than half a voxel; it is taken voxel for voxel"
+            found.append(warning("425", text, case.identifier))
+        return True
+    number, text = difference
+    image, name = case.images[0], Path(path.parent.name) / path.name
+    text = f"{place} {text}, compared with the image."
+    if image.is_file():
+        like = Path(image.parent.name) / image.name
+        resampled = resample(name, like, _INTERPOLATORS[interpolation])
+        if source.orientation == grids.orientation and own.shape == grids.image.shape:
+            text += f" If it was drawn on this image, only its header is wrong: {copy_grid(name, like)}. If it belongs"
+            text += f" where its header says: Resample it {interpolation}: {resampled}"
+        else:
+            text += f" Resample it {interpolation}, and look at the result: {resampled}"
+    else:
+        text += f" Resample it {interpolation} onto the grid of the image, or draw it on that."
+    found.append(error(number, text, case.identifier))
+    return False
 
 
 def _unknown_codes(case, path, array, description, codes: Mapping[str, int], found) -> dict[int, int]:

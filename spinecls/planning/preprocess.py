@@ -98,7 +98,7 @@ def _store_or_raise(job: Job) -> tuple[str, ...]:
     for configuration, grid in zip(job.configurations, grids, strict=True):
         part = grid_folder_name(job.plans_name, configuration.name)
         save_grid(job.folder, part, grid, job.inputs, settings_of(configuration))
-    return volume.warnings if job.register_channels else ()
+    return tuple(text for code, text in volume.notes if code == "W414") if job.register_channels else ()
 
 
 def _read_map(case: Case, path: Path, volume: Volume) -> np.ndarray:
