@@ -29,7 +29,7 @@ from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.native_maps import abnormal_class
 from spinecls.inference.predict_folder import PROBABILITIES, contribution_file, evidence_file
 from spinecls.inference.results import entropy_of, reported_levels
-from spinecls.io.images import Volume, read_image, write_map
+from spinecls.io.images import Volume, read_map, write_map
 from spinecls.io.predictions import (
     is_case_json,
     read_case_json,
@@ -292,7 +292,7 @@ def _mean_evidence(seen: Sequence[VertebraPrediction], models: int) -> dict[str,
 
 def _write_maps(saved: Sequence[SavedCase], groups: Sequence[Group], prediction: CasePrediction, target: Path) -> None:
     case = prediction.identifier
-    volumes = [read_image([s.folder / f"{case}.nii.gz"]) for s in saved]
+    volumes = [read_map(s.folder / f"{case}.nii.gz") for s in saved]
     for volume, other in zip(volumes, saved, strict=True):
         if volume.geometry != volumes[0].geometry:
             raise DatasetError(f"{other.folder / case}.nii.gz: on another grid than that in {saved[0].folder}.")
@@ -302,7 +302,7 @@ def _write_maps(saved: Sequence[SavedCase], groups: Sequence[Group], prediction:
     names = tuple(prediction.vertebrae[0].evidence) if prediction.vertebrae else ()
     for name in names:
         file = contribution_file(case, name, names)
-        total = sum(_kept(s, groups, model, read_image([s.folder / file])) for model, s in enumerate(saved))
+        total = sum(_kept(s, groups, model, read_map(s.folder / file)) for model, s in enumerate(saved))
         write_map(target / file, (total / len(saved)).astype(np.float32), source, grid)
     write_map(target / evidence_file(case), _mean_abnormality(saved, groups, prediction, grid), source, grid)
 
@@ -327,7 +327,7 @@ def _mean_abnormality(
     evidence = np.zeros(grid.shape, np.float32)
     if len(prediction.class_names) < 2:
         return evidence
-    maps = [read_image([s.folder / evidence_file(prediction.identifier)]).array[0] for s in saved]
+    maps = [read_map(s.folder / evidence_file(prediction.identifier)).array[0] for s in saved]
     for group, vertebra in zip(groups, prediction.vertebrae, strict=True):
         chosen = abnormal_class(vertebra.class_probabilities)
         total = np.zeros(grid.shape, np.float32)

@@ -173,7 +173,9 @@ def _predict_case(
     for warning in warnings:
         logger.warning("%s: unlike the training images: %s", case.identifier, warning)
     result = predictor.predict_volume(volume.array, volume.geometry)
-    prediction = case_prediction(case.identifier, result, predictor.plan, model, volume.geometry, warnings)
+    prediction = case_prediction(
+        case.identifier, result, predictor.plan, model, volume.geometry, warnings, volume.warnings
+    )
     prediction = dataclasses.replace(prediction, input={"voxels": image_digests(scanned.array)})
     write_map(target / f"{case.identifier}.nii.gz", result.level_map, volume.source, volume.geometry)
     write_map(target / evidence_file(case.identifier), result.evidence, volume.source, volume.geometry)

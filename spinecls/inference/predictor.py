@@ -215,7 +215,7 @@ class Predictor:
         result = self.predict_volume(volume.array, volume.geometry)
         return ImagePrediction(
             vertebrae=with_warnings(result.vertebrae, warnings),
-            warnings=warnings,
+            warnings=(*volume.warnings, *warnings),
             level_map=convert(result.level_map, volume.source),
             evidence=convert(result.evidence, volume.source),
             contributions={name: convert(values, volume.source) for name, values in result.contributions.items()},

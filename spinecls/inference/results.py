@@ -75,7 +75,7 @@ class ImagePrediction:
     Attributes
     ----------
     vertebrae : head to feet, positions in world millimetres (LPS)
-    warnings : in which ways the image is unlike those of training
+    warnings : what was odd in the image, and in which ways it is unlike those of training
     level_map, evidence, contributions : as in `VolumePrediction`
     """
 
@@ -98,6 +98,7 @@ def case_prediction(
     model: Mapping,
     geometry: Geometry | None = None,
     warnings: tuple[str, ...] = (),
+    image_warnings: tuple[str, ...] = (),
 ) -> CasePrediction:
     """What is written for a case.
 
@@ -105,6 +106,7 @@ def case_prediction(
     ----------
     warnings : in which ways the image is unlike those of training, see `familiarity.unfamiliar`; with any, every
         vertebra is flagged
+    image_warnings : what was odd in the files, see `Volume.warnings`; told, but no flag
     """
     return CasePrediction(
         identifier=identifier,
@@ -112,7 +114,7 @@ def case_prediction(
         vertebrae=with_warnings(volume.vertebrae, warnings),
         model=model,
         geometry=geometry,
-        warnings=warnings,
+        warnings=(*image_warnings, *warnings),
     )
 
 

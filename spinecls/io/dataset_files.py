@@ -11,6 +11,8 @@ from pathlib import Path
 
 from spinecls.io.findings import Finding, error, warning
 from spinecls.io.input_files import ENDINGS, image_stem
+from spinecls.io.remedies import foreign_format
+from spinecls.io.text_headers import segmentation_text, segments, text_fields
 from spinecls.records import DatasetDescription
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
@@ -117,8 +119,9 @@ def _stem_of(entry: Path, found: list[Finding]) -> str | None:
         if name.endswith((".txt", ".md", ".csv", ".tsv", ".json", ".pdf")):
             found.append(warning("306", f"{entry.parent.name}/{entry.name} is no image and ignored"))
             return None
-        text = f"{entry.parent.name}/{entry.name} cannot be used. Supported: {', '.join(ENDINGS)}, or a folder "
-        found.append(error("306", text + "<case>_0000 with one DICOM series."))
+        text = f"{entry.parent.name}/{entry.name} {foreign_format(entry) or 'cannot be used'}".removesuffix(".")
+        text += f". Supported: {', '.join(ENDINGS)}, or a folder <case>_0000 with one DICOM series."
+        found.append(error("306", text))
     return stem
 
 
@@ -178,7 +181,8 @@ def find_maps(folder: Path, description: DatasetDescription, cases: Iterable[str
         if stem not in cases and readers and "__" in stem:
             case, reader = stem.rsplit("__", 1)
         if case not in cases:
-            found.append(error("207", f"{folder.name}/{entry.name} has no image{_near(case, cases)}.", case))
+            hint = _near(case, cases) or _drawn_in_slicer(entry)
+            found.append(error("207", f"{folder.name}/{entry.name} has no image{hint}.", case))
         elif reader in maps.setdefault(case, {}):
             text = f"{folder.name} has {maps[case][reader].name} and {entry.name}. Keep one."
             found.append(error("204", text, case))
@@ -193,6 +197,11 @@ def _near(case: str, cases: set[str]) -> str:
     if match and match[1] in cases:
         return f"; maps have no channel number, rename it to {match[1]}"
     return ""
+
+
+def _drawn_in_slicer(path: Path) -> str:
+    fields = text_fields(path)
+    return f"; it {segmentation_text(fields)}".removesuffix(".") if segments(fields) else ""
 
 
 def empty_folder_finding(folder: Path) -> Finding:

@@ -22,6 +22,7 @@ from spinecls.geometry import Geometry
 from spinecls.io.dicom_series import is_dicom, read_dicom_series
 from spinecls.io.findings import CodedFault
 from spinecls.io.image_checks import directions_notes, grid_notes, intensity_notes, require_volume
+from spinecls.io.input_files import image_stem
 from spinecls.io.library_messages import library_messages, sheared_sforms_allowed
 from spinecls.io.nifti_forms import compare_forms
 from spinecls.io.nifti_gate import (
@@ -220,16 +221,12 @@ def read_chance_map(path: Path) -> tuple[np.ndarray, Geometry]:
     DatasetError
         As `read_image`; also when values are not from 0 to 1.
     """
-    array, geometry = read_map(path)
-    return chances(path, array), geometry
+    volume = read_map(path)
+    return chances(path, volume.array[0]), volume.geometry
 
 
-def read_map(path: Path) -> tuple[np.ndarray, Geometry]:
+def read_map(path: Path) -> Volume:
     """Read a map of any numbers, such as of evidence; nothing is asked of its values but that they are finite.
-
-    Returns
-    -------
-    float32 (S, R, A) canonical array and its grid
 
     Raises
     ------
@@ -237,7 +234,8 @@ def read_map(path: Path) -> tuple[np.ndarray, Geometry]:
         When the file cannot be read as `read_image` says.
     """
     image, _ = _read(Path(path))
-    return _canonical(path, image), canonical_geometry(source_grid(image))
+    source = source_grid(image)
+    return Volume(array=_canonical(path, image)[None], geometry=canonical_geometry(source), source=source)
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -438,6 +436,7 @@ def _read(path: Path) -> tuple[sitk.Image, Notes]:
     """Whole image of a file or DICOM folder, three-dimensional, and coded warnings."""
     with library_messages() as messages:
         if path.is_dir():
+            _refuse_folder_of_an_image(path)
             image, notes = read_dicom_series(path)
             return image, _with_messages(notes, messages)
         reader, grid, notes, header = _open(path)
@@ -453,6 +452,14 @@ def _read(path: Path) -> tuple[sitk.Image, Notes]:
     while image.GetDimension() > 3:
         image = image[..., 0]
     return _placed(image, grid), _with_messages(notes, messages)
+
+
+def _refuse_folder_of_an_image(path: Path) -> None:
+    """Some programs unpack `x.nii.gz` into a folder of that name."""
+    if image_stem(path.name) is not None:
+        inside = next((entry.name for entry in sorted(path.iterdir()) if image_stem(entry.name)), None)
+        todo = "Give the image itself." if inside is None else f"Give the image in it, {inside}."
+        raise CodedFault("E301", path, f"is a folder with the name of an image. {todo}")
 
 
 def _with_messages(notes: Notes, messages: Sequence[str]) -> Notes:

@@ -12,7 +12,7 @@ from spinecls.io.source_grid import Affine, right_angled
 BY_LIBRARY, BY_SFORM = "ITK-SNAP and 3D Slicer", "FSLeyes and nibabel"
 """Programs that show a NIfTI file where the image library reads it, and those that prefer its sform."""
 
-_FLAT = "is a flat picture, not a volume. Export the scan as DICOM, or convert it to .nii.gz with dcm2niix."
+_FLAT = "is a flat picture, not a volume. Export the scan as DICOM (then dcm2niix -z y FOLDER makes a .nii.gz of it)."
 _UNPACK = "is an archive. Unpack it and give the images in it."
 _UNFINISHED = "is an unfinished download or copy. Fetch it again."
 _ARRAY = (

@@ -17,6 +17,7 @@ from spinecls.anatomy import LEVEL_CODES, RANK
 from spinecls.errors import ResourceError
 from spinecls.geometry import Geometry
 from spinecls.io.case_facts import CaseFacts, CaseFiles
+from spinecls.io.code_guess import code_hint
 from spinecls.io.findings import CodedFault, Finding, error, warning
 from spinecls.io.image_digests import image_digests
 from spinecls.io.image_checks import grid_notes, require_volume
@@ -225,9 +226,10 @@ def _unknown_codes(case, path, array, description, codes: Mapping[str, int], fou
     names = {code: name for name, code in LEVEL_CODES.items()}
     place = f"{path.parent.name}/{path.name}"
     unknown = [code for code in present if code not in known]
+    hint = code_hint(Path(place), [code for code in present if code != description.ignore_label], set(codes.values()))
     if len(unknown) > _MOST_UNKNOWN:
         text = f"{place} has {len(unknown)} values that dataset.json does not name, from {min(unknown)} to "
-        found.append(error("603", text + f"{max(unknown)}. Is it an image?", case))
+        found.append(error("603", text + f"{max(unknown)}.{hint or ' Is it an image?'}", case))
         unknown = []
     listed = ", ".join(f"{name} {code}" for name, code in codes.items()) or "none"
     for code in unknown:
@@ -238,7 +240,8 @@ def _unknown_codes(case, path, array, description, codes: Mapping[str, int], fou
             text += f" By the usual codes {code} is {names[code]}."
         if len(present) == 1 and code == 1 and codes is description.levels:
             text += " A mask of 0 and 1 does not tell the vertebrae apart."
-        found.append(error("603", text, case))
+        found.append(error("603", text + hint, case))
+        hint = ""
     return present
 
 

@@ -208,7 +208,7 @@ HEADER_FAULTS = [
     ("flat", image(X[0], spacing=(1, 1), origin=(0, 0), direction=(1, 0, 0, 1)), "E402", "a flat image of 56 x 60"),
     ("four dimensions", field("<5h", 40, 4, 56, 60, 3, 2), "E402", "2 volumes"),
     ("colours", field("<2h", 70, 128, 24), "E403", "RGB colour"),
-    ("vectors", image(np.zeros((*tiny.SHAPE, 3), np.uint8)), "E402", "3 volumes"),
+    ("vectors", image(np.zeros((*tiny.SHAPE, 3), np.uint8)), "E403", "a colour image (3 values a voxel)"),
     ("complex", field("<2h", 70, 32, 64), "E403", "are complex"),
     ("no spacing", field("<f", 80, float("nan")), "E404", "nan x 1 x 4 mm"),
     ("negative spacing", field("<f", 84, -1.0), "E404", "expected numbers above 0"),
@@ -225,7 +225,7 @@ HEADER_FAULTS = [
     ("structures shifted", image(V, "structuresTr/a1.nii.gz", origin=(10, 20, 31)), "E412", "structuresTr/a1.nii.gz"),
     ("map turned", image(V, MAP, direction=(0, 0, -1, np.cos(0.1), np.sin(0.1), 0, np.sin(0.1), -np.cos(0.1), 0)),
      "E413", "is turned by about"),
-    ("contradicting matrices", field("<f", 292, 60.0), "W415", "qform and sform describe different"),
+    ("contradicting matrices", field("<f", 292, 60.0), "E415", "qform (code 1) and sform (code 1) place a voxel up to"),
     ("other axes", image(X.transpose(2, 1, 0), spacing=(4, 1, 1), direction=(-1, 0, 0, 0, 0, 1, 0, -1, 0)), "W416",
      "4 PIR, 1 RIP"),
 ]
