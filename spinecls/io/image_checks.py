@@ -22,6 +22,8 @@ _TOMOGRAPHY_AIR = -900
 _EXTREME_RATIO = 1000.0
 _FEW_VALUES = 12
 _MANY_EMPTY_SLICES = 0.25
+_AIR_SPREAD = 0.1
+"""Share of the usual spread of values in a slice from which on a slice shows more than air."""
 _UNIT = 1e-3
 # Words for the canonical axes, each after the side it runs along.
 _AXES = ("left-right", "head-feet", "front-back")
@@ -126,16 +128,17 @@ def _range_notes(channel: np.ndarray, sample: np.ndarray, high: float) -> Notes:
 
 
 def _empty_slice_notes(channel: np.ndarray) -> Notes:
-    """Slices of one value between others: voxels that were lost on the way. At the ends they may be padding."""
+    """Slices of one value between others: voxels that were lost on the way. At the ends they may be padding or air."""
     for axis, name in enumerate(_AXES):
         others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(channel.max(axis=others) > channel.min(axis=others))
-        between = filled[-1] - filled[0] + 1 if len(filled) else 0
-        empty = between - len(filled)
+        spread = channel.max(axis=others) - channel.min(axis=others)
+        filled = np.flatnonzero(spread > _AIR_SPREAD * np.median(spread[spread > 0]))
+        between = spread[filled[0] : filled[-1] + 1]
+        empty = int(np.count_nonzero(between == 0))
         if not empty:
             continue
-        text = f"is empty in {empty} of {between} slices {name}, between others that are not"
-        if empty > _MANY_EMPTY_SLICES * between:
+        text = f"is empty in {empty} of {len(between)} slices {name}, between others that are not"
+        if empty > _MANY_EMPTY_SLICES * len(between):
             return [("E509", f"{text}. Export it again.")]
         return [("W509", text)]
     return []

@@ -87,10 +87,10 @@ def test_forms_apart_are_refused_with_both_places_to_choose(tmp_path, codes, mir
 
 @pytest.mark.parametrize(("shift_mm", "said"), [(0.05, False), (0.4, True)])
 def test_forms_apart_by_less_than_half_a_voxel_are_read_and_told_beyond_rounding(tmp_path, shift_mm, said):
-    path = hand.write(tmp_path / "a.nii.gz", sform_code=2, sform=hand.rows(origin=np.add(hand.ORIGIN_RAS, (0, 0, shift_mm))))
-    assert ("W415" in notes(path)) == (shift_mm > 0.1 * hand.EDGES_MM[2])
-    shifted = hand.rows(origin=np.add(hand.ORIGIN_RAS, (0, shift_mm, 0)))
-    path = hand.write(tmp_path / "b.nii.gz", sform_code=2, sform=shifted)
+    # Along the second axis, whose voxels have an edge of 1 mm.
+    origin = hand.ORIGIN_RAS + shift_mm * hand.ROTATION[:, 1]
+    path = hand.write(tmp_path / "a.nii.gz", sform_code=2, sform=hand.rows(origin=origin))
+    assert place_of_corner(path) == pytest.approx(corner_ras(hand.rows()) * (-1, -1, 1), abs=1e-3)
     assert ("the qform is taken" in notes(path).get("W415", "")) == said
 
 
