@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from spinecls.errors import DatasetError
-from spinecls.io.images import read_geometry, read_image
+from spinecls.io.images import read_geometry, read_header, read_image
 
 ROWS, COLUMNS, SLICES = 8, 10, 6
 # Sagittal: a row runs to the back (+y), a column to the feet (-z); their cross product runs to the right (-x).
@@ -18,9 +18,11 @@ def array() -> np.ndarray:
     return np.arange(SLICES * ROWS * COLUMNS, dtype=np.int16).reshape(SLICES, ROWS, COLUMNS)
 
 
-def write_slice(path, pixels, x_mm, orientation=SAGITTAL, series="1.2.3", y_mm=-50.0, keys=()):
+def write_slice(
+    path, pixels, x_mm, orientation=SAGITTAL, series="1.2.3", y_mm=-50.0, keys=(), spacing=(0.7, 0.9, 4.4)
+):
     image = sitk.GetImageFromArray(pixels[None])
-    image.SetSpacing((0.7, 0.9, 4.4))
+    image.SetSpacing(spacing)
     values = {
         "0020|0032": f"{x_mm}\\{y_mm}\\100",
         "0020|0037": orientation,
@@ -146,4 +148,40 @@ def test_several_frames_in_one_file_are_refused(tmp_path):
     image = sitk.GetImageFromArray(array().astype(np.uint8))
     sitk.WriteImage(image, str(tmp_path / "all.dcm"))
     with pytest.raises(DatasetError, match=r"E908.*6 frames"):
+        read_image([tmp_path])
+
+
+def notes(folder) -> dict[str, str]:
+    return dict(read_header(folder)[1])
+
+
+@pytest.mark.parametrize(("told_mm", "said"), [(4.4, False), (4.41, False), (5.0, True)])
+def test_positions_win_over_the_told_slice_distance_and_a_difference_is_said(tmp_path, told_mm, said):
+    for number in range(SLICES):
+        write_slice(tmp_path / f"IM{number}.dcm", array()[number], 20 - 4.4 * number, spacing=(0.7, 0.9, told_mm))
+    assert read_image([tmp_path]).geometry.spacing_mm[0] == pytest.approx(4.4)
+    expected = "SpacingBetweenSlices says 5 mm, the positions of the slices 4.400 mm; the positions are taken"
+    assert notes(tmp_path) == ({"W424": expected} if said else {})
+
+
+def test_warning_about_a_series_reaches_its_volume(tmp_path):
+    for number in range(SLICES):
+        write_slice(tmp_path / f"IM{number}.dcm", array()[number], 20 - 4.4 * number, spacing=(0.7, 0.9, 5))
+    assert "SpacingBetweenSlices" in dict(read_image([tmp_path]).notes)["W424"]
+
+
+def test_rows_and_columns_that_are_not_at_right_angles_are_refused(tmp_path):
+    for number in range(SLICES):
+        path = tmp_path / f"IM{number}.dcm"
+        write_slice(path, array()[number], 20 - 4.4 * number)
+        path.write_bytes(path.read_bytes().replace(b"0\\1\\0\\0\\0\\-1", b"0\\1\\0\\0\\1\\-1"))
+    with pytest.raises(DatasetError, match=r"E405.*rows and columns are not at right angles"):
+        read_image([tmp_path])
+
+
+def test_pixels_of_different_sizes_are_refused(tmp_path):
+    for number in range(SLICES):
+        spacing = (0.7, 0.9, 4.4) if number else (0.7, 1.0, 4.4)
+        write_slice(tmp_path / f"IM{number}.dcm", array()[number], 20 - 4.4 * number, spacing=spacing)
+    with pytest.raises(DatasetError, match=r"E906.*has pixels of"):
         read_image([tmp_path])
