@@ -19,8 +19,8 @@ from spinecls.geometry import Geometry
 from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.code_guess import code_hint
 from spinecls.io.findings import CodedFault, Finding, error, warning
-from spinecls.io.image_digests import image_digests
 from spinecls.io.image_checks import grid_notes, require_volume
+from spinecls.io.image_digests import image_digests
 from spinecls.io.images import (
     MIN_OVERLAP,
     read_chance_map,
