@@ -24,6 +24,9 @@ _CODES = range(6)
 _UNITS = {1: "metre", 3: "micrometre"}
 _TO_LPS = np.array([[-1], [-1], [1]])
 _QUATERNION_ROUNDING = 1e-5
+_HALF_TURN = 1e-6
+_HALF_TURN_RADIANS = 1e-3
+"""What a quaternion of three float32 cannot tell: near a half turn the fourth number is lost in their rounding."""
 _BENT = 1e-5
 """Cosine between two axes from which on the image library cannot be trusted with an sform."""
 
@@ -32,7 +35,8 @@ _BENT = 1e-5
 class NiftiForms:
     """What a header says about place; a form is None where its code is 0. Axes in file order, LPS millimetres.
 
-    `straight` is the sform at right angles where it is bent by a little, else None.
+    `straight` is the sform at right angles where it is bent by a little, else None; `qform_radians` how far the turn of
+    the qform may be rounded.
     """
 
     qform: Affine | None
@@ -40,6 +44,7 @@ class NiftiForms:
     straight: Affine | None
     codes: tuple[int, int]
     edges_mm: tuple[float, float, float]
+    qform_radians: float
     unit: int
     notes: Notes
 
@@ -67,6 +72,7 @@ def forms_of(path: Path, fields: Mapping, size: tuple[int, int, int]) -> NiftiFo
         straight=straight,
         codes=codes,
         edges_mm=tuple(float(value) for value in fields["pixdim"][1:4]),
+        qform_radians=_HALF_TURN_RADIANS if 1 - np.square(fields["quaternion"][:3]).sum() < _HALF_TURN else 0.0,
         unit=fields["unit"],
         notes=notes,
     )
@@ -179,6 +185,8 @@ def _forms_notes(path: Path, forms: NiftiForms, grid: SourceGrid) -> Notes:
     distances = {name: apart(grid.size, grid.affine, form) for name, form in named.items() if form is not None}
     other = max(distances, key=distances.__getitem__)
     voxels, apart_mm = distances[other]
+    edges = np.array(grid.spacing_mm)
+    voxels -= forms.qform_radians * (edges * grid.size).max() / edges.min()
     if voxels <= SAME_PLACE:
         return []
     if len(distances) < 2:

@@ -94,6 +94,18 @@ def test_forms_apart_by_less_than_half_a_voxel_are_read_and_told_beyond_rounding
     assert ("the qform is taken" in notes(path).get("W415", "")) == said
 
 
+def test_half_turn_that_a_quaternion_cannot_tell_exactly_is_rounding(tmp_path):
+    # Half a turn about z and 0.6 milliradians more: in the qform as float32 the surplus is lost.
+    turn = np.pi + 6e-4
+    rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    edges = (0.3, 0.3, 4.0)
+    path = hand.write(
+        tmp_path / "a.nii.gz", dims=(3, 1024, 1024, 16), quaternion=(0, 0, 1), edges_mm=edges,
+        sform=hand.rows(rotation=rotation, edges_mm=edges),
+    )
+    assert notes(path) == {}
+
+
 @pytest.mark.parametrize("qform_code", [0, 1])
 def test_voxel_edges_told_twice_and_differently_are_refused(tmp_path, qform_code):
     path = hand.write(tmp_path / "a.nii.gz", qform_code=qform_code, edges_mm=(1, 1, 1))
