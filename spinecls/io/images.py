@@ -6,12 +6,9 @@ world coordinates are LPS millimetres. Results return to the axis order and posi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,23 +16,10 @@ import SimpleITK as sitk
 from spinecls.errors import DatasetError, ResourceError, UsageError
 from spinecls.files import atomic_path
 from spinecls.geometry import Geometry
-from spinecls.io.dicom_series import is_dicom, read_dicom_series
 from spinecls.io.findings import CodedFault
 from spinecls.io.image_checks import directions_notes, grid_notes, intensity_notes, require_volume
-from spinecls.io.input_files import image_stem
-from spinecls.io.library_messages import library_messages, sheared_sforms_allowed
-from spinecls.io.nifti_forms import compare_forms
-from spinecls.io.nifti_gate import (
-    MAX_SIDE,
-    MAX_VOXELS,
-    NiftiHeader,
-    check_file,
-    check_nifti_bytes,
-    is_nifti,
-    one_value,
-    read_nifti_header,
-    several_volumes,
-)
+from spinecls.io.image_files import Notes, file_grid, placed, read_file, refuse_segmentation
+from spinecls.io.library_messages import library_messages
 from spinecls.io.registration import RigidMotion, find_motion, resample_moved
 from spinecls.io.source_grid import (
     SourceGrid,
@@ -43,12 +27,11 @@ from spinecls.io.source_grid import (
     directions,
     from_canonical,
     grid_difference,
+    grid_from,
     overlap,
     source_grid,
-    times,
     to_canonical,
 )
-from spinecls.io.text_headers import check_text_header, segmentation_text, segments, text_fields, text_header_notes
 from spinecls.io.voxel_values import chances, finite_float32, whole_numbers
 
 MIN_OVERLAP = 0.5
@@ -103,21 +86,7 @@ def read_image(paths: Sequence[Path], register: bool = False) -> Volume:
     """
     if not paths:
         raise DatasetError("read_image: no file was given, expected one path a channel.")
-    return _assembled([_Channel(Path(path), Path(path).name, *_read_scan(Path(path))) for path in paths], register)
-
-
-def _read_scan(path: Path) -> tuple[sitk.Image, Notes]:
-    _refuse_segmentation(path)
-    return _read(path)
-
-
-def _refuse_segmentation(path: Path) -> None:
-    if path.is_file() and segments(fields := text_fields(path)):
-        raise CodedFault("E307", path, f"{segmentation_text(fields)} It is no scan.")
-
-
-Notes = list[tuple[str, str]]
-"""Coded warnings."""
+    return _assembled([_file_channel(Path(path)) for path in paths], register)
 
 
 @dataclass(frozen=True)
@@ -128,6 +97,11 @@ class _Channel:
     name: str
     image: sitk.Image
     notes: Notes
+
+
+def _file_channel(path: Path) -> _Channel:
+    refuse_segmentation(path)
+    return _Channel(path, path.name, *read_file(path))
 
 
 def _assembled(channels: Sequence[_Channel], register: bool) -> Volume:
@@ -203,7 +177,7 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Geometry]:
     DatasetError
         As `read_image`; also when values are not whole, negative or above 32767.
     """
-    image, _ = _read(Path(path))
+    image, _ = read_file(Path(path))
     source = source_grid(image)
     array = whole_numbers(path, to_canonical(sitk.GetArrayViewFromImage(image), source))
     return array, canonical_geometry(source)
@@ -233,7 +207,7 @@ def read_map(path: Path) -> Volume:
     DatasetError
         When the file cannot be read as `read_image` says.
     """
-    image, _ = _read(Path(path))
+    image, _ = read_file(Path(path))
     source = source_grid(image)
     return Volume(array=_canonical(path, image)[None], geometry=canonical_geometry(source), source=source)
 
@@ -245,19 +219,14 @@ def read_geometry(path: Path) -> Geometry:
 
 def read_header(path: Path) -> tuple[SourceGrid, tuple[tuple[str, str], ...]]:
     """Grid of a scan and coded warnings (code, text), from the header alone (a DICOM folder is read whole)."""
-    _refuse_segmentation(Path(path))
+    refuse_segmentation(Path(path))
     return read_map_header(path)
 
 
 def read_map_header(path: Path) -> tuple[SourceGrid, tuple[tuple[str, str], ...]]:
     """As `read_header`, of a map."""
-    path = Path(path)
-    if path.is_dir():
-        image, notes = _read(path)
-        return source_grid(image), tuple(notes)
-    with library_messages() as messages:
-        opened = _open(path)
-        return opened.grid, tuple(_with_messages(opened.notes, messages))
+    grid, notes = file_grid(Path(path))
+    return grid, tuple(notes)
 
 
 def volume_from_sitk(images: sitk.Image | Sequence[sitk.Image], register: bool = False) -> Volume:
@@ -310,27 +279,16 @@ def volume_from_array(array: np.ndarray, geometry: Geometry) -> Volume:
     direction = np.array(geometry.direction, float)[:, ::-1]
     spacing_mm = geometry.spacing_mm[::-1]
     notes = directions_notes(place, geometry.shape[::-1], spacing_mm, geometry.origin_lps, direction)
-    image = []
-    for channel in array:
-        one = sitk.GetImageFromArray(np.ascontiguousarray(channel, np.float32))
-        one.SetSpacing([float(v) for v in spacing_mm])
-        one.SetOrigin([float(v) for v in geometry.origin_lps])
-        one.SetDirection(direction.ravel().tolist())
-        image.append(one)
-    return _assembled([_Channel(place, f"channel {i}", one, notes) for i, one in enumerate(image)], register=False)
+    grid = grid_from(geometry.shape[::-1], spacing_mm, geometry.origin_lps, direction.ravel())
+    # A number too large for float32 becomes infinite, which is told with its place.
+    with np.errstate(over="ignore"):
+        images = [placed(sitk.GetImageFromArray(np.ascontiguousarray(one, np.float32)), grid) for one in array]
+    return _assembled([_Channel(place, f"channel {i}", one, notes) for i, one in enumerate(images)], register=False)
 
 
 def map_image(array: np.ndarray, source: SourceGrid) -> sitk.Image:
     """A canonical map (S, R, A) as an image in the axis order and position of the one it belongs to."""
-    return _placed(sitk.GetImageFromArray(map_array(array, source)), source)
-
-
-def _placed(image: sitk.Image, grid: SourceGrid) -> sitk.Image:
-    """The image, moved to where a grid says."""
-    image.SetSpacing(grid.spacing_mm)
-    image.SetOrigin(grid.origin_lps)
-    image.SetDirection(grid.direction)
-    return image
+    return placed(sitk.GetImageFromArray(map_array(array, source)), source)
 
 
 def map_array(array: np.ndarray, source: SourceGrid) -> np.ndarray:
@@ -366,7 +324,7 @@ def write_map(path: Path, array: np.ndarray, source: SourceGrid, canonical: Geom
         try:
             with library_messages():
                 sitk.WriteImage(image, str(temporary), useCompression=True)
-            back = _read(temporary)[0]
+            back = read_file(temporary)[0]
             whole = np.array_equal(sitk.GetArrayViewFromImage(back), sitk.GetArrayViewFromImage(image))
         except (RuntimeError, CodedFault) as error:
             raise ResourceError(f"{path}: could not be written ({error}). Is the disk full?") from error
@@ -385,83 +343,3 @@ def _storable(path: Path, array: np.ndarray) -> np.ndarray:
     if low < 0 or high > 65535:
         raise DatasetError(f"{path}: the map to be written holds values {low} to {high}, expected 0 to 65535.")
     return array.astype(np.uint8 if high < 256 else np.uint16)
-
-
-class _Opened(NamedTuple):
-    """Header reader of a file that passed the gate, where its voxels lie, coded warnings, its header if it is NIfTI."""
-
-    reader: sitk.ImageFileReader
-    grid: SourceGrid
-    notes: Notes
-    header: NiftiHeader | None
-
-
-def _open(path: Path) -> _Opened:
-    check_file(path)
-    header = read_nifti_header(path) if is_nifti(path) else None
-    fields = {} if header else text_fields(path)
-    check_text_header(path, fields)
-    if header is None and is_dicom(path):
-        raise CodedFault("E306", path, "is a single DICOM file. Give the folder of the whole series.")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    bent = header is not None and header.forms.straight is not None
-    try:
-        with sheared_sforms_allowed() if bent else nullcontext():
-            reader.ReadImageInformation()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        if header is not None:
-            check_nifti_bytes(path, header)
-        raise CodedFault("E306", path, f"cannot be read as an image ({reason}). Export it again.") from None
-    size = list(reader.GetSize())
-    while len(size) > 3 and size[-1] == 1:
-        size.pop()
-    if len(size) > 3:
-        raise CodedFault("E402", path, several_volumes(path, size))
-    if len(size) != 3:
-        raise CodedFault("E402", path, f"a flat image of {times(size)} pixels, expected a volume.")
-    if max(size) > MAX_SIDE or math.prod(size) > MAX_VOXELS:
-        raise CodedFault("E401", path, f"the header says {times(size)} voxels, at most {MAX_VOXELS} are read.")
-    if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        raise CodedFault("E403", path, f"its voxels are colours or vectors, {one_value(path)}")
-    notes = directions_notes(path, size, reader.GetSpacing()[:3], reader.GetOrigin()[:3], directions(reader))
-    grid = SourceGrid.of(size, header.forms.straight) if bent else source_grid(reader)
-    if header is not None:
-        return _Opened(reader, grid, [*header.warnings, *notes, *compare_forms(path, header.forms, grid)], header)
-    return _Opened(reader, grid, [*notes, *text_header_notes(fields, grid)], None)
-
-
-def _read(path: Path) -> tuple[sitk.Image, Notes]:
-    """Whole image of a file or DICOM folder, three-dimensional, and coded warnings."""
-    with library_messages() as messages:
-        if path.is_dir():
-            _refuse_folder_of_an_image(path)
-            image, notes = read_dicom_series(path)
-            return image, _with_messages(notes, messages)
-        reader, grid, notes, header = _open(path)
-        if header:
-            notes = [*notes, *check_nifti_bytes(path, header)]
-        bent = header is not None and header.forms.straight is not None
-        try:
-            with sheared_sforms_allowed() if bent else nullcontext():
-                image = reader.Execute()
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise CodedFault("E302", path, f"the voxels cannot be read ({reason}). Copy the file again.") from None
-    while image.GetDimension() > 3:
-        image = image[..., 0]
-    return _placed(image, grid), _with_messages(notes, messages)
-
-
-def _refuse_folder_of_an_image(path: Path) -> None:
-    """Some programs unpack `x.nii.gz` into a folder of that name."""
-    if image_stem(path.name) is not None:
-        inside = next((entry.name for entry in sorted(path.iterdir()) if image_stem(entry.name)), None)
-        todo = "Give the image itself." if inside is None else f"Give the image in it, {inside}."
-        raise CodedFault("E301", path, f"is a folder with the name of an image. {todo}")
-
-
-def _with_messages(notes: Notes, messages: Sequence[str]) -> Notes:
-    """Notes and what the library says besides; what it says about a NIfTI form is judged in `nifti_forms`."""
-    return [*notes, *(("W419", f"the image library says: {text}") for text in messages if "sform" not in text)]

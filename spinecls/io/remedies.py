@@ -19,13 +19,13 @@ _ARRAY = (
     "holds bare numbers, not where they lie in the patient. Write them with SimpleITK as .nii.gz, or give them to "
     "predict_array with their geometry."
 )
-_DICOM = "is a single DICOM file. Put the whole series into a folder <case>_0000 and give that."
+SINGLE_DICOM = "is a single DICOM file. Give the folder of the whole series (in a dataset it is named <case>_0000)."
 _FOREIGN = {
     (".hdr", ".img", ".hdr.gz", ".img.gz"): "is half of a .hdr/.img pair. Write the pair as one file: {pair}. Check in "
     "a viewer that left is left: old pairs do not say it.",
     (".mgz", ".mgh"): "is a FreeSurfer volume. Convert it: mri_convert {name} {stem}.nii.gz",
     (".mnc",): "is a MINC volume. Convert it: mnc2nii {name} {stem}.nii",
-    (".dcm", ".ima", ".dicom"): _DICOM,
+    (".dcm", ".ima", ".dicom"): SINGLE_DICOM,
     (".par", ".rec", ".v2"): "is a raw file of a scanner. Export DICOM, or convert it: dcm2niix -z y .",
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pdf", ".tif", ".tiff"): _FLAT,
     (".npy", ".npz", ".h5", ".hdf5", ".mat", ".raw", ".vtk"): _ARRAY,

@@ -25,13 +25,17 @@ _COLOURS = ("RGB-color", "RGBA-color", "3-color", "4-color", "HSV-color", "XYZ-c
 
 
 def text_fields(path: Path) -> dict[str, str]:
-    """Fields of the header of a NRRD or MetaImage file by lower-case name; empty for another file."""
-    with open(path, "rb") as stream:
-        start = stream.read(_HEADER_BYTES)
-    nrrd = start.startswith(b"NRRD")
-    separators = (":=", ":") if nrrd else ("=",)
-    if not nrrd and not path.name.lower().endswith((".mha", ".mhd")):
+    """Fields of the header of a NRRD or MetaImage file by lower-case name; empty for another or no readable file."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(4)
+            nrrd = start == b"NRRD"
+            if not nrrd and not path.name.lower().endswith((".mha", ".mhd")):
+                return {}
+            start += stream.read(_HEADER_BYTES)
+    except OSError:
         return {}
+    separators = (":=", ":") if nrrd else ("=",)
     fields = {}
     for line in start.decode("latin-1").splitlines():
         separator = next((s for s in separators if s in line), None)

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 import tiny_dataset as tiny
 
-from spinecls.io import images
+from spinecls.io import image_files
 from spinecls.io.dataset import check_dataset
 from spinecls.io.images import read_header, read_image
 from spinecls.io.library_messages import library_messages, sheared_sforms_allowed
@@ -55,7 +55,7 @@ def test_warning_of_the_library_becomes_one_of_the_image_and_of_the_check(tmp_pa
     tiny.write_good(folder)
     path = tmp_path / f"a{ending}"
     tiny.write(path, tiny.voxels(0))
-    monkeypatch.setattr(images, "library_messages", warned)
+    monkeypatch.setattr(image_files, "library_messages", warned)
     note = ("W419", "the image library says: axis 2 was guessed")
     assert read_header(path)[1] == (note,)
     assert read_image([path]).notes == ((note[0], f"a{ending}: {note[1]}"),)
