@@ -177,7 +177,7 @@ NAMING_FAULTS = [
     ("structures without image", copy(MAP, "structuresTr/b9.nii.gz"), "E207", "structuresTr/b9.nii.gz has no image"),
     ("no suffix", rename(IMAGE, "imagesTr/a1.nii.gz"), "W208", "1 images without _0000, such as a1"),
     ("hidden", copy(IMAGE, "imagesTr/._a1_0000.nii.gz"), "W209", "1 hidden files ignored, such as ._a1"),
-    ("picture", text("imagesTr/a1.png", b"\x89PNG"), "E306", "a1.png cannot be used"),
+    ("picture", text("imagesTr/a1.png", b"\x89PNG"), "E306", "a1.png is a flat picture, not a volume."),
     ("loose DICOM", text("imagesTr/a1.dcm", b"\0" * 128 + b"DICM"), "E306", "with one DICOM series"),
     ("notes", text("imagesTr/notes.txt", b"hello"), "W306", "is no image and ignored"),
 ]
