@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from spinecls.geometry import Geometry
+from spinecls.io.affine import SAME_PLACE, SAME_VOXEL, Affine, apart, right_angled, times
 from spinecls.io.findings import CodedFault
 from spinecls.io.nifti_forms import sheared_text
-from spinecls.io.source_grid import SAME_PLACE, SAME_VOXEL, Affine, apart, right_angled, times
 
 Notes = list[tuple[str, str]]
 

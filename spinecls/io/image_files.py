@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import SimpleITK as sitk
 
+from spinecls.io.affine import times
 from spinecls.io.dicom_series import is_dicom, read_dicom_series
 from spinecls.io.findings import CodedFault
 from spinecls.io.image_checks import directions_notes
@@ -28,7 +29,7 @@ from spinecls.io.nifti_gate import (
     several_volumes,
 )
 from spinecls.io.remedies import SINGLE_DICOM
-from spinecls.io.source_grid import SourceGrid, directions, source_grid, times
+from spinecls.io.source_grid import SourceGrid, directions, source_grid
 from spinecls.io.text_headers import check_text_header, segmentation_text, segments, text_fields, text_header_notes
 
 Notes = list[tuple[str, str]]

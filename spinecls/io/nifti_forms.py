@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from spinecls.io.affine import SAME_PLACE, SAME_VOXEL, Affine, apart, right_angled, times
 from spinecls.io.findings import CodedFault
 from spinecls.io.remedies import BY_LIBRARY, BY_SFORM, either, resample_sheared, rewrite, rewrite_at
-from spinecls.io.source_grid import SAME_PLACE, SAME_VOXEL, Affine, SourceGrid, apart, right_angled, times
+from spinecls.io.source_grid import SourceGrid
 
 Notes = list[tuple[str, str]]
 

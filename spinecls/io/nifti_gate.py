@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from spinecls.io.affine import times
 from spinecls.io.findings import CodedFault
 from spinecls.io.nifti_forms import NiftiForms, forms_of
 from spinecls.io.remedies import foreign_format, python_line
-from spinecls.io.source_grid import times
 
 MAX_VOXELS = 500_000_000
 MAX_SIDE = 4096

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spinecls.io.source_grid import Affine, right_angled
+from spinecls.io.affine import Affine, right_angled
 
 BY_LIBRARY, BY_SFORM = "ITK-SNAP and 3D Slicer", "FSLeyes and nibabel"
 """Programs that show a NIfTI file where the image library reads it, and those that prefer its sform."""

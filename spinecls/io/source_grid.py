@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 
 from spinecls.geometry import Geometry
+from spinecls.io.affine import SAME_PLACE, Affine, apart, right_angled, times
 
-SAME_PLACE = 0.1
-"""Voxels that float noise and rounded header fields may move a grid by: nothing is said."""
-SAME_VOXEL = 0.5
-"""Below this no voxel of a grid lies nearer to another voxel of the other grid: nearest neighbour changes nothing."""
 _ROUNDING = 1e-6
 # Letters of the side that each canonical array axis runs towards, and of the opposite side.
 _TOWARDS = (("R", "L"), ("I", "S"), ("P", "A"))
-
-
-class Affine(NamedTuple):
-    """Where voxel (i, j, k) of a grid lies: `origin` + `matrix` @ (i, j, k), LPS millimetres."""
-
-    matrix: np.ndarray
-    origin: np.ndarray
-
-    def places(self, index: np.ndarray) -> np.ndarray:
-        """World positions (N, 3) of indices (N, 3)."""
-        return index @ self.matrix.T + self.origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +54,6 @@ def directions(image) -> np.ndarray:
     """Direction cosines (3, 3) of an image or of a header reader as they stand there; column j belongs to axis j."""
     count = len(image.GetSize())
     return np.array(image.GetDirection()).reshape(count, count)[:3, :3]
-
-
-def right_angled(direction: np.ndarray) -> np.ndarray:
-    """The nearest (3, 3) matrix whose columns are unit vectors at right angles."""
-    left, _, right = np.linalg.svd(direction)
-    return left @ right
 
 
 def grid_from(size, spacing_mm, origin_lps, direction) -> SourceGrid:
@@ -127,17 +105,6 @@ def _canonical_axes(source: SourceGrid) -> tuple[list[int], np.ndarray]:
     return axes, flips
 
 
-def apart(shape, one: Affine, other: Affine) -> tuple[float, float]:
-    """How far apart two grids of one shape place the same voxel at most: in voxels of the first, and in mm.
-
-    Both are linear, so the largest distance is that of a corner.
-    """
-    corners = np.array(list(itertools.product((0, 1), repeat=3))) * (np.array(shape) - 1)
-    offsets_mm = other.places(corners) - one.places(corners)
-    voxels = np.abs(offsets_mm @ np.linalg.inv(one.matrix).T).max()
-    return float(voxels), float(np.linalg.norm(offsets_mm, axis=1).max())
-
-
 def grid_difference(expected: Geometry, found: Geometry, tolerance: float = SAME_PLACE) -> tuple[str, str] | None:
     """Number of the fault and text for the first thing in which a canonical grid differs from the expected one.
 
@@ -166,8 +133,3 @@ def overlap(reference: Geometry, other: Geometry) -> float:
     places = [np.linspace(0, n - 1, min(n, 16)) for n in reference.shape]
     index = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 3)
     return float(other.contains(reference.to_world(index)).mean())
-
-
-def times(values) -> str:
-    """Numbers as `1 x 2 x 3`."""
-    return " x ".join(f"{value:g}" for value in values)

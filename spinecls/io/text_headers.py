@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spinecls.io.affine import times
 from spinecls.io.findings import CodedFault
 from spinecls.io.remedies import python_line
-from spinecls.io.source_grid import SourceGrid, times
+
+if TYPE_CHECKING:
+    from spinecls.io.source_grid import SourceGrid
 
 Notes = list[tuple[str, str]]
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 from spinecls.anatomy import LEVEL_CODES, RANK
 from spinecls.errors import ResourceError
 from spinecls.geometry import Geometry
+from spinecls.io.affine import SAME_VOXEL
 from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.code_guess import code_hint
 from spinecls.io.findings import CodedFault, Finding, error, warning
@@ -31,7 +32,7 @@ from spinecls.io.images import (
 )
 from spinecls.io.map_shapes import shape_findings
 from spinecls.io.remedies import copy_grid, resample
-from spinecls.io.source_grid import SAME_VOXEL, canonical_geometry, grid_difference, overlap
+from spinecls.io.source_grid import canonical_geometry, grid_difference, overlap
 from spinecls.records import DatasetDescription
 
 _MOST_UNKNOWN = 5
