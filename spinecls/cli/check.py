@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spinecls.errors import CheckFailed
-from spinecls.io.dataset import check_dataset
-from spinecls.io.findings import Report, grouped
 from spinecls.paths import raw_dataset_folder
+
+if TYPE_CHECKING:
+    from spinecls.io.findings import Report
 
 _CASES_SHOWN = 4
 _TEXTS_SHOWN = 4
@@ -25,6 +26,8 @@ def check(
     num_processes: Annotated[int, typer.Option("-np", min=0, help="Processes; 0 = one a core.")] = 0,
 ) -> None:
     """Find everything that is wrong with a raw dataset, and change nothing."""
+    from spinecls.io.dataset import check_dataset
+
     folder = raw_dataset_folder(dataset)
     processes = num_processes or min(_MOST_PROCESSES, os.cpu_count() or 1)
     report = check_dataset(folder, verify_voxels=not no_voxels, num_processes=processes)
@@ -35,6 +38,8 @@ def check(
 
 def report_text(report: Report) -> str:
     """The report as a page of text: one block a code, errors first."""
+    from spinecls.io.findings import grouped
+
     lines = [f"{report.folder}: {_count(len(report.cases), 'case')}"]
     for heading, findings in (("error", report.errors), ("warning", report.warnings)):
         lines += ["", _count(len(findings), heading)]
