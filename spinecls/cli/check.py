@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spinecls.cli.common import MOST_PROCESSES
 from spinecls.errors import CheckFailed
 from spinecls.paths import raw_dataset_folder
 
@@ -23,7 +24,9 @@ def check(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Number, full name or folder of a raw dataset.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     no_voxels: Annotated[bool, typer.Option("--no_voxels", help="Headers and tables only, not the voxels.")] = False,
-    num_processes: Annotated[int, typer.Option("-np", min=0, help="Processes; 0 = one a core.")] = 0,
+    num_processes: Annotated[
+        int, typer.Option("-np", min=0, max=MOST_PROCESSES, help="Processes; 0 = one a core.")
+    ] = 0,
 ) -> None:
     """Find everything that is wrong with a raw dataset, and change nothing."""
     from spinecls.io.dataset import check_dataset

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from spinecls.errors import DatasetError, UsageError
+from spinecls.errors import DatasetError, UsageError, nearest
 from spinecls.io.case_table import CASE_TABLE, read_sequences
 from spinecls.io.images import read_geometry
 from spinecls.io.source_grid import grid_difference
@@ -80,9 +79,7 @@ def find_jobs(dataset: RawDataset, options: SimulationOptions) -> tuple[list[Job
 def _require_known(option: str, names: Collection[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise UsageError(f"{option}: the dataset has no annotated case {name!r}.{hint}")
+            raise UsageError(f"{option}: the dataset has no annotated case {name!r}.{nearest(name, known)}")
 
 
 def _sequences(
