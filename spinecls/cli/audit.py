@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from spinecls.cli.common import refuse_useless
+
 
 def audit(
+    context: typer.Context,
     dataset: Annotated[str, typer.Option("-d", help="Dataset: number, name or path.")],
     trainer: Annotated[str | None, typer.Option("-tr", help="Trainer, where several are trained.")] = None,
     configuration: Annotated[str | None, typer.Option("-c", help="Configuration, where several are trained.")] = None,
@@ -25,6 +28,7 @@ def audit(
     --apply; vertebraeTr.csv is rewritten and the earlier one kept beside it.
     """
     if apply is not None:
+        refuse_useless(context, ("-tr", "-c", "-p", "-o"), "--apply asks no model. Leave it out")
         _apply(dataset, apply)
         return
     from spinecls import files, paths

@@ -44,6 +44,12 @@ class ModelChoice:
     plans: str | None = None
     folds: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        said = {"-d": self.dataset, "-c": self.configuration, "-tr": self.trainer, "-p": self.plans}
+        useless = [option for option, value in said.items() if value is not None]
+        if self.folder is not None and useless:
+            raise UsageError(f"{', '.join(useless)}: -m says which model is meant. Give one or the other.")
+
 
 @dataclass(frozen=True)
 class TrainedModel:
