@@ -36,7 +36,7 @@ def check(
     report = check_dataset(folder, verify_voxels=not no_voxels, num_processes=processes)
     print(json.dumps(report.as_dict(), indent=1) if json_output else report_text(report))
     if report.errors:
-        raise CheckFailed(f"{folder}: {len(report.errors)} errors.")
+        raise CheckFailed(f"{folder}: {_count(len(report.errors), 'error')}.")
 
 
 def report_text(report: Report) -> str:

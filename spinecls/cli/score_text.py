@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spinecls.errors import counted
 from spinecls.evaluation.intervals import format_score
 
 _LOCATION_ROWS = {
@@ -36,7 +37,8 @@ _COLUMN = 27
 def score_text(content: Mapping[str, Any]) -> str:
     """What summary.json says of location, classes, each class, prediction sets and affected vertebrae a case."""
     lines = [
-        f"{content['dataset']}: {content['cases']} cases, {content['patients']} patients, {content['vertebrae']} "
+        f"{content['dataset']}: {counted(content['cases'], 'case')}, {counted(content['patients'], 'patient')}, "
+        f"{content['vertebrae']} "
         f"annotated vertebrae; [95 % intervals] over patients, {content['draws']} draws",
         f"Class prior and counter from {content['training_reference']['taken_from']} "
         f"({content['training_reference']['cases']}).",
@@ -71,7 +73,7 @@ def _class_lines(scores: Mapping[str, Any]) -> list[str]:
     summary = scores["patients_summary"]
     if summary["cases"]:
         affected = summary["agreement"]["affected"]
-        lines += _title(f"Affected vertebrae of {summary['cases']} cases", list(affected))
+        lines += _title(f"Affected vertebrae of {counted(summary['cases'], 'case')}", list(affected))
         lines += [_row(words, [s[key] for s in affected.values()]) for key, words in _AGREEMENT_ROWS.items()]
     return lines
 

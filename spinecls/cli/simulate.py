@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import LARGEST_SEED, refuse_useless, typed
-from spinecls.errors import UsageError
+from spinecls.errors import UsageError, counted
 from spinecls.paths import dataset_number, raw_dataset_folder, raw_root
 
 Words = list[str] | None
@@ -80,7 +80,7 @@ def _draw_phantoms(folder: Path, count: int, seed: int, prevalence: float) -> No
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} exists. Give the name of a new dataset.")
     write_dataset(folder, count, seed, PhantomOptions(lesion_probability=prevalence))
-    print(f"{count} phantoms with lesions, their maps and their classes: {folder}")
+    print(f"{counted(count, 'phantom')} with lesions, their maps and their classes: {folder}")
 
 
 def new_dataset_folder(text: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spinecls import paths
-from spinecls.errors import DatasetError, UsageError, some_names
+from spinecls.errors import DatasetError, UsageError, counted, some_names
 from spinecls.evaluation import matching, summary
 from spinecls.evaluation.figures import write_figures
 from spinecls.evaluation.matching import CaseOutcome
@@ -63,8 +63,8 @@ def evaluate_folder(
     judged = [p for p in predicted if p.identifier in annotated]
     if not judged:
         raise DatasetError(
-            f"{predictions}: none of its {len(predicted)} cases ({some_names(without)}) is an annotated {split} case "
-            f"of {raw.description.name} ({some_names(list(annotated))}). Check -gt and --split."
+            f"{predictions}: none of its {counted(len(predicted), 'case')} ({some_names(without)}) is an annotated "
+            f"{split} case of {raw.description.name} ({some_names(list(annotated))}). Check -gt and --split."
         )
     _tell_of_models(predictions, judged)
     names = list(dict.fromkeys([*(p.identifier for p in judged), *failed]))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from spinecls.errors import DatasetError, UsageError, nearest
+from spinecls.errors import DatasetError, UsageError, counted, nearest
 from spinecls.io.case_table import CASE_TABLE, read_sequences
 from spinecls.io.images import read_geometry
 from spinecls.io.source_grid import grid_difference
@@ -60,7 +60,7 @@ def find_jobs(dataset: RawDataset, options: SimulationOptions) -> tuple[list[Job
         )
     left_out = [name for name in identifiers if name not in {case.identifier for case in mapped}]
     if left_out:
-        notes.append(f"{len(left_out)} cases have no vertebra map and are left out, such as {left_out[0]}")
+        notes.append(f"left out for want of a vertebra map: {counted(len(left_out), 'case')}, such as {left_out[0]}")
     chosen = [
         case
         for case in mapped
@@ -108,8 +108,8 @@ def _sequences(
     assumed = [case.identifier for case in cases if not listed.get(case.identifier)]
     if assumed:
         notes.append(
-            f"channel {names[0]!r} tells no sequence; {len(assumed)} cases, such as {assumed[0]}, are taken as "
-            f"{ASSUMED}. Say otherwise with --sequence or a column sequence in cases.csv"
+            f"channel {names[0]!r} tells no sequence; taken as {ASSUMED}: {counted(len(assumed), 'case')}, such as "
+            f"{assumed[0]}. Say otherwise with --sequence or a column sequence in cases.csv"
         )
     return {case.identifier: (listed.get(case.identifier) or ASSUMED,) for case in cases}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinecls import files, paths
-from spinecls.errors import UsageError
+from spinecls.errors import UsageError, counted
 from spinecls.planning.fingerprint_types import load_fingerprint
 from spinecls.planning.stages import FINGERPRINT
 from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
@@ -30,10 +30,12 @@ def suited_trainer(preprocessed: Path) -> tuple[str, str]:
     forms = [case.annotation_forms["vertebrae"] for case in load_fingerprint(preprocessed / FINGERPRINT).cases.values()]
     placed = sum(form != "none" for form in forms)
     drawn = sum(form in DRAWN for form in forms)
-    which = f"{drawn} of {placed} cases with places of vertebrae have maps" if drawn else "no case has a vertebra map"
-    if drawn and drawn >= LEAST_SHARE * placed:
+    if not drawn:
+        return WITHOUT_MAPS, "no case has a vertebra map"
+    which = f"of {counted(placed, 'case')} with places of vertebrae {drawn} {'has' if drawn == 1 else 'have'} a map"
+    if drawn >= LEAST_SHARE * placed:
         return WITH_MAPS, which
-    return WITHOUT_MAPS, f"only {which}" if drawn else which
+    return WITHOUT_MAPS, f"{which}, too few to learn shapes from"
 
 
 def trainer_of_runs(dataset: str, configuration: str, plans: str, folds: Sequence[str], refined: bool) -> str | None:

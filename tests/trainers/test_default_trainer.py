@@ -41,11 +41,15 @@ def with_forms(phantom, tmp_path):
 @pytest.mark.parametrize(
     ("forms", "name", "reason"),
     [
-        (["mask"] * 3, WITH_MAPS, "3 of 3 cases with places of vertebrae have maps"),
-        (["mask"] + ["point"] * 9, WITH_MAPS, "1 of 10 cases with places of vertebrae have maps"),
-        (["mask"] + ["point"] * 10, WITHOUT_MAPS, "only 1 of 11 cases with places of vertebrae have maps"),
-        (["mask"] + ["none"] * 30, WITH_MAPS, "1 of 1 cases with places of vertebrae have maps"),
-        (["slices", "coarse", "scribble"], WITH_MAPS, "3 of 3 cases with places of vertebrae have maps"),
+        (["mask"] * 3, WITH_MAPS, "of 3 cases with places of vertebrae 3 have a map"),
+        (["mask"] + ["point"] * 9, WITH_MAPS, "of 10 cases with places of vertebrae 1 has a map"),
+        (
+            ["mask"] + ["point"] * 10,
+            WITHOUT_MAPS,
+            "of 11 cases with places of vertebrae 1 has a map, too few to learn shapes from",
+        ),
+        (["mask"] + ["none"] * 30, WITH_MAPS, "of 1 case with places of vertebrae 1 has a map"),
+        (["slices", "coarse", "scribble"], WITH_MAPS, "of 3 cases with places of vertebrae 3 have a map"),
         (["point"] * 3, WITHOUT_MAPS, "no case has a vertebra map"),
         (["box"] * 3, WITHOUT_MAPS, "no case has a vertebra map"),
         (["none"] * 3, WITHOUT_MAPS, "no case has a vertebra map"),
@@ -79,7 +83,7 @@ def test_a_new_training_does_not_follow_an_earlier_one(phantom_roots, tmp_path, 
     begin(tmp_path / "results", "BaselineTrainer__spineclsPlans__3d_fullres", "BaselineTrainer")
     caplog.set_level(logging.INFO)
     assert chosen(begun=False) == "AuxSegTrainer"
-    assert "-tr not given: AuxSegTrainer, because 8 of 8 cases" in caplog.text
+    assert "-tr not given: AuxSegTrainer, because of 8 cases" in caplog.text
 
 
 @pytest.mark.parametrize("model", ["BaselineTrainer__other__3d_fullres", "BaselineTrainer__spineclsPlans__2d"])
@@ -112,7 +116,7 @@ def test_a_trainer_of_the_users_own_must_be_given_again(phantom_roots, tmp_path)
 def test_the_command_trains_the_default_and_says_so(phantom_roots, tmp_path, capfd):
     assert run_cli("train", "1", "3d_fullres", "all", "-device", "cpu", "--set", "steps=1") == 0
     told = capfd.readouterr()
-    assert "-tr not given: AuxSegTrainer, because 8 of 8 cases with places of vertebrae have maps." in told.err
+    assert "-tr not given: AuxSegTrainer, because of 8 cases with places of vertebrae 8 have a map." in told.err
     model = tmp_path / "results" / NAME / "AuxSegTrainer__spineclsPlans__3d_fullres"
     assert (model / "fold_all" / "checkpoint_final.pt").exists()
     assert run_cli("train", "1", "3d_fullres", "all", "-device", "cpu", "--c") == 0
