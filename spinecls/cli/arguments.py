@@ -56,7 +56,7 @@ def checked_words(words: Sequence[str], options: Options) -> list[str]:
         if is_option(word):
             _require_value(after, waits, f"the option {word} follows")
             _require_known(word, options)
-            if word in given and word not in options.several:
+            if word in given and word in options.valued and word not in options.several:
                 raise UsageError(f"{word}: given twice. It takes one value, so give it once.")
             given.add(word)
             after, waits = word, int(word in options.valued)

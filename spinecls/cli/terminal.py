@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -62,9 +63,10 @@ class _Lasting:
 @contextlib.contextmanager
 def reading_may_stop() -> Iterator[None]:
     """Within it standard output is printable in any encoding, and neither output ends the work when nobody reads it."""
-    out = _Lasting(sys.stdout, clean=True)
+    # A stream that was closed before the start (`>&-`) is none.
+    out = _Lasting(sys.stdout or io.StringIO(), clean=True)
     # Progress bars move the cursor; what is told on standard error is made printable where it is told.
-    err = _Lasting(sys.stderr, clean=False)
+    err = _Lasting(sys.stderr or io.StringIO(), clean=False)
     if hasattr(sys.stdout, "reconfigure"):
         # A file name that is not text in the terminal's encoding is shown by its codes.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -105,6 +105,15 @@ def test_work_whose_output_nobody_reads_is_done_and_keeps_its_exit_code(fails, t
     assert told == ("Error: no\n" if fails else "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/null"])
+def test_a_stream_that_was_closed_before_the_start_is_no_defect(closed, tmp_path):
+    mark = tmp_path / "mark"
+    (tmp_path / "talks.py").write_text(TALKS.format(fails=True))
+    words = f"exec '{sys.executable}' '{tmp_path / 'talks.py'}' '{mark}' {closed}"
+    assert subprocess.run(["bash", "-c", words], capture_output=True, check=False).returncode == 7
+    assert mark.read_text() == "done"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_name_that_the_terminal_cannot_show_is_shown_by_its_codes(encoding):
     code = (
