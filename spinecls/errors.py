@@ -5,7 +5,8 @@ A message says what is wrong, where, what was found, what was expected and what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class SpineclsError(Exception):
@@ -63,3 +64,22 @@ class CheckFailed(SpineclsError):
 def some_names(names: Sequence[str]) -> str:
     """The first few names, for a message about many."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """` Did you mean X?` for the known name most like `name`, whatever its case; empty where none is.
+
+    To be put behind the sentence that refuses `name`.
+
+    Parameters
+    ----------
+    cutoff : likeness from 0 to 1 that is asked for
+    """
+    by_folded = {word.casefold(): word for word in known}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=cutoff)
+    return f" Did you mean {by_folded[close[0]]}?" if close else ""
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """`1 case`, `2 cases`, `0 cases`; `several` is the plural where it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else several or noun + 's'}"

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from spinecls.errors import DatasetError
+from spinecls.errors import DatasetError, nearest
 
 DEFAULT_PLANS = "spineclsPlans"
 
@@ -61,7 +61,8 @@ def dataset_name(text: str) -> str:
     datasets = [name for name in present if name.startswith("Dataset")]
     if text in present:
         return text
-    number = dataset_number(text)
+    # A name says more than its number: one that is not there is no other dataset of that number.
+    number = dataset_number(text) if re.fullmatch(r"(Dataset)?\d+", text) else None
     found = [name for name in datasets if number is not None and dataset_number(name) == number]
     if len(found) == 1:
         return found[0]
@@ -69,7 +70,8 @@ def dataset_name(text: str) -> str:
         raise DatasetError(f"Dataset {text}: several folders have this number: {', '.join(found)}. Give the full name.")
     looked = ", ".join(str(root) for root in roots)
     raise DatasetError(
-        f"Dataset {text}: not found. Looked in {looked}; there: {', '.join(datasets) or 'no dataset'}. "
+        f"Dataset {text}: not found. Looked in {looked}; there: {', '.join(datasets) or 'no dataset'}."
+        f"{nearest(text, datasets)} "
         "Set spinecls_raw, give the folder's path, or check the number."
     )
 

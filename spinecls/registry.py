@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -10,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from spinecls.errors import UsageError
+from spinecls.errors import UsageError, nearest
 
 T = TypeVar("T")
 
@@ -46,10 +45,8 @@ class Registry(Generic[T]):
                 return point.load()
         if ":" in name:
             return self._from_source(*name.rsplit(":", 1))
-        nearest = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.4)
-        hint = f" Did you mean {nearest[0]}?" if nearest else ""
         raise UsageError(
-            f"{self.kind} {name!r} is not known.{hint} Known: {', '.join(self.names())}. "
+            f"{self.kind} {name!r} is not known.{nearest(name, self.names(), 0.4)} Known: {', '.join(self.names())}. "
             f"Your own: file.py:Class, module:Class, or an entry point in group {self.group!r}."
         )
 

@@ -8,8 +8,12 @@ from typing import Annotated
 
 import typer
 
+from spinecls.cli.common import refuse_useless
+from spinecls.errors import counted
+
 
 def audit(
+    context: typer.Context,
     dataset: Annotated[str, typer.Option("-d", help="Dataset: number, name or path.")],
     trainer: Annotated[str | None, typer.Option("-tr", help="Trainer, where several are trained.")] = None,
     configuration: Annotated[str | None, typer.Option("-c", help="Configuration, where several are trained.")] = None,
@@ -25,6 +29,7 @@ def audit(
     --apply; vertebraeTr.csv is rewritten and the earlier one kept beside it.
     """
     if apply is not None:
+        refuse_useless(context, ("-tr", "-c", "-p", "-o"), "--apply asks no model. Leave it out")
         _apply(dataset, apply)
         return
     from spinecls import files, paths
@@ -51,8 +56,8 @@ def audit(
     rows, noise = auditing.audit(vertebrae, raw.description.class_names)
     files.write_csv(output, list(auditing.HEADER), rows)
     print(
-        f"{len(predictions)} of {len(raw.cases)} cases were predicted out of fold, with {len(vertebrae)} read "
-        f"vertebrae; {len(rows)} are listed in {output}."
+        f"{len(predictions)} of {counted(len(raw.cases), 'case')} predicted out of fold, read vertebrae in them: "
+        f"{len(vertebrae)}; listed in {output}: {len(rows)}."
     )
     print(
         f"The models contradict about {noise.rate:.0%} of the labels with confidence; some of that is their own error. "
@@ -80,7 +85,7 @@ def _apply(dataset: str, table: Path) -> None:
     files.write_bytes(kept, path.read_bytes())
     files.write_csv(path, list(before[0]), rows)
     print(
-        f"{len(wanted)} vertebrae corrected in {path}; the earlier table is {kept.name}. "
+        f"{counted(len(wanted), 'vertebra', 'vertebrae')} corrected in {path}; the earlier table is {kept.name}. "
         "Run spinecls_plan_and_preprocess again."
     )
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spinecls.cli.common import MOST_PROCESSES
 from spinecls.errors import CheckFailed
-from spinecls.io.dataset import check_dataset
-from spinecls.io.findings import Report, grouped
 from spinecls.paths import raw_dataset_folder
+
+if TYPE_CHECKING:
+    from spinecls.io.findings import Report
 
 _CASES_SHOWN = 4
 _TEXTS_SHOWN = 4
@@ -22,19 +24,25 @@ def check(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Number, full name or folder of a raw dataset.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     no_voxels: Annotated[bool, typer.Option("--no_voxels", help="Headers and tables only, not the voxels.")] = False,
-    num_processes: Annotated[int, typer.Option("-np", min=0, help="Processes; 0 = one a core.")] = 0,
+    num_processes: Annotated[
+        int, typer.Option("-np", min=0, max=MOST_PROCESSES, help="Processes; 0 = one a core.")
+    ] = 0,
 ) -> None:
     """Find everything that is wrong with a raw dataset, and change nothing."""
+    from spinecls.io.dataset import check_dataset
+
     folder = raw_dataset_folder(dataset)
     processes = num_processes or min(_MOST_PROCESSES, os.cpu_count() or 1)
     report = check_dataset(folder, verify_voxels=not no_voxels, num_processes=processes)
     print(json.dumps(report.as_dict(), indent=1) if json_output else report_text(report))
     if report.errors:
-        raise CheckFailed(f"{folder}: {len(report.errors)} errors.")
+        raise CheckFailed(f"{folder}: {_count(len(report.errors), 'error')}.")
 
 
 def report_text(report: Report) -> str:
     """The report as a page of text: one block a code, errors first."""
+    from spinecls.io.findings import grouped
+
     tests = f", {_count(len(report.test_cases), 'test case')}" if report.test_cases else ""
     lines = [f"{report.folder}: {_count(len(report.cases), 'case')}{tests}"]
     for heading, findings in (("error", report.errors), ("warning", report.warnings)):

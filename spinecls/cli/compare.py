@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spinecls.cli.common import Dataset, Device, Overrides, Plans, parse_settings
+from spinecls.cli.common import BatchProcesses, Dataset, Device, Overrides, Plans, parse_settings
 from spinecls.paths import DEFAULT_PLANS
 
 
@@ -24,9 +24,7 @@ def compare(
     plans: Plans = DEFAULT_PLANS,
     name: Annotated[str, typer.Option("--name", help="Name of the comparison's folder.")] = "comparison",
     device: Device = None,
-    workers: Annotated[
-        int | None, typer.Option("-np", min=0, help="Processes that make batches [default: 0, beside a GPU 4].")
-    ] = None,
+    workers: BatchProcesses = None,
     settings: Overrides = None,
 ) -> None:
     """Train several trainers on the same patients, with equal steps, and say whether one is better.

@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
-from spinecls.cli.common import Device
+from spinecls.cli.common import LARGEST_SEED, Device
+from spinecls.errors import UsageError
 
 DATASET = "Dataset999_Phantom"
+DRAWN = "phantoms.json"
+"""What the phantoms in the folder of the demo were drawn by."""
 
 
 def demo(
@@ -19,10 +22,13 @@ def demo(
     num_test: Annotated[int, typer.Option("--test_cases", min=2, help="Phantoms to predict.")] = 12,
     minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Training time.")] = 2.5,
     trainer: Annotated[str, typer.Option("-tr", help="Trainer.")] = "AuxSegTrainer",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the phantoms and of training.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the phantoms and of training.")
+    ] = 1,
     device: Device = None,
 ) -> None:
     """Make a phantom dataset, plan, train, predict and score: the whole of spinecls in minutes."""
+    from spinecls import files
     from spinecls.cli.evaluate import Split, evaluate
     from spinecls.inference.models import ModelChoice, choose_model, load_predictor
     from spinecls.inference.predict_folder import FolderOptions, predict_folder
@@ -37,9 +43,14 @@ def demo(
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"spinecls_{name}"] = str(folder / name)
     raw_folder = folder / "raw" / DATASET
-    if not (raw_folder / "dataset.json").exists():
+    asked = {"cases": num_cases, "test_cases": num_test, "seed": seed}
+    if (raw_folder / "dataset.json").exists():
+        _require_drawn(folder, asked)
+        print(f"1. The phantoms of an earlier call stay: {raw_folder}")
+    else:
         print(f"1. Drawing {num_cases} phantoms to train on and {num_test} to test on: {raw_folder}")
         write_dataset(raw_folder, num_cases, seed, num_test=num_test)
+        files.write_json(folder / DRAWN, asked)
     print("2. Measuring and planning")
     raw = read_raw(str(raw_folder), True, 1)
     fingerprint_dataset(raw, 1)
@@ -60,6 +71,16 @@ def demo(
     print("5. Scoring them")
     evaluate(predictions, str(raw_folder), Split.Ts, predictions, 1000)
     _say_where(folder, predictions, raw_folder)
+
+
+def _require_drawn(folder: Path, asked: dict[str, int]) -> None:
+    """Refuse options that phantoms which are drawn already would leave without effect."""
+    from spinecls import files
+
+    drawn = files.read_json(folder / DRAWN) if (folder / DRAWN).exists() else asked
+    different = [f"--{key} {asked[key]} (there: {drawn.get(key)})" for key in asked if drawn.get(key) != asked[key]]
+    if different:
+        raise UsageError(f"{', '.join(different)}: {folder} holds a demo with others. Give a new folder by -o.")
 
 
 def _say_where(folder: Path, predictions: Path, raw_folder: Path) -> None:

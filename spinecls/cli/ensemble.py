@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spinecls.errors import counted
+
 
 def ensemble(
     sources: Annotated[
@@ -19,4 +21,4 @@ def ensemble(
 
     done = ensemble_folders(sources, target)
     count = sum(len(case.vertebrae) for case in done)
-    print(f"{len(done)} cases, {count} vertebrae: {target / 'predictions.csv'}")
+    print(f"{counted(len(done), 'case')}, {counted(count, 'vertebra', 'vertebrae')}: {target / 'predictions.csv'}")

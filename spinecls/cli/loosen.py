@@ -6,17 +6,28 @@ from typing import Annotated
 
 import typer
 
+from spinecls.cli.common import LARGEST_SEED, refuse_useless
 from spinecls.cli.simulate import new_dataset_folder
 from spinecls.errors import UsageError
 from spinecls.paths import raw_dataset_folder
 
+OF_FORM = {
+    "--slack_mm": ("box",),
+    "--tolerance_mm": ("coarse",),
+    "--jitter_mm": ("point",),
+    "--scribble_share": ("scribble",),
+    "--every": ("slices",),
+}
+"""Options that only some forms have."""
+
 
 def loosen(
+    context: typer.Context,
     source: Annotated[str, typer.Option("-d", help="Raw dataset with exact maps: number, name or path.")],
     target: Annotated[str, typer.Option("-o", help="New raw dataset: DatasetXXX_Name, or a path.")],
     form: Annotated[str, typer.Option("--form", help="box, point, coarse, scribble, slices or none.")] = "",
     kind: Annotated[str, typer.Option("--kind", help="Which maps: vertebrae or structures.")] = "vertebrae",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every draw.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of every draw.")] = 0,
     slack: Annotated[
         list[float] | None, typer.Option("--slack_mm", help="Least and greatest slack of a box [default: 0 0, tight].")
     ] = None,
@@ -39,6 +50,11 @@ def loosen(
     """
     from spinecls.simulation.loose_dataset import TIMES, LoosenOptions, loosen_dataset
 
+    for option, forms in OF_FORM.items():
+        if form not in forms:
+            refuse_useless(context, (option,), f"goes with --form {' or '.join(forms)} only. Leave it out")
+    if not form:
+        refuse_useless(context, ("--kind", "--exact_cases"), "needs --form, which says what is drawn. Give both")
     if slack is not None and len(slack) != 2:
         raise UsageError(f"--slack_mm {' '.join(map(str, slack))}: expected two numbers.")
     options = LoosenOptions(

@@ -5,12 +5,15 @@ A command's module is imported only when it runs, so `--help` of one does not wa
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 
-from spinecls.cli.common import run_command
+from spinecls import __version__
+from spinecls.cli.common import HELP, VERSION, run_command
+from spinecls.cli.habits import instead_of_command
+from spinecls.cli.terminal import printable
+from spinecls.errors import nearest
 
 SEVERAL = ("-d", "-c", "--set")
 """Options of planning that take several values, as in nnU-Net."""
@@ -46,21 +49,28 @@ def run(word: str, arguments: Sequence[str] | None = None) -> None:
     """Run the command called `word`."""
     module, function, several = COMMANDS[word]
     run_command(
-        getattr(importlib.import_module(module), function), f"spinecls_{word}", several, NUMERIC, arguments
+        getattr(importlib.import_module(module), function), word, several, NUMERIC, arguments
     )
 
 
 def umbrella() -> None:
     """`spinecls <command> ...` and `python -m spinecls <command> ...`."""
     words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
-        print("Usage: spinecls COMMAND ...\nCommands: " + ", ".join(COMMANDS) + "\nHelp: spinecls COMMAND --help")
+    if words and words[0] in ("version", *VERSION):
+        print(f"spinecls {__version__}")
+        raise SystemExit(0)
+    if words and words[0] in ("help", *HELP):
+        words = [*words[1:], HELP[0]]
+    if not words or words == [HELP[0]]:
+        told = f"Usage: spinecls COMMAND ...\nCommands: {', '.join(COMMANDS)}\nHelp: spinecls COMMAND --help"
+        print(told, file=sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else 2)
-    word = words[0].removeprefix("spinecls_")
+    word = words[0].removeprefix("spinecls_").removeprefix("nnUNetv2_")
     if word not in COMMANDS:
-        nearest = difflib.get_close_matches(word, COMMANDS, n=1)
-        hint = f" Did you mean {nearest[0]}?" if nearest else ""
-        print(f"Error: no command {words[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
+        instead = instead_of_command(word)
+        told = f" In spinecls: {instead}." if instead else nearest(word, COMMANDS)
+        named = printable(repr(words[0]))
+        print(f"Error: no command {named}.{told} Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
         raise SystemExit(2)
     run(word, words[1:])
 

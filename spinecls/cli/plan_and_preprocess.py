@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import Datasets, Device, Overrides, Plans, Processes, parse_settings
-from spinecls.errors import PartialFailure, UsageError
+from spinecls.errors import PartialFailure, UsageError, counted, nearest
 from spinecls.paths import DEFAULT_PLANS
 
 MEMORY_PRESETS_GB = {"M": 8.0, "L": 24.0, "XL": 40.0}
@@ -37,7 +37,11 @@ Configurations = Annotated[
 ]
 NoVerify = Annotated[bool, typer.Option("--no_verify", help="Do not read the voxels to check them.")]
 Verify = Annotated[
-    bool, typer.Option("--verify_dataset_integrity", help="Check the whole dataset first; this is on anyway.")
+    bool,
+    typer.Option(
+        "--verify_dataset_integrity",
+        help="Read and check every file anew, also those that an earlier run found right and that look unchanged.",
+    ),
 ]
 Memory = Annotated[
     float | None,
@@ -65,7 +69,7 @@ def plan_and_preprocess(
     configurations: Configurations = None,
     plans: Plans = DEFAULT_PLANS,
     processes: Processes = 2,
-    verify: Verify = True,
+    verify: Verify = False,
     no_verify: NoVerify = False,
     gpu_memory_target: Memory = None,
     time_budget: Budget = None,
@@ -78,9 +82,11 @@ def plan_and_preprocess(
     """Check a raw dataset, measure it, plan for it, and preprocess it. A second run redoes only what changed."""
     from spinecls.planning.stages import plan_raw
 
+    _require_known(configurations)
+    _require_one(verify, no_verify)
     request = _request(plans, gpu_memory_target, time_budget, device, settings, register)
     for dataset in datasets:
-        raw, hashes = _checked(dataset, verify and not no_verify, processes)
+        raw, hashes = _checked(dataset, not no_verify, processes, verify)
         fingerprint = _fingerprint(raw, hashes, processes)
         made = plan_raw(raw, fingerprint, request, lambda: _probe(device))
         _print_plan(made, explain)
@@ -91,11 +97,12 @@ def plan_and_preprocess(
 
 
 def extract_fingerprint(
-    datasets: Datasets, processes: Processes = 2, verify: Verify = True, no_verify: NoVerify = False
+    datasets: Datasets, processes: Processes = 2, verify: Verify = False, no_verify: NoVerify = False
 ) -> None:
     """Measure a raw dataset: spacings, sizes of vertebrae, classes, intensities."""
+    _require_one(verify, no_verify)
     for dataset in datasets:
-        raw, hashes = _checked(dataset, verify and not no_verify, processes)
+        raw, hashes = _checked(dataset, not no_verify, processes, verify)
         _fingerprint(raw, hashes, processes)
 
 
@@ -133,6 +140,7 @@ def preprocess(
     from spinecls.planning.plan import load_plan, save_plan
     from spinecls.planning.stages import folder_of
 
+    _require_known(configurations)
     for dataset in datasets:
         raw, hashes = _checked(dataset, False, 1)
         path = folder_of(raw) / f"{plans}.json"
@@ -145,21 +153,47 @@ def preprocess(
 
 
 def _request(plans, gpu_memory_target, time_budget, device, settings, register):
+    from spinecls.planning.rules_override import parse_overrides
     from spinecls.planning.stages import PlanRequest
 
+    overrides = parse_settings(settings)
+    # What is misspelt is told before anything is read.
+    parse_overrides(overrides)
     return PlanRequest(
         plans_name=plans,
         time_budget_minutes=time_budget,
         gpu_memory_target_gb=gpu_memory_target,
         device=device,
         register_channels=register,
-        overrides=parse_settings(settings),
+        overrides=overrides,
     )
 
 
-def _checked(dataset: str, verify_voxels: bool, processes: int):
+def _require_one(verify: bool, no_verify: bool) -> None:
+    if verify and no_verify:
+        raise UsageError("--no_verify, --verify_dataset_integrity: the one undoes the other. Give one of them.")
+
+
+def _require_known(configurations: Sequence[str] | None) -> None:
+    """Refuse names that no plan has, before hours of work end with the same words."""
+    from spinecls.planning.rules_override import CONFIGURATIONS
+
+    for name in configurations or ():
+        if name not in CONFIGURATIONS:
+            raise UsageError(
+                f"-c {name}: not a configuration.{nearest(name, CONFIGURATIONS)} Known: {', '.join(CONFIGURATIONS)}."
+            )
+
+
+def _checked(dataset: str, verify_voxels: bool, processes: int, anew: bool = False):
+    """The checked dataset and the hashes of its files.
+
+    Parameters
+    ----------
+    anew : forget what earlier runs know of the files, so that every one is read again
+    """
     from spinecls.paths import raw_dataset_folder
-    from spinecls.planning.stages import check_raw, file_hashes
+    from spinecls.planning.stages import check_raw, file_hashes, forget_files
 
     def inspect(cases, description):
         from spinecls.io.voxel_checks import inspect_cases
@@ -167,6 +201,8 @@ def _checked(dataset: str, verify_voxels: bool, processes: int):
         return inspect_cases(cases, description, verify_voxels, processes)
 
     folder = raw_dataset_folder(dataset)
+    if anew:
+        forget_files(folder)
     hashes = file_hashes(folder)
     return check_raw(folder, hashes, verify_voxels, inspect), hashes
 
@@ -200,10 +236,11 @@ def _preprocess(raw, made, hashes, configurations: Sequence[str] | None, process
 
     folder = folder_of(raw)
     report = update_preprocessed(raw, made, _chosen(made, configurations), folder, hashes=hashes, store=store)
-    print(f"Preprocessed {raw.folder.name}: {len(report.done)} cases done, {len(report.reused)} unchanged. {folder}")
+    done = counted(len(report.done), "case")
+    print(f"Preprocessed {raw.folder.name}: {done} done, {len(report.reused)} unchanged. {folder}")
     if report.failed:
         listed = "\n".join(f"  {case}: {reason}" for case, reason in report.failed)
-        raise PartialFailure(f"{len(report.failed)} cases failed, the others are done:\n{listed}")
+        raise PartialFailure(f"{counted(len(report.failed), 'case')} failed, the others are done:\n{listed}")
 
 
 def _chosen(made, configurations: Sequence[str] | None) -> list[str]:

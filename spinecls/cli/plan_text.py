@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from pathlib import Path
 
+from spinecls.errors import counted
 from spinecls.planning.effort import Effort
 from spinecls.planning.plan import Plan
 from spinecls.planning.planner import explain
@@ -65,10 +66,10 @@ def _table(rows: list[tuple[str, str, str]], width: int) -> str:
 def effort_text(effort: Effort, num_cases: int, folder: Path) -> str:
     """What preprocessing would take."""
     if not effort.cases:
-        return f"Nothing to preprocess: all {num_cases} cases are up to date."
+        return f"Nothing to preprocess: {counted(num_cases, 'case')}, up to date."
     there = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
     free = shutil.disk_usage(there).free / 1e9
     return (
-        f"Would preprocess {effort.cases} of {num_cases} cases: about {effort.seconds:.0f} s and "
+        f"Would preprocess {effort.cases} of {counted(num_cases, 'case')}: about {effort.seconds:.0f} s and "
         f"{effort.gigabytes:.2f} GB in {folder} ({free:.0f} GB free)."
     )

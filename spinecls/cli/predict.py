@@ -16,7 +16,7 @@ from spinecls.cli.common import (
     ModelPlans,
     ModelTrainer,
 )
-from spinecls.errors import PartialFailure, UsageError
+from spinecls.errors import PartialFailure, UsageError, counted
 
 MEMBERS = "members"
 """Folder, below the results of an ensemble, with those of each model."""
@@ -76,7 +76,7 @@ def predict(
 
         done = ensemble_folders(parts, target, input_names(source, len(predictor.plan.channel_names)))
     count = sum(len(case.vertebrae) for case in done)
-    print(f"{len(done)} cases, {count} vertebrae: {target / 'predictions.csv'}")
+    print(f"{counted(len(done), 'case')}, {counted(count, 'vertebra', 'vertebrae')}: {target / 'predictions.csv'}")
 
 
 def parse_shares(words: list[str] | None) -> dict[str, float] | None:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spinecls.errors import counted
 from spinecls.evaluation.intervals import format_score
 
 _LOCATION_ROWS = {
@@ -40,8 +41,8 @@ def score_text(content: Mapping[str, Any]) -> str:
     """What summary.json says of location, classes, each class, prediction sets and affected vertebrae a case."""
     missed = len(content["missed_cases"])
     lines = [
-        f"{content['dataset']}, {_SPLITS[content['split']]}: {_count(content['cases'], 'case')}"
-        f"{f' ({missed} without prediction)' if missed else ''}, {_count(content['patients'], 'patient')}, "
+        f"{content['dataset']}, {_SPLITS[content['split']]}: {counted(content['cases'], 'case')}"
+        f"{f' ({missed} without prediction)' if missed else ''}, {counted(content['patients'], 'patient')}, "
         f"{content['vertebrae']} annotated vertebrae",
         f"[95 % intervals] over patients, {content['draws']} draws.",
         f"Class prior and counter from {content['training_reference']['taken_from']} "
@@ -80,13 +81,9 @@ def _class_lines(scores: Mapping[str, Any]) -> list[str]:
     summary = scores["patients_summary"]
     if summary["cases"]:
         affected = summary["agreement"]["affected"]
-        lines += _title(f"Affected vertebrae of {summary['cases']} cases", list(affected))
+        lines += _title(f"Affected vertebrae of {counted(summary['cases'], 'case')}", list(affected))
         lines += [_row(words, [s[key] for s in affected.values()]) for key, words in _AGREEMENT_ROWS.items()]
     return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _wrapped(remark: str) -> list[str]:

@@ -9,19 +9,21 @@ from typing import Annotated
 
 import typer
 
-from spinecls.errors import UsageError
+from spinecls.cli.common import LARGEST_SEED, refuse_useless, typed
+from spinecls.errors import UsageError, counted
 from spinecls.paths import dataset_number, raw_dataset_folder, raw_root
 
 Words = list[str] | None
 
 
 def simulate(
+    context: typer.Context,
     target: Annotated[str, typer.Option("-o", help="New raw dataset: DatasetXXX_Name, or a path.")],
     source: Annotated[str, typer.Option("-d", help="Raw dataset with vertebra maps: number, name or path.")] = "",
     phantom: Annotated[
         int, typer.Option("--phantom", min=0, help="Draw this many phantoms, as spinecls_demo does; no -d.")
     ] = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every draw.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of every draw.")] = 0,
     task: Annotated[str, typer.Option("--task", help="nominal, ordinal or binary.")] = "nominal",
     prevalence: Annotated[float, typer.Option("--prevalence", help="Share of diseased vertebrae.")] = 0.4,
     contrast: Annotated[str, typer.Option("--contrast", help="subtle, mid, intense or mixed.")] = "mixed",
@@ -43,9 +45,13 @@ def simulate(
     if bool(source) == bool(phantom):
         raise UsageError("Give either -d, scans to put lesions into, or --phantom, a number of phantoms to draw.")
     if phantom:
-        if kinds or sequence or cases or exclude_cases or shortcut:
-            raise UsageError("--phantom goes with --seed and --prevalence only; the other options change real scans.")
+        others = typed(context) - {"-o", "--phantom", "--seed", "--prevalence"}
+        refuse_useless(context, others, "changes real scans; --phantom goes with --seed and --prevalence only")
         return _draw_phantoms(new_dataset_folder(target), phantom, seed, prevalence)
+    if not shortcut:
+        refuse_useless(context, ("--shortcut_correlation", "--shortcut_contrast"), "needs --shortcut. Give both")
+    elif not {"m1", "m2"} & set(shortcut):
+        refuse_useless(context, ("--shortcut_contrast",), "is of --shortcut m1 and m2 only. Leave it out")
     from spinecls.simulation.dataset import simulate_dataset
     from spinecls.simulation.options import SimulationOptions
 
@@ -74,7 +80,7 @@ def _draw_phantoms(folder: Path, count: int, seed: int, prevalence: float) -> No
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} exists. Give the name of a new dataset.")
     write_dataset(folder, count, seed, PhantomOptions(lesion_probability=prevalence))
-    print(f"{count} phantoms with lesions, their maps and their classes: {folder}")
+    print(f"{counted(count, 'phantom')} with lesions, their maps and their classes: {folder}")
 
 
 def new_dataset_folder(text: str) -> Path:

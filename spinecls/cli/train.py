@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spinecls.cli.common import Dataset, Device, Overrides, parse_settings
-from spinecls.errors import SpineclsError, UsageError
+from spinecls.cli.common import (
+    LARGEST_SEED,
+    BatchProcesses,
+    Dataset,
+    Device,
+    Overrides,
+    Plans,
+    parse_settings,
+    refuse_useless,
+)
+from spinecls.errors import SpineclsError, UsageError, counted
 from spinecls.paths import DEFAULT_PLANS
 
 
 def train(
+    context: typer.Context,
     dataset: Dataset,
     configuration: Annotated[str, typer.Argument(help="2d, 3d_fullres or 3d_lowres.", show_default=False)],
     folds: Annotated[list[str], typer.Argument(metavar="FOLD...", help="0 to 4, several, or all.", show_default=False)],
     trainer: Annotated[
-        str, typer.Option("-tr", help="Trainer: a name, file.py:Class or module:Class.")
-    ] = "BaselineTrainer",
-    plans: Annotated[str, typer.Option("-p", help="Name of the plans.")] = DEFAULT_PLANS,
+        str | None,
+        typer.Option(
+            "-tr",
+            help="Trainer: a name, file.py:Class or module:Class [default: AuxSegTrainer where there are vertebra "
+            "maps, else BaselineTrainer].",
+        ),
+    ] = None,
+    plans: Plans = DEFAULT_PLANS,
     resume: Annotated[bool, typer.Option("--c", help="Continue an interrupted training.")] = False,
     validate_only: Annotated[bool, typer.Option("--val", help="Only validate a finished training.")] = False,
     device: Device = None,
     num_gpus: Annotated[int, typer.Option("-num_gpus", help="GPUs; one is used.")] = 1,
-    workers: Annotated[
-        int | None, typer.Option("-np", min=0, help="Processes that make batches [default: 0, beside a GPU 4].")
-    ] = None,
+    workers: BatchProcesses = None,
     pretrained: Annotated[
         Path | None,
         typer.Option("-pretrained_weights", help="Start with the weights of this checkpoint, ours or nnU-Net's."),
@@ -39,18 +53,29 @@ def train(
             "out. Goes to a model folder <Trainer>Refined__<Plans>__<configuration>.",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, batches and augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of weights, batches and augmentation.")
+    ] = 0,
     settings: Overrides = None,
 ) -> None:
     """Train one or several folds and predict their validation cases."""
     from spinecls.cli.arguments import split_value
     from spinecls.networks.device import pick_device
+    from spinecls.trainers.default_trainer import default_trainer
     from spinecls.trainers.run import TrainingRequest, train_fold
 
     if num_gpus != 1:
         raise UsageError(f"-num_gpus {num_gpus}: training runs on one device. Train folds side by side instead.")
+    if validate_only:
+        why = "has no effect with --val, which trains nothing. Leave it out"
+        refuse_useless(context, ("--c", "--seed", "-pretrained_weights", "-np"), why)
+    overrides = parse_settings(settings)
+    numbers = list(dict.fromkeys(value for text in folds for value in split_value(text, numeric=True)))
+    name = _require_trainable(dataset, configuration, numbers, plans, overrides)
     chosen = pick_device(device)
-    for fold in [value for text in folds for value in split_value(text, numeric=True)]:
+    if trainer is None:
+        trainer = default_trainer(name, configuration, plans, numbers, resume or validate_only, refine)
+    for fold in numbers:
         folder = train_fold(
             TrainingRequest(
                 dataset=dataset,
@@ -63,13 +88,34 @@ def train(
                 device=chosen,
                 seed=seed,
                 workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
-                overrides=parse_settings(settings),
+                overrides=overrides,
                 pretrained=pretrained,
                 refine=refine,
             )
         )
         _report(folder)
     _calibrate(folder)
+
+
+def _require_trainable(
+    dataset: str, configuration: str, folds: Sequence[str], plans: str, overrides: Mapping[str, str]
+) -> str:
+    """Full name of the dataset, when it has the plan, the configuration and all of the folds, and the settings exist.
+
+    What the last fold lacks is told before the first one has trained for hours.
+    """
+    from spinecls.paths import dataset_name, preprocessed_folder
+    from spinecls.planning.plan import load_plan
+    from spinecls.planning.rules_override import parse_overrides
+    from spinecls.trainers.run import fold_cases
+
+    name = dataset_name(dataset)
+    preprocessed = preprocessed_folder(name)
+    load_plan(preprocessed / f"{plans}.json").configuration(configuration)
+    for fold in folds:
+        fold_cases(preprocessed, fold)
+    parse_overrides(overrides)
+    return name
 
 
 def _calibrate(folder: Path) -> None:
@@ -113,7 +159,7 @@ def _report(folder: Path) -> None:
     content = files.read_json(summary)
     location = content["location"]
     print(
-        f"Validation ({content['cases']} cases, 95 % intervals): identification rate "
+        f"Validation ({counted(content['cases'], 'case')}, 95 % intervals): identification rate "
         f"{format_score(location['identification_rate'])}, "
         f"trivial counter {format_score(location['trivial_counter_identification_rate'])}"
     )

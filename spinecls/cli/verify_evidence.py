@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spinecls.cli.common import Device
+from spinecls.cli.common import LARGEST_SEED, Device
 from spinecls.errors import CheckFailed, UsageError
 
 FOLDER = "verify_evidence"
@@ -24,7 +24,7 @@ def verify_evidence(
     device: Device = None,
     donors: Annotated[int, typer.Option("--donors", min=1, help="Replacements of each vertebra's outside.")] = 8,
     vertebrae: Annotated[int, typer.Option("--vertebrae", min=1, help="Vertebrae examined, at most.")] = 50,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random choices.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of all random choices.")] = 0,
     attribution: Annotated[
         bool, typer.Option("--attribution/--no_attribution", help="Integrated gradients; needs captum.")
     ] = True,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from spinecls.errors import DatasetError, some_names
+from spinecls.errors import DatasetError, counted, some_names
 from spinecls.evaluation.acceptance import Accept
 from spinecls.evaluation.learned_images import digests_of, digests_of_all, learned_images, learned_names
 from spinecls.geometry import Geometry
@@ -85,7 +85,7 @@ class ScoredCases:
     @property
     def sentence(self) -> str:
         """What was scored, in a line below a figure."""
-        parts = [f"{len(self.names)} cases"]
+        parts = [counted(len(self.names), "case")]
         parts += [f"{len(self.missed)} of them without prediction, missed"] if self.missed else []
         learned = f"{len(self.learned_from)} whose images are training images"
         parts += [f"{learned} {'AMONG THEM' if self._scores_learned else 'left out'}"] if self.learned_from else []

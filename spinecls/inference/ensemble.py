@@ -23,7 +23,7 @@ from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
 from spinecls.calibration.uncertainty import decompose
 from spinecls.dataloading.forms import inside_box
-from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError
+from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError, counted
 from spinecls.geometry import Geometry
 from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.native_maps import abnormal_class
@@ -122,7 +122,7 @@ def ensemble_folders(
     write_failures(target, failed)
     if failed:
         listed = "\n".join(f"  {case}: {reason}" for case, reason in failed)
-        raise PartialFailure(f"{len(failed)} of {len(done) + len(failed)} cases failed:\n{listed}")
+        raise PartialFailure(f"{len(failed)} of {counted(len(done) + len(failed), 'case')} failed:\n{listed}")
     return done
 
 

@@ -12,7 +12,7 @@ import torch
 from spinecls import files, paths
 from spinecls.calibration.prior import checked_prior
 from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
-from spinecls.errors import ModelError, UsageError
+from spinecls.errors import ModelError, UsageError, counted
 from spinecls.evaluation.vertebra_table import VALIDATED
 from spinecls.inference.predictor import Predictor
 from spinecls.planning.plan import Plan, load_plan
@@ -43,6 +43,12 @@ class ModelChoice:
     trainer: str | None = None
     plans: str | None = None
     folds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        said = {"-d": self.dataset, "-c": self.configuration, "-tr": self.trainer, "-p": self.plans}
+        useless = [option for option, value in said.items() if value is not None]
+        if self.folder is not None and useless:
+            raise UsageError(f"{', '.join(useless)}: -m says which model is meant. Give one or the other.")
 
 
 @dataclass(frozen=True)
@@ -203,12 +209,12 @@ def _best(models: Sequence[TrainedModel]) -> TrainedModel:
     score, folds, model = scored[0]
     logger.warning(
         "Several models are trained; taking %s (of those with the most folds the best %s in validation, mean %.3f over "
-        "%d folds). Others: %s.",
+        "%s). Others: %s.",
         model.name,
         score_name(load_plan(model.folder / "plan.json")),
         score,
-        folds,
-        "; ".join(f"{m.name} ({s:.3f}, {n} folds)" for s, n, m in scored[1:]) or "none scored",
+        counted(folds, "fold"),
+        "; ".join(f"{m.name} ({s:.3f}, {counted(n, 'fold')})" for s, n, m in scored[1:]) or "none scored",
     )
     return model
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
-from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError, some_names
+from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError, counted, some_names
 from spinecls.inference.calibrating import described
 from spinecls.inference.models import TrainedModel
 from spinecls.inference.predictor import Predictor
@@ -93,8 +93,8 @@ def predict_folder(
     files.write_json(target / "model.json", description)
     if failed:
         listed = "\n".join(f"  {case}: {reason}" for case, reason in failed)
-        total = len(done) + len(failed)
-        raise PartialFailure(f"{len(failed)} of {total} cases failed (see {target / 'failed.csv'}):\n{listed}")
+        total = counted(len(done) + len(failed), "case")
+        raise PartialFailure(f"{len(failed)} of {total} failed (see {target / 'failed.csv'}):\n{listed}")
     return done
 
 

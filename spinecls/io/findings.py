@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from spinecls.errors import DatasetError
+from spinecls.errors import DatasetError, counted
 
 TITLES: dict[str, str] = {
     "101": "dataset.json cannot be read",
@@ -217,7 +217,7 @@ def grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 
 def _text(folder: object, findings: tuple[Finding, ...]) -> str:
-    lines = [f"{folder}: {len(findings)} errors. Correct them and run spinecls_check again."]
+    lines = [f"{folder}: {counted(len(findings), 'error')}. Correct the data and run spinecls_check again."]
     for code, group in grouped(findings).items():
         lines.append(f"[{code}] {group[0].title} ({len(group)})")
         lines += [f"  {finding.case + ': ' if finding.case else ''}{finding.text}" for finding in group]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from spinecls.errors import ResourceError
+from spinecls.errors import ResourceError, UsageError
 
 
 def half_precision(device: torch.device) -> bool:
@@ -21,9 +21,9 @@ def pick_device(text: str | None) -> torch.device:
     try:
         device = torch.device(text)
     except RuntimeError:
-        raise ResourceError(f"-device {text}: not a device. Use cpu, cuda, cuda:1 or mps.") from None
+        raise UsageError(f"-device {text}: not a device. Use cpu, cuda, cuda:1 or mps.") from None
     if device.type not in ("cpu", "cuda", "mps"):
-        raise ResourceError(f"-device {text}: not supported. Use cpu, cuda, cuda:1 or mps.")
+        raise UsageError(f"-device {text}: not supported. Use cpu, cuda, cuda:1 or mps.")
     if device.type == "cuda" and not torch.cuda.is_available():
         reason = "this torch is built without CUDA" if torch.version.cuda is None else "no GPU or no driver was found"
         raise ResourceError(f"-device {text}: {reason}. Use -device cpu, or install a CUDA build of torch.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from spinecls import files
-from spinecls.errors import DatasetError, PlanError
+from spinecls.errors import DatasetError, PlanError, counted
 from spinecls.planning.fingerprint_types import FORMAT, CaseFingerprint, Fingerprint
 from spinecls.planning.plan import from_plain
 from spinecls.records import Case, DatasetDescription, RawDataset
@@ -51,7 +51,7 @@ def update_fingerprint(
                 _save_cache(cache_path, done)
         if failed:
             listed = " ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
-            text = f"{len(failed)} of {len(keys)} cases cannot be read. {listed}"
+            text = f"{len(failed)} of {counted(len(keys), 'case')} cannot be read. {listed}"
             raise DatasetError(f"{dataset.description.name}: {text}")
     return Fingerprint(
         dataset_name=dataset.folder.name,

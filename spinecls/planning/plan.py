@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinecls import files
-from spinecls.errors import PlanError
+from spinecls.errors import PlanError, nearest
 from spinecls.sealing.levels import SEALS
 
 Triple = tuple[int, int, int]
@@ -239,7 +239,8 @@ class Plan:
         """Configuration called `name`."""
         if name not in self.configurations:
             raise PlanError(
-                f"Configuration {name!r} is not in the plan {self.plans_name}. Known: {', '.join(self.configurations)}."
+                f"Configuration {name!r} is not in the plan {self.plans_name}.{nearest(name, self.configurations)} "
+                f"Known: {', '.join(self.configurations)}."
             )
         return self.configurations[name]
 
@@ -252,7 +253,10 @@ def save_plan(path: Path, plan: Plan) -> None:
 def load_plan(path: Path) -> Plan:
     """Plan from its JSON file; any unknown, missing or ill-typed key is named."""
     if not Path(path).is_file():
-        raise PlanError(f"{path}: no plan. Run spinecls_plan_and_preprocess first.")
+        # Beside the plans of a dataset lie the files that they were made from.
+        others = sorted(other.stem for other in Path(path).parent.glob("*.json"))
+        hint = nearest(Path(path).stem, others, 0.7)
+        raise PlanError(f"{path}: no plan.{hint} Run spinecls_plan_and_preprocess first.")
     return from_plain(Plan, files.read_json(path), str(path))
 
 

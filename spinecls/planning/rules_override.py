@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-from spinecls.errors import PlanError, UsageError
+from spinecls.errors import PlanError, UsageError, nearest
 from spinecls.planning.plan import CHOICES, Configuration, NetworkPlan, from_plain
 
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres")
@@ -118,9 +117,7 @@ def _of_patch(key: str, names: tuple[str, ...], patch: tuple[int, int, int]) -> 
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"Did you mean {close[0]}? " if close else ""
-    return f"{hint}Known: {', '.join(known)}."
+    return f"{nearest(name, known, 0.4)} Known: {', '.join(known)}.".lstrip()
 
 
 def _typed(key: str, text: str, hint: Any) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinecls import __version__, files, paths
-from spinecls.errors import DatasetError, PlanError
+from spinecls.errors import DatasetError, PlanError, counted
 from spinecls.io.checked_cases import Inspect, inspect_changed
 from spinecls.io.dataset_assembly import require_faultless
 from spinecls.io.file_hashes import FileHashes
@@ -60,6 +60,12 @@ def file_hashes(folder: Path) -> FileHashes:
     return FileHashes(paths.preprocessed_folder(folder.name) / INDEX_NAME, folder)
 
 
+def forget_files(folder: Path) -> None:
+    """Forget what is known of the files of the raw dataset in `folder`, so that all are read and judged again."""
+    for name in (INDEX_NAME, CHECKED):
+        (paths.preprocessed_folder(folder.name) / name).unlink(missing_ok=True)
+
+
 def check_raw(folder: Path, hashes: FileHashes, verify_voxels: bool, inspect: Inspect) -> RawDataset:
     """The checked raw dataset; warnings are logged, faults raised all at once.
 
@@ -93,7 +99,7 @@ def measure_raw(raw: RawDataset, hashes: FileHashes, measure: Measure) -> Finger
         logger.info("Fingerprint is up to date: %s", path)
     else:
         save_fingerprint(path, made)
-        logger.info("Fingerprint of %d cases: %s", len(raw.cases), path)
+        logger.info("Fingerprint of %s: %s", counted(len(raw.cases), "case"), path)
     return made
 
 

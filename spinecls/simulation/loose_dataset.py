@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from spinecls import __version__, files
-from spinecls.errors import DatasetError, UsageError
+from spinecls.errors import DatasetError, UsageError, nearest
 from spinecls.geometry import Geometry
 from spinecls.io.case_table import CASE_TABLE
 from spinecls.io.dataset import load_dataset
@@ -70,9 +70,10 @@ class LoosenOptions:
 
     def __post_init__(self) -> None:
         if self.form not in ("", *loosening.FORMS):
-            raise UsageError(f"--form {self.form}: expected one of {', '.join(loosening.FORMS)}.")
+            hint = nearest(self.form, loosening.FORMS)
+            raise UsageError(f"--form {self.form}: expected one of {', '.join(loosening.FORMS)}.{hint}")
         if self.kind not in KINDS:
-            raise UsageError(f"--kind {self.kind}: expected {' or '.join(KINDS)}.")
+            raise UsageError(f"--kind {self.kind}: expected {' or '.join(KINDS)}.{nearest(self.kind, KINDS)}")
         if self.kind == "structures" and self.form in ("box", "point"):
             raise UsageError(
                 f"--form {self.form}: the table has boxes and points of vertebrae only. Structures can be made "

@@ -7,12 +7,11 @@ on T1, fat the other way round on STIR and T1, sclerosis and erosion dark everyw
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spinecls.errors import UsageError
+from spinecls.errors import UsageError, nearest
 
 TASKS = ("nominal", "ordinal", "binary")
 SEQUENCES = ("T2", "STIR", "T1")
@@ -106,9 +105,7 @@ class SimulationOptions:
 def _among(name: str, values: Sequence[str], known: Collection[str]) -> None:
     for value in values:
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise UsageError(f"{name}: {value!r} is not known.{hint} Known: {', '.join(known)}.")
+            raise UsageError(f"--{name}: {value!r} is not known.{nearest(value, known)} Known: {', '.join(known)}.")
 
 
 def kinds_for(options: SimulationOptions, sequence: str) -> tuple[str, ...]:

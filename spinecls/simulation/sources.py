@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from spinecls.errors import DatasetError, UsageError
+from spinecls.errors import DatasetError, UsageError, counted, nearest
 from spinecls.io.case_table import CASE_TABLE, read_sequences
 from spinecls.io.images import read_geometry
 from spinecls.io.source_grid import grid_difference
@@ -61,7 +60,7 @@ def find_jobs(dataset: RawDataset, options: SimulationOptions) -> tuple[list[Job
         )
     left_out = [name for name in identifiers if name not in {case.identifier for case in mapped}]
     if left_out:
-        notes.append(f"{len(left_out)} cases have no vertebra map and are left out, such as {left_out[0]}")
+        notes.append(f"left out for want of a vertebra map: {counted(len(left_out), 'case')}, such as {left_out[0]}")
     chosen = [
         case
         for case in mapped
@@ -80,9 +79,7 @@ def find_jobs(dataset: RawDataset, options: SimulationOptions) -> tuple[list[Job
 def _require_known(option: str, names: Collection[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise UsageError(f"{option}: the dataset has no annotated case {name!r}.{hint}")
+            raise UsageError(f"{option}: the dataset has no annotated case {name!r}.{nearest(name, known)}")
 
 
 def _sequences(
@@ -111,8 +108,8 @@ def _sequences(
     assumed = [case.identifier for case in cases if not listed.get(case.identifier)]
     if assumed:
         notes.append(
-            f"channel {names[0]!r} tells no sequence; {len(assumed)} cases, such as {assumed[0]}, are taken as "
-            f"{ASSUMED}. Say otherwise with --sequence or a column sequence in cases.csv"
+            f"channel {names[0]!r} tells no sequence; taken as {ASSUMED}: {counted(len(assumed), 'case')}, such as "
+            f"{assumed[0]}. Say otherwise with --sequence or a column sequence in cases.csv"
         )
     return {case.identifier: (listed.get(case.identifier) or ASSUMED,) for case in cases}
 

@@ -21,7 +21,7 @@ from spinecls.dataloading.cases import labelled_regions, sealed_sources, trainin
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
-from spinecls.errors import Busy, DatasetError, PlanError, UsageError
+from spinecls.errors import Busy, DatasetError, PlanError, UsageError, counted
 from spinecls.io.preprocessed import PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
@@ -308,8 +308,8 @@ def load_training_data(
         )
     if unplaced:
         logger.info(
-            "%d cases have vertebrae with a class and no position; they are looked for when the localiser has learnt.",
-            len(unplaced),
+            "Vertebrae with a class and no position, in %s, are looked for when the localiser has learnt.",
+            counted(len(unplaced), "case"),
         )
     if other_forms:
         logger.warning("Annotation of the form %s is trained as if drawn exactly.", ", ".join(sorted(other_forms)))
@@ -395,11 +395,11 @@ def _train(fold: _Fold) -> None:
     if data.readers is not None and data.readers.matrices is not None:
         files.write_json(fold.folder / READERS, data.readers.described())
     logger.info(
-        "%s: %d cases, %d vertebrae with a class, %d steps on %s%s.",
+        "%s: %s, %s with a class, %s on %s%s.",
         fold.folder,
-        len(data.cases),
-        len(data.sealed),
-        fold.configuration.steps,
+        counted(len(data.cases), "case"),
+        counted(len(data.sealed), "vertebra", "vertebrae"),
+        counted(fold.configuration.steps, "step"),
         request.device,
         f", from step {trainer.step}" if trainer.step else "",
     )

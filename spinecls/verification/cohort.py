@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spinecls.errors import DatasetError, SpineclsError, UsageError
+from spinecls.errors import DatasetError, SpineclsError, UsageError, counted
 from spinecls.evaluation.matching import DETECTION_RADIUS_MM, CaseTruth
 from spinecls.evaluation.truth import truth_of
 from spinecls.inference.models import TrainedModel, checkpoint_hashes
@@ -133,7 +133,7 @@ def build_study(instrument: Instrument, cohort: Cohort, vertebrae: int, donors: 
         scans.append(scan)
     if not scans:
         raise DatasetError(
-            f"No vertebra was found in any of the {len(cohort.sources)} cases, so there is nothing to examine. Give "
+            f"No vertebra was found in {counted(len(cohort.sources), 'case')}, so there is nothing to examine. Give "
             "images like those that the model learned from."
         )
     chosen = evenly([len(scan.regions) for scan in scans], vertebrae, np.random.default_rng(seed))

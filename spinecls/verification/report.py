@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spinecls import __version__, files
+from spinecls.errors import counted
 from spinecls.evaluation.intervals import Interval, format_score
 from spinecls.verification.results import CheckResult, Number
 from spinecls.verification.study import Study
@@ -70,7 +71,7 @@ def report_text(report: Mapping[str, Any], results: Sequence[CheckResult]) -> st
     lines = [
         f"{report['model']['name']}, fold {' '.join(report['model']['folds'])}, sealing level "
         f"{report['model']['seal']}: {report['vertebrae_examined']} of {report['vertebrae_found']} vertebrae of "
-        f"{len(report['cases'])} cases. {report['note']}",
+        f"{counted(len(report['cases']), 'case')}. {report['note']}",
         "",
         f"{'check':46s} {'outcome':15s} {'first number':42s} judged by",
     ]

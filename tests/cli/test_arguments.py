@@ -19,6 +19,10 @@ SEVERAL, NUMERIC = ("-f", "-c", "-d", "--set"), ("-f", "-d")
         (["-d", "Dataset001_Spine"], ["-d", "Dataset001_Spine"]),
         (["-d", "1", "2", "-c", "2d"], ["-d", "1", "-d", "2", "-c", "2d"]),
         (["-d"], ["-d"]),
+        (["-f", "0", "0-1", "0"], ["-f", "0", "-f", "1"]),
+        (["-d", "1", "1"], ["-d", "1"]),
+        (["--set", "a=-1", "b=-.5"], ["--set", "a=-1", "--set", "b=-.5"]),
+        (["-f", "-1", "-1e3"], ["-f", "-1", "-f", "-1e3"]),
     ],
 )
 def test_values_after_an_option_are_read_as_nnunet_reads_them(typed, expanded):

@@ -137,7 +137,7 @@ WRONG_COMMANDS = {
     "unknown option": (["plan_and_preprocess", "-d", "1", "--verify_dataset_integrety"], 2, ["integrety"]),
     "unknown setting": (["plan_and_preprocess", "-d", "1", "-np", "1", "--set", "stepps=3"], 2, ["stepps", "steps"]),
     "setting without value": (["plan_and_preprocess", "-d", "1", "-np", "1", "--set", "steps"], 2, ["key=value"]),
-    "unknown device": (["plan_and_preprocess", "-d", "1", "-np", "1", "-device", "gpu9"], 4, ["gpu9"]),
+    "unknown device": (["plan_and_preprocess", "-d", "1", "-np", "1", "-device", "gpu9"], 2, ["gpu9", "mean cuda"]),
     "training before planning": (["train", "1", "3d_fullres", "0"], 3, ["spinecls_plan_and_preprocess"]),
     "predicting before training": (["predict", "-i", ".", "-o", "out"], 3, ["model"]),
     "evaluating what is not there": (["evaluate", "-i", "nowhere", "-gt", "1"], 3, ["nowhere"]),

@@ -29,7 +29,7 @@ def test_the_command_makes_a_dataset_that_the_check_passes(phantoms, roots, capf
 
 def test_phantoms_are_drawn_as_the_demo_draws_them(roots, tmp_path, capfd):
     assert run_cli("simulate", "--phantom", 1, "--seed", 3, "-o", "Dataset003_Drawn") == 0
-    assert "1 phantoms" in capfd.readouterr().out
+    assert "1 phantom with" in capfd.readouterr().out
     drawn = roots / "raw/Dataset003_Drawn"
     expected = write_dataset(tmp_path / "Dataset003_Drawn", 1, 3)
     for part in ("vertebraeTr.csv", "imagesTr/phantom_000_0000.nii.gz", "labelsTr/phantom_000.nii.gz"):

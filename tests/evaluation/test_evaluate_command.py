@@ -190,7 +190,7 @@ def test_case_called_summary_is_not_overwritten(dataset, predict, case):
 
 def test_predictions_of_another_dataset_are_refused(tmp_path, dataset, case):
     prediction_files.write_case_json(tmp_path / "other", case("z", [], CLASSES))
-    with pytest.raises(DatasetError, match=r"none of its 1 cases \(z\) is an annotated Tr case"):
+    with pytest.raises(DatasetError, match=r"none of its 1 case \(z\) is an annotated Tr case"):
         evaluate(tmp_path / "other", str(dataset))
 
 

@@ -360,7 +360,7 @@ def test_folders_without_a_common_case_are_refused(predicted, tmp_path):
 def test_the_command_writes_a_prediction_folder(predicted, tmp_path, capsys):
     sources, case = copies(predicted, tmp_path)
     assert run_cli("ensemble", "-i", *sources, "-o", tmp_path / "out") == 0
-    assert "1 cases" in capsys.readouterr().out
+    assert "1 case, " in capsys.readouterr().out
     assert (tmp_path / "out/predictions.csv").read_text().count(case) == len(
         read_case_json(tmp_path / "out" / f"{case}.json").vertebrae
     )

@@ -133,7 +133,7 @@ def test_a_dry_run_says_how_many_cases_are_out_of_date_and_makes_none(own_phanto
 
 def test_a_dry_run_with_nothing_to_do_says_so(own_phantom, capsys):
     assert run_cli("plan_and_preprocess", *ARGUMENTS, "--dry_run") == 0
-    assert capsys.readouterr().out.endswith("Nothing to preprocess: all 8 cases are up to date.\n")
+    assert capsys.readouterr().out.endswith("Nothing to preprocess: 8 cases, up to date.\n")
 
 
 @pytest.mark.parametrize(("text", "gigabytes"), [("M", 8.0), ("l", 24.0), ("XL", 40.0), ("11.5", 11.5)])

@@ -214,7 +214,7 @@ def test_sequences_of_an_unnamed_channel_come_from_the_table_of_cases(tmp_path):
     result = simulate_dataset(unnamed, tmp_path / "Dataset002_New", OPTIONS)
     content = json.loads((result / "simulation.json").read_text())
     assert content["sequences"] == {"a": ["T1"], "b": ["STIR"], "c": ["T2"]}
-    assert "1 cases, such as c, are taken as T2" in content["notes"][0]
+    assert "taken as T2: 1 case, such as c" in content["notes"][0]
 
 
 def test_a_second_channel_of_unknown_sequence_is_refused(tmp_path):

@@ -174,7 +174,7 @@ def test_a_task_of_weight_zero_is_left_out(unlabelled, tmp_path):
 
 
 def test_a_weight_for_a_task_that_the_trainer_lacks_is_refused(unlabelled_roots, capsys):
-    words = ("train", "1", "3d_fullres", "0", "-device", "cpu", "--set", "task_weights.lesion=2")
+    words = ("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "--set", "task_weights.lesion=2")
     assert run_cli(*words) == 2
     assert "the trainer's tasks are centre, level, class" in capsys.readouterr().err
 

@@ -152,7 +152,7 @@ def folder_of(root, trainer):
 
 def test_a_set_level_stands_in_plan_run_and_checkpoint(phantom_roots, tmp_path):
     settings = ("--set", "steps=2", "seal=S3", "pooling=attention")
-    assert run_cli("train", "1", "3d_fullres", "0", "-device", "cpu", *settings) == 0
+    assert run_cli("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu", *settings) == 0
     fold = folder_of(tmp_path, "BaselineTrainer")
     configuration = load_plan(fold / "plan.json").configuration("3d_fullres")
     assert (configuration.seal, configuration.pooling) == ("S3", "attention")
@@ -162,7 +162,7 @@ def test_a_set_level_stands_in_plan_run_and_checkpoint(phantom_roots, tmp_path):
 
 @pytest.mark.parametrize("setting", ["seal=S4", "pooling=median"])
 def test_an_unknown_word_is_refused_with_the_known_ones(setting, phantom_roots, capfd):
-    assert run_cli("train", "1", "3d_fullres", "0", "-device", "cpu", "--set", setting) == 2
+    assert run_cli("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu", "--set", setting) == 2
     key, value = setting.split("=")
     message = " ".join(capfd.readouterr().err.split())
     assert f"--set {key}: '{value}' is not known" in message
@@ -191,7 +191,7 @@ def test_the_open_trainer_trains_and_predicts_only_when_it_is_named(phantom_root
     vertebrae = [v for path in cases for v in json.loads(path.read_text())["vertebrae"]]
     assert vertebrae
     assert all("not_sealed" in v["flags"] and v["region"]["guaranteed"] is False for v in vertebrae)
-    assert run_cli("train", "1", "3d_fullres", "0", "-device", "cpu", "--set", "steps=2") == 0
+    assert run_cli("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu", "--set", "steps=2") == 0
     assert run_cli("predict", *options, "-o", tmp_path / "default") == 0
     assert json.loads((tmp_path / "default/model.json").read_text())["trainer"] == "BaselineTrainer"
 

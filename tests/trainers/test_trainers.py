@@ -131,7 +131,8 @@ def test_the_final_model_is_rebuilt_without_its_trainer(material, tmp_path):
 
 @pytest.mark.slow
 def test_training_that_was_killed_goes_on_with_c(phantom_roots, tmp_path):
-    command = [sys.executable, "-m", "spinecls", "train", "1", "3d_fullres", "0", "-device", "cpu", "--set", "steps=80"]
+    words = ("1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu", "--set", "steps=80")
+    command = [sys.executable, "-m", "spinecls", "train", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     model = tmp_path / "results/Dataset001_Phantom/BaselineTrainer__spineclsPlans__3d_fullres"
     latest = model / "fold_0/checkpoint_latest.pt"
