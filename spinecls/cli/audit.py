@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from spinecls.cli.outputs import refuse_other_file, require_writable
+
 
 def audit(
     dataset: Annotated[str, typer.Option("-d", help="Dataset: number, name or path.")],
@@ -27,6 +29,8 @@ def audit(
     if apply is not None:
         _apply(dataset, apply)
         return
+    refuse_other_file(output, ".csv")
+    require_writable(output.parent)
     from spinecls import files, paths
     from spinecls.errors import DatasetError, UsageError
     from spinecls.evaluation import audit as auditing

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from spinecls.cli.outputs import refuse_other_folder, require_writable
 from spinecls.errors import UsageError
 from spinecls.paths import dataset_number, raw_dataset_folder, raw_root
 
@@ -42,10 +43,11 @@ def simulate(
     """Put lesions into real labelled scans, as a new raw dataset; also distractors and planted shortcuts."""
     if bool(source) == bool(phantom):
         raise UsageError("Give either -d, scans to put lesions into, or --phantom, a number of phantoms to draw.")
+    new_folder = new_dataset_folder(target)
     if phantom:
         if kinds or sequence or cases or exclude_cases or shortcut:
             raise UsageError("--phantom goes with --seed and --prevalence only; the other options change real scans.")
-        return _draw_phantoms(new_dataset_folder(target), phantom, seed, prevalence)
+        return _draw_phantoms(new_folder, phantom, seed, prevalence)
     from spinecls.simulation.dataset import simulate_dataset
     from spinecls.simulation.options import SimulationOptions
 
@@ -64,7 +66,7 @@ def simulate(
         shortcut_correlation=correlation,
         shortcut_contrast=strength,
     )
-    folder = simulate_dataset(raw_dataset_folder(source), new_dataset_folder(target), options)
+    folder = simulate_dataset(raw_dataset_folder(source), new_folder, options)
     _say(folder)
 
 
@@ -85,7 +87,9 @@ def new_dataset_folder(text: str) -> Path:
     UsageError
         When a name is not of the form DatasetXXX_Name, or another dataset has its number.
     """
+    refuse_other_folder(Path(text))
     if len(Path(text).parts) > 1:
+        require_writable(Path(text))
         return Path(text)
     if not re.fullmatch(r"Dataset\d{3}_\w[\w.+-]*", text):
         raise UsageError(f"-o {text}: expected a name such as Dataset011_Simulated, or a path with a folder.")
@@ -94,6 +98,7 @@ def new_dataset_folder(text: str) -> Path:
     for other in others:
         if other != text and other.startswith("Dataset") and dataset_number(other) == dataset_number(text):
             raise UsageError(f"-o {text}: {other} has this number already. Choose another.")
+    require_writable(root / text)
     return root / text
 
 
