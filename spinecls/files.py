@@ -88,6 +88,11 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
+def plain(content: Any) -> Any:
+    """Content as it comes back from a JSON file."""
+    return json.loads(json.dumps(_finite(content), allow_nan=False))
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}

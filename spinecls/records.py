@@ -121,6 +121,9 @@ UNFAMILIAR_IMAGE = "unfamiliar_image"
 REFER = "refer"
 """Flag of a vertebra whose class a reader should look at."""
 
+NOTHING_FOUND = "nothing_found"
+"""Reason for which a whole scan is referred: no vertebra was found in it."""
+
 REFER_REASONS = (UNSURE, NUMBERING_AMBIGUOUS, TRUNCATED, NO_MASK, UNFAMILIAR_IMAGE)
 """Flags for any of which a vertebra is referred."""
 
@@ -160,7 +163,8 @@ class CasePrediction:
     """All vertebrae of one scan, from head to feet.
 
     `geometry` is the canonical grid of its image; `warnings` says in which ways the image is unlike those of training;
-    `input` says which image it was (`voxels`: `image_digests` of its channels), empty where that is not known.
+    `input` says which image it was (`voxels`: `image_digests` of its channels; `files`: hash of all its files),
+    `outputs` gives the hash of each file that was written of the case; both are empty where that is not known.
     """
 
     identifier: str
@@ -170,6 +174,7 @@ class CasePrediction:
     geometry: Geometry | None = None
     warnings: tuple[str, ...] = ()
     input: Mapping = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 SEVERITY = "severity"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import refuse_useless
+from spinecls.cli.outputs import refuse_other_file, require_writable
 from spinecls.errors import counted
 
 
@@ -32,6 +33,8 @@ def audit(
         refuse_useless(context, ("-tr", "-c", "-p", "-o"), "--apply asks no model. Leave it out")
         _apply(dataset, apply)
         return
+    refuse_other_file(output, ".csv")
+    require_writable(output.parent)
     from spinecls import files, paths
     from spinecls.errors import DatasetError, UsageError
     from spinecls.evaluation import audit as auditing

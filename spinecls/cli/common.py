@@ -19,6 +19,7 @@ from spinecls import __version__
 from spinecls.cli.arguments import NUMBER, WHOLE, Options, checked_words, expand_values
 from spinecls.cli.terminal import PrintableFormatter, printable, reading_may_stop
 from spinecls.errors import Interrupted, SpineclsError, UsageError, nearest
+from spinecls.hard_cases import OUT_OF_MEMORY, is_out_of_memory
 
 DEVICES = ("cpu", "cuda", "cuda:1", "mps")
 MOST_PROCESSES = 256
@@ -66,9 +67,6 @@ ModelPlans = Annotated[str | None, typer.Option("-p", help="Name of the plans.")
 ModelFolds = Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")]
 ModelFolder = Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")]
 
-OUT_OF_MEMORY = (
-    "Out of memory. Close other programs, use fewer processes (-np 1), or plan for less: -gpu_memory_target GB."
-)
 HELP = ("-h", "--help")
 VERSION = ("-V", "--version")
 ENVIRONMENT_FAULTS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
@@ -94,8 +92,6 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as stopped:
             # Training says where it stopped and how to go on.
             _leave(str(stopped) or "Stopped by Ctrl-C.", 130, "")
-        except MemoryError:
-            _leave(OUT_OF_MEMORY, 4)
         except OSError as error:
             if error.errno in ENVIRONMENT_FAULTS:
                 _leave(f"{error.strerror}: {error.filename or 'output'}. Free space or permissions, then run again.", 4)
@@ -103,9 +99,8 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
                 _leave(f"{error.strerror}: {error.filename}.", 2)
             _defect(error)
         except Exception as error:
-            # The last resort: torch tells of exhausted memory by a RuntimeError; anything else is a defect of ours.
-            text = str(error).lower()
-            if isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text):
+            # The last resort: what is not exhausted memory is a defect of ours.
+            if is_out_of_memory(error):
                 _leave(OUT_OF_MEMORY, 4)
             _defect(error)
 

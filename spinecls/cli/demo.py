@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import LARGEST_SEED, Device
+from spinecls.cli.outputs import refuse_other_folder, require_writable
 from spinecls.errors import UsageError
 
 DATASET = "Dataset999_Phantom"
@@ -39,6 +40,8 @@ def demo(
     from spinecls.trainers.probe import machine_profile
     from spinecls.trainers.run import TrainingRequest, train_fold
 
+    refuse_other_folder(folder)
+    require_writable(folder)
     chosen_device = pick_device(device)
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"spinecls_{name}"] = str(folder / name)

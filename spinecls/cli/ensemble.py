@@ -17,6 +17,10 @@ def ensemble(
     target: Annotated[Path, typer.Option("-o", help="Folder for the results.", show_default=False)],
 ) -> None:
     """Average what several models predicted of the same images."""
+    from spinecls.cli.outputs import refuse_other_folder, require_writable
+
+    refuse_other_folder(target)
+    require_writable(target)
     from spinecls.inference.ensemble import ensemble_folders
 
     done = ensemble_folders(sources, target)

@@ -34,6 +34,11 @@ def evaluate(
     Writes summary.json, summary.csv, vertebrae.csv, patients.csv and figures. Scored are all annotated cases of the
     split that the model has not learned from; in those that were not predicted everything counts as missed.
     """
+    from spinecls.cli.outputs import refuse_other_folder, require_writable
+
+    if output is not None:
+        refuse_other_folder(output)
+    require_writable(output or predictions)
     from spinecls.cli.score_text import score_text
     from spinecls.evaluation.folder import evaluate_folder
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import ModelConfiguration, ModelDataset, ModelFolder, ModelFolds, ModelPlans, ModelTrainer
+from spinecls.cli.outputs import refuse_other_file, require_writable
 
 
 def export_model(
@@ -25,6 +26,8 @@ def export_model(
     from spinecls.sharing.export import export_model as write_bundle
     from spinecls.sharing.model_card import TO_FILL
 
+    refuse_other_file(target, ".spinecls")
+    require_writable(target.parent)
     chosen = choose_model(
         ModelChoice(
             folder=model,

@@ -16,7 +16,8 @@ from spinecls.cli.common import (
     ModelPlans,
     ModelTrainer,
 )
-from spinecls.errors import PartialFailure, UsageError, counted
+from spinecls.cli.outputs import refuse_other_folder, require_writable
+from spinecls.errors import DefectiveCases, PartialFailure, UsageError, counted
 
 MEMBERS = "members"
 """Folder, below the results of an ensemble, with those of each model."""
@@ -46,9 +47,12 @@ def predict(
 ) -> None:
     """Locate, name and classify the vertebrae of every image in a folder."""
     from spinecls.inference.models import ModelChoice, choose_models, load_predictor
-    from spinecls.inference.predict_folder import FolderOptions, input_names, predict_folder
+    from spinecls.inference.predict_folder import FolderOptions, predict_folder
+    from spinecls.io.input_files import find_inputs
     from spinecls.networks.device import pick_device
 
+    refuse_other_folder(target)
+    require_writable(target)
     chosen = choose_models(
         ModelChoice(
             folder=model,
@@ -62,19 +66,27 @@ def predict(
     shares = parse_shares(prevalence)
     parts = [target] if len(chosen) == 1 else [target / MEMBERS / model.folder.name for model in chosen]
     options = FolderOptions(continue_prediction, save_probabilities or len(chosen) > 1)
+    defects: list[str] = []
     for one, part in zip(chosen, parts, strict=True):
         print(f"Model: {one.name}, fold {' '.join(one.folds)}")
         predictor = load_predictor(one, pick_device(device), not disable_tta, shares)
         try:
             done = predict_folder(predictor, one, source, part, options)
-        except PartialFailure:
+        except PartialFailure as error:
             # Of an ensemble the other cases go on; the failed ones are named when all are averaged.
             if len(chosen) == 1:
                 raise
+            defects += [str(error)] if isinstance(error, DefectiveCases) else []
     if len(chosen) > 1:
         from spinecls.inference.ensemble import ensemble_folders
 
-        done = ensemble_folders(parts, target, input_names(source, len(predictor.plan.channel_names)))
+        names = find_inputs(source, len(predictor.plan.channel_names), output=target).names
+        try:
+            done = ensemble_folders(parts, target, names)
+        except PartialFailure as error:
+            if defects:
+                raise DefectiveCases("\n".join([str(error), *defects])) from None
+            raise
     count = sum(len(case.vertebrae) for case in done)
     print(f"{counted(len(done), 'case')}, {counted(count, 'vertebra', 'vertebrae')}: {target / 'predictions.csv'}")
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import LARGEST_SEED, refuse_useless, typed
+from spinecls.cli.outputs import refuse_other_folder, require_writable
 from spinecls.errors import UsageError, counted
 from spinecls.paths import dataset_number, raw_dataset_folder, raw_root
 
@@ -44,10 +45,11 @@ def simulate(
     """Put lesions into real labelled scans, as a new raw dataset; also distractors and planted shortcuts."""
     if bool(source) == bool(phantom):
         raise UsageError("Give either -d, scans to put lesions into, or --phantom, a number of phantoms to draw.")
+    new_folder = new_dataset_folder(target)
     if phantom:
         others = typed(context) - {"-o", "--phantom", "--seed", "--prevalence"}
         refuse_useless(context, others, "changes real scans; --phantom goes with --seed and --prevalence only")
-        return _draw_phantoms(new_dataset_folder(target), phantom, seed, prevalence)
+        return _draw_phantoms(new_folder, phantom, seed, prevalence)
     if not shortcut:
         refuse_useless(context, ("--shortcut_correlation", "--shortcut_contrast"), "needs --shortcut. Give both")
     elif not {"m1", "m2"} & set(shortcut):
@@ -70,7 +72,7 @@ def simulate(
         shortcut_correlation=correlation,
         shortcut_contrast=strength,
     )
-    folder = simulate_dataset(raw_dataset_folder(source), new_dataset_folder(target), options)
+    folder = simulate_dataset(raw_dataset_folder(source), new_folder, options)
     _say(folder)
 
 
@@ -91,7 +93,9 @@ def new_dataset_folder(text: str) -> Path:
     UsageError
         When a name is not of the form DatasetXXX_Name, or another dataset has its number.
     """
+    refuse_other_folder(Path(text))
     if len(Path(text).parts) > 1:
+        require_writable(Path(text))
         return Path(text)
     if not re.fullmatch(r"Dataset\d{3}_\w[\w.+-]*", text):
         raise UsageError(f"-o {text}: expected a name such as Dataset011_Simulated, or a path with a folder.")
@@ -100,6 +104,7 @@ def new_dataset_folder(text: str) -> Path:
     for other in others:
         if other != text and other.startswith("Dataset") and dataset_number(other) == dataset_number(text):
             raise UsageError(f"-o {text}: {other} has this number already. Choose another.")
+    require_writable(root / text)
     return root / text
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spinecls.cli.common import LARGEST_SEED, Device
+from spinecls.cli.outputs import refuse_other_folder, require_writable
 from spinecls.errors import CheckFailed, UsageError
 
 FOLDER = "verify_evidence"
@@ -41,6 +42,8 @@ def verify_evidence(
 
     if (source is None) == (dataset is None):
         raise UsageError("Give either images by -i, or a raw dataset by -d.")
+    refuse_other_folder(output or model / FOLDER)
+    require_writable(output or model / FOLDER)
     chosen = choose_model(ModelChoice(folder=model, folds=tuple(folds or ())))
     instrument = suite.instrument_of(load_predictor(chosen, pick_device(device), augment=False, calibrated=False))
     plan = instrument.predictor.plan

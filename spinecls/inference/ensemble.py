@@ -23,22 +23,23 @@ from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
 from spinecls.calibration.uncertainty import decompose
 from spinecls.dataloading.forms import inside_box
-from spinecls.errors import DatasetError, PartialFailure, SpineclsError, UsageError, counted
+from spinecls.errors import DatasetError, UsageError
 from spinecls.geometry import Geometry
+from spinecls.hard_cases import HardCases
 from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.native_maps import abnormal_class
-from spinecls.inference.predict_folder import PROBABILITIES, contribution_file, evidence_file
+from spinecls.inference.predict_folder import tell_of_empty
 from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_map, write_map
+from spinecls.io.kept_results import output_digests, require_whole
+from spinecls.io.prediction_folder import PROBABILITIES, PredictionFolder, contribution_file, evidence_file
 from spinecls.io.predictions import (
+    FAILURES_NAME,
     is_case_json,
     read_case_json,
     read_failures,
     read_folder,
     write_case_json,
-    write_failures,
-    write_referrals,
-    write_table,
 )
 from spinecls.records import NUMBERING_AMBIGUOUS, REFER, REFER_REASONS, SEVERITY, CasePrediction, VertebraPrediction
 
@@ -101,29 +102,39 @@ def ensemble_folders(
     if target.resolve() in resolved:
         raise UsageError(f"-o {target}: is one of the folders to be averaged. Give another one.")
     reasons = {case: reason for source in sources for case, reason in read_failures(source)}
-    predicted = [{case.identifier for case in _read_folder(source)} for source in sources]
+    read = [_read_folder(source) for source in sources]
+    predicted = [{case.identifier for case in cases_of_one} for cases_of_one in read]
     wanted = set.union(*predicted, set(reasons)) if cases is None else set(cases)
     everywhere = sorted(set.intersection(*predicted) & wanted)
-    failed = [(case, reasons.get(case, "not predicted by every model")) for case in sorted(wanted - set(everywhere))]
     if not everywhere and not reasons:
         raise DatasetError(f"{', '.join(map(str, sources))}: no case was predicted in all of them.")
-    target.mkdir(parents=True, exist_ok=True)
+    first = next((one for cases_of_one in read for one in cases_of_one), None)
+    model = ensemble_description([cases_of_one[0].model for cases_of_one in read if cases_of_one])
+    maps = sorted({name for cases_of_one in read for one in cases_of_one for v in one.vertebrae for name in v.evidence})
+    folder = PredictionFolder(target, wanted, model, maps)
+    folder.open()
+    hard = HardCases(target)
+    for case in sorted(wanted - set(everywhere)):
+        hard.failed[case] = reasons.get(case, "not predicted by every model")
+    hard.failed |= folder.clashing
+    for case in hard.failed:
+        folder.clear(case)
     done = []
-    for case in everywhere:
-        try:
-            done.append(average_case([saved_case(source, case) for source in sources], target))
-        except (SpineclsError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            logger.debug("case %s failed", case, exc_info=True)
-            failed.append((case, f"{type(error).__name__}: {error}"))
-    if done:
-        write_table(target, done, done[0].class_names)
-        write_referrals(target, done)
-        files.write_json(target / "model.json", done[0].model)
-    write_failures(target, failed)
-    if failed:
-        listed = "\n".join(f"  {case}: {reason}" for case, reason in failed)
-        raise PartialFailure(f"{len(failed)} of {counted(len(done) + len(failed), 'case')} failed:\n{listed}")
+    try:
+        for case in everywhere:
+            if case not in hard.failed:
+                with hard.case(case), folder.replacing(case):
+                    done.append(average_case([saved_case(source, case) for source in sources], target, folder.model))
+    finally:
+        folder.write_tables(() if first is None else first.class_names, hard.failed)
+    tell_of_empty(done, target)
+    hard.raise_if_any(len(done) + len(hard.failed), str(target / FAILURES_NAME))
     return done
+
+
+def ensemble_description(models: Sequence[Mapping]) -> dict:
+    """What an averaged prediction says about where it comes from."""
+    return {"ensemble": [dict(model) for model in models], "spinecls_version": __version__}
 
 
 def _read_folder(source: Path) -> list[CasePrediction]:
@@ -138,23 +149,31 @@ def saved_case(folder: Path, case: str) -> SavedCase:
     Raises
     ------
     DatasetError
-        When the probabilities were not saved, or do not belong to the JSON.
+        When the probabilities were not saved, or a file is damaged or does not belong to the JSON.
     """
     path = folder / PROBABILITIES.format(case)
     if not path.exists():
         raise DatasetError(f"{path}: not there. Predict with --save_probabilities.")
     prediction = read_case_json(folder / f"{case}.json")
-    with np.load(path) as content:
-        posterior, codes, order = content["level_posterior"], content["level_codes"], bool(content["class_order"])
-        members = content["class_probabilities"]
+    require_whole(folder, prediction, prediction.outputs)
+    try:
+        with np.load(path) as content:
+            posterior, codes, order = content["level_posterior"], content["level_codes"], bool(content["class_order"])
+            members = content["class_probabilities"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}). Predict again with --save_probabilities.") from None
     if posterior.shape != (len(prediction.vertebrae), len(LEVELS)):
         raise DatasetError(f"{path}: of {len(posterior)} vertebrae, {case}.json has {len(prediction.vertebrae)}.")
     flat = members.reshape(math.prod(members.shape[:2]), *members.shape[2:])
     return SavedCase(folder, prediction, posterior, codes, order, flat)
 
 
-def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
+def average_case(saved: Sequence[SavedCase], target: Path, model: Mapping) -> CasePrediction:
     """Average one case and write its files.
+
+    Parameters
+    ----------
+    model : what is said of the models; those of every case are the same
 
     Raises
     ------
@@ -170,6 +189,11 @@ def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
             )
         if first.input.get("voxels") != other.prediction.input.get("voxels"):
             raise DatasetError(f"{other.folder}: predicted from another image of this name than {saved[0].folder}.")
+    if files.plain(ensemble_description([s.prediction.model for s in saved])) != model:
+        raise DatasetError(
+            f"{first.identifier}: predicted by another model, or in another way, than other cases of the same folder. "
+            "Predict the folders again."
+        )
     groups = [g for g in grouped([_centres(s) for s in saved]) if 2 * len(g.rows) >= len(saved)]
     decoding = _decoded(saved, groups, first.geometry)
     # Two that the models saw apart from each other may be one vertebra.
@@ -178,12 +202,13 @@ def average_case(saved: Sequence[SavedCase], target: Path) -> CasePrediction:
         identifier=first.identifier,
         class_names=first.class_names,
         vertebrae=tuple(_vertebra(saved, group, decoding, i) for i, group in enumerate(groups)),
-        model={"ensemble": [dict(s.prediction.model) for s in saved], "spinecls_version": __version__},
+        model=model,
         geometry=first.geometry,
         warnings=tuple(dict.fromkeys(w for s in saved for w in s.prediction.warnings)),
         input=first.input,
     )
-    _write_maps(saved, groups, prediction, target)
+    written = _write_maps(saved, groups, prediction, target)
+    prediction = dataclasses.replace(prediction, outputs=output_digests(target, written))
     write_case_json(target, prediction)
     return prediction
 
@@ -290,7 +315,10 @@ def _mean_evidence(seen: Sequence[VertebraPrediction], models: int) -> dict[str,
     }
 
 
-def _write_maps(saved: Sequence[SavedCase], groups: Sequence[Group], prediction: CasePrediction, target: Path) -> None:
+def _write_maps(
+    saved: Sequence[SavedCase], groups: Sequence[Group], prediction: CasePrediction, target: Path
+) -> list[str]:
+    """Write the maps of a case; returns their names."""
     case = prediction.identifier
     volumes = [read_map(s.folder / f"{case}.nii.gz") for s in saved]
     for volume, other in zip(volumes, saved, strict=True):
@@ -305,6 +333,7 @@ def _write_maps(saved: Sequence[SavedCase], groups: Sequence[Group], prediction:
         total = sum(_kept(s, groups, model, read_map(s.folder / file)) for model, s in enumerate(saved))
         write_map(target / file, (total / len(saved)).astype(np.float32), source, grid)
     write_map(target / evidence_file(case), _mean_abnormality(saved, groups, prediction, grid), source, grid)
+    return [f"{case}.nii.gz", evidence_file(case), *(contribution_file(case, name, names) for name in names)]
 
 
 def _kept(saved: SavedCase, groups: Sequence[Group], model: int, volume: Volume) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Any
 from spinecls.anatomy import LEVEL_CODES, parse_level
 from spinecls.errors import DatasetError
 from spinecls.files import read_json
+from spinecls.io.file_kinds import ENDINGS
 from spinecls.io.findings import DatasetFaults, Finding, error, warning
-from spinecls.io.input_files import ENDINGS
 from spinecls.records import DatasetDescription
 
 _REQUIRED = ("channel_names", "classes", "file_ending")

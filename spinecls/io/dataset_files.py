@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from spinecls.io.case_names import folded, is_reserved, split_channel
+from spinecls.io.file_kinds import ENDINGS, detached_data, image_stem, is_hidden
 from spinecls.io.findings import Finding, error, warning
-from spinecls.io.input_files import ENDINGS, image_stem
 from spinecls.io.remedies import foreign_format
 from spinecls.io.text_headers import segmentation_text, segments, text_fields
 from spinecls.records import DatasetDescription
@@ -18,9 +19,6 @@ from spinecls.records import DatasetDescription
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _SAFE_CHARACTER = re.compile(r"[A-Za-z0-9._+-]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_CHANNEL = re.compile(r"(.+)_(\d{4})")
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
-_MOST_CHANNELS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,39 +48,46 @@ def identifier_fault(name: str) -> str | None:
         return "must start with a letter or digit, not end with a dot and have at most 128 characters."
     if _RESERVED.fullmatch(name):
         return "is a name that Windows reserves. Rename the case."
+    if is_reserved(name):
+        return "is the name of a file that folders of results have themselves. Rename the case."
     return None
 
 
 def _entries(folder: Path, found: list[Finding]) -> list[Path]:
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    hidden = [e for e in entries if e.name.startswith(".") or e.name.lower() in _SYSTEM_FILES]
+    hidden = [entry for entry in entries if is_hidden(entry)]
     if hidden:
         found.append(warning("209", f"{folder.name}: {len(hidden)} hidden files ignored, such as {hidden[0].name}"))
-    return [entry for entry in entries if entry not in hidden]
+    data = {path for entry in entries for path in detached_data(entry)}
+    return [entry for entry in entries if entry not in hidden and entry not in data]
 
 
 def find_images(folder: Path, description: DatasetDescription) -> ImageFiles:
     """Images in `imagesTr`, `imagesTs` or `imagesUn`.
 
-    A name is `<case>_<channel of four digits><ending>`; the channel may be missing when there is one. A folder
-    `<case>_<channel>` is a DICOM series.
+    A name is `<case>_<channel of four digits><ending>`, see `case_names.split_channel`; the channel may be missing when
+    there is one. A folder `<case>_<channel>` is a DICOM series.
     """
     found: list[Finding] = []
     channels = len(description.channel_names)
     by_case: dict[str, dict[int, Path]] = {}
-    no_suffix: list[str] = []
+    no_suffix: dict[str, Path] = {}
     endings: Counter[str] = Counter()
-    for entry in _entries(folder, found):
+    entries = _entries(folder, found)
+    stems = {image_stem(entry.name) or entry.name for entry in entries}
+    for entry in entries:
         stem = _stem_of(entry, found)
         if stem is None:
             continue
         if entry.is_file() or entry.is_symlink():
             endings[_ending_of(entry)] += 1
-        case, channel = _case_and_channel(stem, channels)
+        case, channel = split_channel(stem, channels, stems)
         if channel is None:
-            no_suffix.append(stem)
-            channel = 0
-        if channel >= channels:
+            no_suffix[stem] = entry
+            channel = 0 if channels == 1 else None
+        if channel is None:
+            by_case.setdefault(case, {})
+        elif channel >= channels:
             text = f"{entry.name} is channel {channel}, but dataset.json names {channels} channel(s) (0000 the first)."
             found.append(error("203", text, case))
         elif channel in by_case.setdefault(case, {}):
@@ -91,7 +96,7 @@ def find_images(folder: Path, description: DatasetDescription) -> ImageFiles:
         else:
             by_case[case][channel] = entry
     if no_suffix and channels == 1:
-        text = f"{folder.name}: {len(no_suffix)} images without _0000, such as {no_suffix[0]}; "
+        text = f"{folder.name}: {len(no_suffix)} images without _0000, such as {next(iter(no_suffix))}; "
         text += "each is taken as the only channel"
         found.append(warning("208", text))
     found += _ending_findings(folder, endings, description.file_ending)
@@ -100,7 +105,8 @@ def find_images(folder: Path, description: DatasetDescription) -> ImageFiles:
     for case, files in by_case.items():
         missing = [f"_{index:04d}" for index in range(channels) if index not in files]
         if missing:
-            here = ", ".join(path.name for path in files.values()) or "nothing"
+            there = [*files.values(), *([no_suffix[case]] if case in no_suffix else [])]
+            here = ", ".join(path.name for path in there) or "nothing"
             found.append(error("202", f"needs {', '.join(missing)}; {here} is there.", case))
         else:
             cases[case] = tuple(files[index] for index in range(channels))
@@ -129,17 +135,6 @@ def _ending_of(entry: Path) -> str:
     return next(ending for ending in ENDINGS if entry.name.lower().endswith(ending))
 
 
-def _case_and_channel(stem: str, channels: int) -> tuple[str, int | None]:
-    """Case and channel; None where the name has no channel."""
-    match = _CHANNEL.fullmatch(stem)
-    if not match:
-        return stem, None
-    # With one channel a number such as a year belongs to the case's own name.
-    if channels == 1 and int(match[2]) >= _MOST_CHANNELS:
-        return stem, None
-    return match[1], int(match[2])
-
-
 def _ending_findings(folder: Path, endings: Counter[str], declared: str) -> list[Finding]:
     others = {ending: count for ending, count in endings.items() if ending != declared}
     if not others:
@@ -155,7 +150,7 @@ def _name_findings(cases: Iterable[str]) -> list[Finding]:
         fault = identifier_fault(case)
         if fault:
             found.append(error("201", f"the case name {case!r} {fault}", case))
-        plain = unicodedata.normalize("NFC", case).casefold()
+        plain = folded(case)
         if plain in twins:
             text = f"{twins[plain]!r} and {case!r} are one name on some systems. Rename one."
             found.append(error("205", text, case))
@@ -193,10 +188,8 @@ def find_maps(folder: Path, description: DatasetDescription, cases: Iterable[str
 
 
 def _near(case: str, cases: set[str]) -> str:
-    match = _CHANNEL.fullmatch(case)
-    if match and match[1] in cases:
-        return f"; maps have no channel number, rename it to {match[1]}"
-    return ""
+    plain, channel = split_channel(case, 1)
+    return "" if channel is None or plain not in cases else f"; maps have no channel number, rename it to {plain}"
 
 
 def _drawn_in_slicer(path: Path) -> str:

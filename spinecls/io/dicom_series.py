@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from spinecls.io.file_kinds import dicom_files
 from spinecls.io.findings import CodedFault
 
 _UNEVEN = 0.01
@@ -33,12 +34,6 @@ class _Slice:
     told_distance_mm: float | None
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries the DICOM mark."""
-    with open(path, "rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
 def read_dicom_series(folder: Path) -> tuple[sitk.Image, list[tuple[str, str]]]:
     """Volume of the only series in a folder, and coded warnings.
 
@@ -49,8 +44,7 @@ def read_dicom_series(folder: Path) -> tuple[sitk.Image, list[tuple[str, str]]]:
     CodedFault
         E901 to E909: no or several series, a missing, repeated, unreadable, differing or unevenly placed slice.
     """
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    files = [p for p in files if p.name.upper() != "DICOMDIR" and is_dicom(p)]
+    files = dicom_files(folder)
     if not files:
         raise CodedFault("E901", folder, "holds no DICOM files. Give the folder of one series.")
     slices = [_read_header(path) for path in files]

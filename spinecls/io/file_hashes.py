@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spinecls import files
 from spinecls.errors import DatasetError
+from spinecls.io.file_kinds import detached_data
 
 MISSING = "missing"
 
@@ -66,8 +67,10 @@ class FileHashes:
 
 
 def files_of(source: Path) -> list[Path]:
-    """The file itself, or the files of a DICOM folder."""
-    return sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
+    """The file itself and those that hold its voxels, or the files of a DICOM folder."""
+    if source.is_dir():
+        return sorted(p for p in source.iterdir() if p.is_file())
+    return [source, *detached_data(source)]
 
 
 def _read_index(path: Path | None) -> Mapping[str, list]:

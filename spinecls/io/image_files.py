@@ -11,10 +11,10 @@ from typing import NamedTuple
 import SimpleITK as sitk
 
 from spinecls.io.affine import times
-from spinecls.io.dicom_series import is_dicom, read_dicom_series
+from spinecls.io.dicom_series import read_dicom_series
+from spinecls.io.file_kinds import image_stem, is_dicom
 from spinecls.io.findings import CodedFault
 from spinecls.io.image_checks import directions_notes
-from spinecls.io.input_files import image_stem
 from spinecls.io.library_messages import library_messages, sheared_sforms_allowed
 from spinecls.io.nifti_forms import compare_forms
 from spinecls.io.nifti_gate import (

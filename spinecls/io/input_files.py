@@ -1,17 +1,27 @@
-"""Images that a user wants predicted: which files are the channels of which case."""
+"""Images that a user wants predicted: which files are the channels of which case, and what the others are."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinecls.errors import DatasetError
+from spinecls.io.case_names import is_reserved, split_channel
+from spinecls.io.file_kinds import (
+    ENDINGS,
+    detached_data,
+    dicom_files,
+    image_stem,
+    is_dicom,
+    is_hidden,
+    is_segmentation,
+    visible_files,
+    why_no_image,
+)
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-
-_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+_MOST_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -22,19 +32,52 @@ class InputCase:
     images: tuple[Path, ...]
 
 
-def image_stem(name: str) -> str | None:
-    """Name of an image file without its ending; None for other files."""
-    for ending in ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return None
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What lies in a folder of images: every entry is in a case, skipped, or hidden.
+
+    Attributes
+    ----------
+    cases : those that can be tried
+    failed : case -> why its files cannot be a case
+    skipped : entry -> why it is no image
+    hidden : number of files of the system
+    """
+
+    cases: tuple[InputCase, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    hidden: int = 0
+
+    @property
+    def names(self) -> set[str]:
+        """Names of all cases, those that cannot be predicted among them."""
+        return {case.identifier for case in self.cases} | self.failed.keys()
+
+    @property
+    def skipped_lines(self) -> list[str]:
+        """What was skipped, entries of one reason in one line."""
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.skipped.items():
+            by_reason.setdefault(reason, []).append(name)
+        lines = []
+        for reason, names in by_reason.items():
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            lines.append(f"Skipped: {', '.join(names[:_MOST_NAMES])}{more}: {reason}.")
+        if self.hidden:
+            lines.append(f"Skipped: {self.hidden} hidden files.")
+        return lines
 
 
-def find_inputs(source: Path, num_channels: int) -> tuple[list[InputCase], list[tuple[str, str]]]:
-    """Cases in a folder, or the one case of a single file; and cases with the wrong channels, each with the reason.
+def find_inputs(source: Path, num_channels: int, output: Path | None = None) -> Inputs:
+    """Cases in a folder, or the one case of a single file or DICOM series.
 
     Files are `<case>_0000.nii.gz`, one a channel; with one channel the suffix may be missing. A sub-folder
-    `<case>_0000/` is a DICOM series.
+    `<case>_0000/`, with one channel also `<case>/`, that holds DICOM files is one channel.
+
+    Parameters
+    ----------
+    output : folder of the results, passed over where it lies in the source
 
     Raises
     ------
@@ -42,53 +85,149 @@ def find_inputs(source: Path, num_channels: int) -> tuple[list[InputCase], list[
         When there is nothing that can be predicted.
     """
     source = Path(source)
+    if source.is_dir():
+        return _in_folder(source, num_channels, output)
     if not source.exists():
         raise DatasetError(f"-i {source}: no such file or folder.")
-    if source.is_file():
-        stem = image_stem(source.name)
-        if stem is None:
-            raise DatasetError(f"-i {source}: not an image. Known endings: {', '.join(ENDINGS)}.")
-        if num_channels > 1:
-            raise DatasetError(f"-i {source}: one file, and the model needs {num_channels} channels. Give a folder.")
-        return [InputCase(_case_of(stem), (source,))], []
-    channels: dict[str, dict[int, Path]] = {}
-    for entry in sorted(source.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        stem = image_stem(entry.name) if entry.is_file() else entry.name
-        match = _CHANNEL.fullmatch(stem) if stem else None
-        if stem is None or (entry.is_dir() and match is None):
-            continue
-        case, channel = (match["case"], int(match["channel"])) if match else (stem, 0)
-        known = channels.setdefault(case, {})
-        if channel in known:
-            raise DatasetError(f"-i {source}: {known[channel].name} and {entry.name} are the same channel of {case}.")
-        known[channel] = entry
-    if not channels:
-        below = sum(1 for path in source.rglob("*") if image_stem(path.name))
-        hint = f" {below} images lie in sub-folders; give one of those." if below else ""
-        raise DatasetError(f"-i {source}: no image in it (endings {', '.join(ENDINGS)}).{hint}")
-    wanted = set(range(num_channels))
-    faulty = [
-        (case, f"has the channels {_numbers(known)}; the model needs {_numbers(wanted)}")
-        for case, known in sorted(channels.items())
-        if set(known) != wanted
-    ]
-    if len(faulty) == len(channels):
-        listed = "; ".join(f"{case} {reason}" for case, reason in faulty[:10])
-        raise DatasetError(f"-i {source}: no case has the channels that the model was trained on: {listed}.")
+    return _single_file(source, num_channels)
+
+
+def _single_file(source: Path, num_channels: int) -> Inputs:
+    if source.is_file() and image_stem(source.name) is None and is_dicom(source):
+        raise DatasetError(f"-i {source}: a single DICOM file. Give the folder of its series: -i {source.parent}")
+    if is_segmentation(source.name) or image_stem(source.name) is None:
+        known = ", ".join(ENDINGS)
+        raise DatasetError(f"-i {source}: not an image but {why_no_image(source)}. Known endings: {known}.")
+    if num_channels > 1:
+        raise DatasetError(f"-i {source}: one file, and the model needs {num_channels} channels. Give a folder.")
+    case, _ = split_channel(image_stem(source.name), 1)
+    _refuse_reserved(source, case)
+    return Inputs(cases=(InputCase(case, (source,)),))
+
+
+def _refuse_reserved(source: Path, case: str) -> None:
+    if is_reserved(case):
+        raise DatasetError(f"-i {source}: {_reserved_reason(case)}")
+
+
+def _reserved_reason(case: str) -> str:
+    return f"{case!r} is the name of a file that the folder of results has itself. Rename the image."
+
+
+def _in_folder(source: Path, num_channels: int, output: Path | None) -> Inputs:
+    entries = sorted(source.iterdir())
+    hidden = [entry for entry in entries if is_hidden(entry)]
+    own = None if output is None else output.resolve()
+    named, skipped = _sorted_out([e for e in entries if e not in hidden and e.resolve() != own], num_channels)
+    if not named and (slices := [path.name for path in dicom_files(source)]):
+        skipped = {name: reason for name, reason in skipped.items() if name not in slices}
+        return Inputs(cases=(_series(source, num_channels),), skipped=skipped, hidden=len(hidden))
+    if not named:
+        raise DatasetError(_nothing_text(source, skipped, len(hidden)))
+    stems = {stem for stem, _ in named}
+    by_case: dict[str, dict[int | None, list[Path]]] = {}
+    for stem, path in named:
+        case, channel = split_channel(stem, num_channels, stems)
+        channel = 0 if channel is None and num_channels == 1 else channel
+        by_case.setdefault(case, {}).setdefault(channel, []).append(path)
+    faults = {case: _fault(case, known, num_channels) for case, known in sorted(by_case.items())}
+    failed = {case: reason for case, reason in faults.items() if reason}
+    if len(failed) == len(by_case):
+        listed = "".join(f"\n  {case}: {reason}" for case, reason in list(failed.items())[:_MOST_NAMES])
+        raise DatasetError(f"-i {source}: no case can be predicted.{listed}")
     good = [
-        InputCase(case, tuple(known[n] for n in sorted(known)))
-        for case, known in sorted(channels.items())
-        if set(known) == wanted
+        InputCase(case, tuple(known[number][0] for number in sorted(known)))
+        for case, known in sorted(by_case.items())
+        if case not in failed
     ]
-    return good, faulty
+    return Inputs(cases=tuple(good), failed=failed, skipped=skipped, hidden=len(hidden))
+
+
+def _sorted_out(entries: Iterable[Path], num_channels: int) -> tuple[list[tuple[str, Path]], dict[str, str]]:
+    """Images and DICOM folders, each with its name without ending; and why the other entries are none."""
+    named: list[tuple[str, Path]] = []
+    skipped: dict[str, str] = {}
+    data: set[Path] = set()
+    for entry in entries:
+        stem = image_stem(entry.name)
+        if entry.is_dir():
+            reason = _why_no_case(entry, num_channels)
+            if reason:
+                skipped[entry.name] = reason
+            else:
+                named.append((entry.name, entry))
+        elif stem is None or is_segmentation(entry.name):
+            skipped[entry.name] = why_no_image(entry)
+        else:
+            named.append((stem, entry))
+            data.update(detached_data(entry))
+    return named, {name: reason for name, reason in skipped.items() if name not in {path.name for path in data}}
+
+
+def _why_no_case(folder: Path, num_channels: int) -> str | None:
+    """Why a sub-folder is no channel of a case, or None."""
+    if image_stem(folder.name) is not None:
+        return "a folder with the name of an image; rename it"
+    if dicom_files(folder):
+        return None
+    if images := sum(image_stem(path.name) is not None for path in visible_files(folder)):
+        return f"a folder, {images} images lie in it; give it by -i"
+    if series := _series_below(folder):
+        return f"a folder, DICOM series lie deeper in it ({', '.join(map(str, series))}); give each by -i"
+    if split_channel(folder.name, num_channels)[1] is not None:
+        return None  # Reading it says what a series needs.
+    return "a folder without images"
+
+
+def _series_below(folder: Path) -> list[Path]:
+    """The first few folders below with DICOM files."""
+    found = []
+    for path, below, _ in os.walk(folder):
+        below.sort()
+        if dicom_files(Path(path)):
+            found.append(Path(path))
+        if len(found) == 3:
+            break
+    return found
+
+
+def _series(source: Path, num_channels: int) -> InputCase:
+    """The case of a folder that is itself a DICOM series."""
+    case, _ = split_channel(source.resolve().name, num_channels)
+    if num_channels > 1:
+        raise DatasetError(
+            f"-i {source}: one DICOM series, and the model needs {num_channels} channels. Put the series of the case "
+            f"into one folder, as {_folders(case, num_channels)}, and give that folder by -i."
+        )
+    _refuse_reserved(source, case)
+    return InputCase(case, (source,))
+
+
+def _fault(case: str, known: Mapping[int | None, list[Path]], num_channels: int) -> str | None:
+    """Why the files of a case cannot be predicted, or None."""
+    if is_reserved(case):
+        return _reserved_reason(case)
+    for paths in known.values():
+        if len(paths) > 1:
+            return f"{' and '.join(path.name for path in paths)} are the same channel. Keep one."
+    wanted = _numbers(range(num_channels))
+    if None in known:
+        return f"{known[None][0].name} has no channel number; the model needs {wanted}"
+    if set(known) != set(range(num_channels)):
+        hint = "; if these are different scans, add _0000 to each name" if num_channels == 1 else ""
+        return f"has the channels {_numbers(known)}; the model needs {wanted}{hint}"
+    return None
+
+
+def _nothing_text(source: Path, skipped: Mapping[str, str], hidden: int) -> str:
+    lines = Inputs(skipped=skipped, hidden=hidden).skipped_lines
+    listed = "".join(f"\n  {line}" for line in lines)
+    return f"-i {source}: no image in it (endings {', '.join(ENDINGS)}, or folders of DICOM files).{listed}"
 
 
 def _numbers(channels: Iterable[int]) -> str:
     return ", ".join(f"_{number:04d}" for number in sorted(channels))
 
 
-def _case_of(stem: str) -> str:
-    match = _CHANNEL.fullmatch(stem)
-    return match["case"] if match else stem
+def _folders(case: str, num_channels: int) -> str:
+    return ", ".join(f"{case}_{number:04d}/" for number in range(num_channels))

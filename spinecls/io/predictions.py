@@ -12,7 +12,13 @@ from typing import Any
 from spinecls import files
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
-from spinecls.records import REFER, REFER_REASONS, CasePrediction, VertebraPrediction
+from spinecls.records import (
+    NOTHING_FOUND,
+    REFER,
+    REFER_REASONS,
+    CasePrediction,
+    VertebraPrediction,
+)
 
 FORMAT = "spinecls case prediction"
 FORMAT_VERSION = 3
@@ -68,6 +74,7 @@ def write_case_json(folder: Path, prediction: CasePrediction) -> Path:
         "geometry": None if prediction.geometry is None else prediction.geometry.as_dict(),
         "warnings": prediction.warnings,
         "input": prediction.input,
+        "outputs": prediction.outputs,
     }
     files.write_json(path, content)
     return path
@@ -144,8 +151,8 @@ def read_case_json(path: Path) -> CasePrediction:
             "Predict again with this version."
         )
     names = {field.name for field in dataclasses.fields(CasePrediction)}
-    # Results of earlier versions do not say which image they are of.
-    content = {"input": {}, **content}
+    # Results of earlier versions do not say which image they are of, and with which files.
+    content = {"input": {}, "outputs": {}, **content}
     _check_keys(content, names | {"format", "format_version"}, str(path))
     try:
         classes = tuple(content["class_names"])
@@ -157,6 +164,7 @@ def read_case_json(path: Path) -> CasePrediction:
             geometry=None if content["geometry"] is None else Geometry.from_dict(content["geometry"]),
             warnings=tuple(map(str, content["warnings"])),
             input=dict(content["input"] or {}),
+            outputs=dict(content["outputs"] or {}),
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DatasetError(f"{path}: a value has the wrong type or number of entries: {error}.") from error
@@ -298,14 +306,18 @@ def write_failures(folder: Path, failures: Iterable[tuple[str, str]]) -> Path:
 
 
 def write_referrals(folder: Path, predictions: Iterable[CasePrediction]) -> Path:
-    """Write `refer.csv`, the vertebrae that a reader should look at again, the least sure first, and return its path.
+    """Write `refer.csv`, what a reader should look at again, and return its path.
+
+    Scans in which no vertebra was found come first, with the reason `nothing_found` and empty cells; then vertebrae,
+    the least sure first.
 
     Columns: case, vertebra, class (the most probable one), entropy, prediction_set, reasons (joined by `|`).
     """
     path = Path(folder) / REFERRALS_NAME
+    predictions = list(predictions)
+    rows = [{"case": p.identifier, "reasons": NOTHING_FOUND} for p in predictions if not p.vertebrae]
     referred = [(p, v) for p in predictions for v in p.vertebrae if REFER in v.flags]
     referred.sort(key=lambda pair: -pair[1].entropy)
-    rows = []
     for prediction, vertebra in referred:
         row = _table_row(vertebra, prediction)
         rows.append(

@@ -59,11 +59,13 @@ class Cohort:
 
 def images_cohort(source: Path, plan: Plan) -> Cohort:
     """Images of a folder, or one image; nothing is known of them."""
-    cases, faulty = find_inputs(source, len(plan.channel_names))
-    for case, reason in faulty:
-        logger.warning("%s is left out: %s.", case, reason)
+    found = find_inputs(source, len(plan.channel_names))
+    for case, reason in found.failed.items():
+        logger.warning("%s is left out: %s", case, reason)
+    for line in found.skipped_lines:
+        logger.warning(line)
     return Cohort(
-        sources=[Source(identifier=c.identifier, patient=c.identifier, images=c.images) for c in cases]
+        sources=[Source(identifier=c.identifier, patient=c.identifier, images=c.images) for c in found.cases]
     )
 
 

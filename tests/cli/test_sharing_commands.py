@@ -50,7 +50,7 @@ def test_a_model_folder_can_be_named(here, quick):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("-o", "m.zip"), 2, "ends with .spinecls"),
+        (("-o", "m.zip"), 2, "ending with .spinecls"),
         ((), 2, "-o"),
         (("-o", "m.spinecls", "-tr", "NoTrainer"), 3, "No trained model fits"),
         (("-o", "m.spinecls", "-f", "3"), 3, "fold 3 is not trained"),

@@ -11,7 +11,7 @@ import torch
 from support import run_cli
 
 from spinecls.anatomy import LEVELS
-from spinecls.errors import DatasetError, PartialFailure, UsageError
+from spinecls.errors import DatasetError, DefectiveCases, PartialFailure, UsageError
 from spinecls.geometry import Geometry
 from spinecls.inference.ensemble import (
     Group,
@@ -93,7 +93,7 @@ def without_vertebra(folder, case, row):
     prediction = read_case_json(folder / f"{case}.json")
     content = json.loads((folder / f"{case}.json").read_text())
     gone = content["vertebrae"].pop(row)
-    (folder / f"{case}.json").write_text(json.dumps(content))
+    (folder / f"{case}.json").write_text(json.dumps({**content, "outputs": {}}))
     path = folder / f"{case}_probabilities.npz"
     with np.load(path) as arrays:
         kept = dict(arrays)
@@ -123,15 +123,23 @@ def test_a_vertebra_that_two_models_saw_apart_from_each_other_is_named_once(pred
     content["vertebrae"][0]["centre_lps"] = [place[0], place[1], place[2] + 11.0]
     path.write_text(json.dumps(content))
     for source in sources:
-        alter_posterior(source / f"{case}_probabilities.npz", row=0)
+        alter_posterior(source, case, row=0)
     made = ensemble_folders(sources, tmp_path / "out")[0]
     names = [v.level for v in made.vertebrae]
     assert len(names) == len(content["vertebrae"])
     assert len(set(names)) == len(names)
 
 
-def alter_posterior(path, row):
+def forget_hashes(folder, case):
+    """Make files of a case changeable, as those of an earlier version are."""
+    path = folder / f"{case}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "outputs": {}}))
+
+
+def alter_posterior(folder, case, row):
     """Make a model sure of the name that it finds most probable."""
+    forget_hashes(folder, case)
+    path = folder / f"{case}_probabilities.npz"
     with np.load(path) as arrays:
         kept = dict(arrays)
     sure = np.zeros_like(kept["level_posterior"][row])
@@ -273,7 +281,48 @@ def test_a_damaged_file_of_probabilities_costs_its_case_only(predicted, tmp_path
     sources, case = copies(predicted, tmp_path)
     path = sources[0] / f"{case}_probabilities.npz"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(PartialFailure, match="BadZipFile"):
+    with pytest.raises(PartialFailure, match=r"_probabilities\.npz: is not as it was written"):
+        ensemble_folders(sources, tmp_path / "out")
+    forget_hashes(sources[0], case)
+    with pytest.raises(PartialFailure, match=r"_probabilities\.npz: cannot be read .*--save_probabilities"):
+        ensemble_folders(sources, tmp_path / "out")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", "_evidence.nii.gz", "_evidence_class1.nii.gz"])
+def test_a_map_that_is_not_as_it_was_written_costs_its_case(ending, predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    path = sources[1] / f"{case}{ending}"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(PartialFailure, match=f"{case}{ending}: is not as it was written"):
+        ensemble_folders(sources, tmp_path / "out")
+    assert list((tmp_path / "out").glob(f"{case}*")) == []
+
+
+def test_a_mistake_of_the_program_is_told_as_such(predicted, tmp_path, monkeypatch):
+    sources, case = copies(predicted, tmp_path)
+    monkeypatch.setattr("spinecls.inference.ensemble.grouped", lambda centres: centres["x"])
+    with pytest.raises(DefectiveCases, match=f"{case}: a defect of spinecls .*TypeError"):
+        ensemble_folders(sources, tmp_path / "out")
+    assert "Traceback" in (tmp_path / "out" / f"{case}.log").read_text()
+
+
+def test_a_second_call_keeps_the_cases_of_the_first_in_the_tables_and_other_models_out(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    ensemble_folders(sources, tmp_path / "out")
+    before = (tmp_path / "out/predictions.csv").read_text()
+    assert before.count(case) > 0
+    for source in sources:
+        for path in source.glob(f"{case}*"):
+            path.rename(path.with_name(path.name.replace(case, "later")))
+        text = (source / "later.json").read_text().replace(case, "later")
+        (source / "later.json").write_text(text)
+    ensemble_folders(sources, tmp_path / "out")
+    assert (tmp_path / "out/predictions.csv").read_text().count(case) == before.count(case)
+    (tmp_path / "out/later.json").unlink()
+    content = json.loads((sources[0] / "later.json").read_text())
+    content["model"]["folds"] = ["7"]
+    (sources[0] / "later.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=f"holds 1 cases of an earlier call .{case}. by another model"):
         ensemble_folders(sources, tmp_path / "out")
 
 
@@ -330,6 +379,7 @@ def test_models_of_other_classes_are_not_averaged(predicted, tmp_path):
 
 def test_maps_on_other_grids_are_not_averaged(predicted, tmp_path):
     sources, case = copies(predicted, tmp_path)
+    forget_hashes(sources[1], case)
     path = sources[1] / f"{case}.nii.gz"
     image = sitk.ReadImage(str(path))
     image.SetOrigin([v + 5 for v in image.GetOrigin()])

@@ -81,12 +81,3 @@ def test_what_is_no_image_is_named(model):
 
 def test_a_model_says_in_a_line_what_it_is(model):
     assert repr(model).startswith("Predictor(Dataset001_Phantom, 3d_fullres, 1 fold(s), ")
-
-
-def test_cases_of_an_earlier_call_are_told(model, folder, scan, tmp_path, caplog):
-    from spinecls.inference.models import ModelChoice, choose_model
-
-    for name in ("earlier.json", "earlier.nii.gz", "model.json"):
-        (tmp_path / name).write_text("{}")
-    predict_folder(model, choose_model(ModelChoice(folder=folder)), scan, tmp_path, FolderOptions())
-    assert "1 other cases of an earlier call (earlier)" in caplog.text

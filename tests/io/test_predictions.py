@@ -33,7 +33,8 @@ L4 = VertebraPrediction(
 )
 CASE = CasePrediction(
     identifier="spine_01", class_names=("normal", "oedema"), vertebrae=(L4,), model={"trainer": "T"}, geometry=GRID,
-    warnings=("noise 9; training scans 1",), input={"voxels": ["0a1b"]},
+    warnings=("noise 9; training scans 1",), input={"voxels": ["0a1b"], "files": "ab"},
+    outputs={"spine_01.nii.gz": "cd"},
 )
 EMPTY = dataclasses.replace(CASE, identifier="spine_02", vertebrae=(), geometry=None)
 
@@ -50,6 +51,11 @@ def test_result_that_does_not_say_which_image_it_is_of_is_read(tmp_path, change)
     change(content)
     path.write_text(json.dumps(content))
     assert predictions.read_case_json(path) == dataclasses.replace(CASE, input={})
+
+
+def test_case_json_of_an_earlier_version_says_nothing_of_its_input_and_files(tmp_path):
+    path = _edit(tmp_path, lambda content: (content.pop("input"), content.pop("outputs")))
+    assert predictions.read_case_json(path) == dataclasses.replace(CASE, input={}, outputs={})
 
 
 def test_case_json_keys_class_probabilities_by_name(tmp_path):
@@ -196,6 +202,19 @@ def test_failures_return_with_commas_and_line_breaks(tmp_path):
     failures = [("a", "too small, 3 voxels\nexpected 8"), ("=b", "no header")]
     predictions.write_failures(tmp_path, failures)
     assert predictions.read_failures(tmp_path) == failures
+
+
+def test_scans_in_which_nothing_was_found_are_referred_first(tmp_path):
+    unsure = dataclasses.replace(CASE, vertebrae=(dataclasses.replace(L4, flags=("refer", "truncated")),))
+    odd = dataclasses.replace(EMPTY, identifier="spine_03")
+    plain = dataclasses.replace(EMPTY, warnings=())
+    text = predictions.write_referrals(tmp_path, [unsure, plain, odd]).read_text().splitlines()
+    assert text == [
+        "case,vertebra,class,entropy,prediction_set,reasons",
+        "spine_02,,,,,nothing_found",
+        "spine_03,,,,,nothing_found",
+        "spine_01,L4,oedema,0.5623,normal|oedema,truncated",
+    ]
 
 
 def test_no_failure_leaves_the_header_alone(tmp_path):
