@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spinecls.cli.inventory_text import inventory_text
 from spinecls.errors import CheckFailed
 from spinecls.io.dataset import check_dataset
 from spinecls.io.findings import Report, grouped
@@ -34,8 +35,8 @@ def check(
 
 
 def report_text(report: Report) -> str:
-    """The report as a page of text: one block a code, errors first."""
-    lines = [f"{report.folder}: {_count(len(report.cases), 'case')}"]
+    """The report as a page of text: what was understood, then one block a code, errors first."""
+    lines = [f"{report.folder}: {_count(len(report.cases), 'case')}", *inventory_text(report.inventory)]
     for heading, findings in (("error", report.errors), ("warning", report.warnings)):
         lines += ["", _count(len(findings), heading)]
         for code, group in grouped(findings).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from spinecls.io.dataset_assembly import assemble, require_faultless
+from spinecls.io.dataset_assembly import require_faultless, survey
 from spinecls.io.dataset_description import read_description
 from spinecls.io.findings import DatasetFaults, Report
 from spinecls.io.voxel_checks import inspect_cases
@@ -38,6 +38,6 @@ def load_dataset(
 def check_dataset(folder: Path, verify_voxels: bool = True, split: str = "Tr", num_processes: int = 1) -> Report:
     """All errors and warnings of a raw dataset; never raises for a fault of the dataset."""
     inspect = partial(inspect_cases, verify_voxels=verify_voxels, num_processes=num_processes)
-    dataset, findings = assemble(Path(folder), split, inspect)
+    dataset, findings, understood = survey(Path(folder), split, inspect)
     cases = tuple(case.identifier for case in (*dataset.cases, *dataset.unlabelled)) if dataset else ()
-    return Report(folder=str(folder), findings=tuple(findings), cases=cases)
+    return Report(folder=str(folder), findings=tuple(findings), cases=cases, inventory=understood)

@@ -10,6 +10,7 @@ from typing import Any
 from spinecls.anatomy import LEVEL_CODES, parse_level
 from spinecls.errors import DatasetError
 from spinecls.files import read_json
+from spinecls.io.class_cells import as_number, is_nothing
 from spinecls.io.findings import DatasetFaults, Finding, error, warning
 from spinecls.io.input_files import ENDINGS
 from spinecls.records import DatasetDescription
@@ -21,6 +22,7 @@ _OPTIONAL = (
 )  # fmt: skip
 _IGNORED = ("labels", "description", "release", "overwrite_image_reader_writer", "tensorImageSize")
 _MAX_CODE = 32767
+_WORDS_FOR_NORMAL = ("none", "nil")
 _EXAMPLE = '{"channel_names": {"0": "T2"}, "classes": {"normal": 0, "fracture": 1}, "file_ending": ".nii.gz"}'
 
 
@@ -162,8 +164,10 @@ def _classes(value: Any, found: list[Finding]) -> tuple[str, ...]:
     if len({name.casefold() for name in names}) < len(names):
         faults.append(f"two of the names {names} differ only in spaces or capitals.")
     for name in names:
-        if not name or "|" in name or name.lstrip("+-").replace(".", "").isdigit():
-            faults.append(f"the name {name!r} is empty, a number or contains '|'; choose another.")
+        if name.isdecimal() or as_number(name) is not None or "|" in name:
+            faults.append(f"the name {name!r} is empty, a number or contains '|'; choose another, such as 'grade 1'.")
+        elif is_nothing(name) and name.casefold() not in _WORDS_FOR_NORMAL:
+            faults.append(f"the name {name!r} is empty, or what an empty cell of a table is; choose another.")
     found += [error("105", "classes: " + fault) for fault in faults]
     return () if faults else tuple(sorted(names, key=lambda name: {k.strip(): v for k, v in value.items()}[name]))
 

@@ -76,7 +76,7 @@ def read_table(path: Path, description: DatasetDescription, cases: Collection[st
     rows = [_parsed(line, record, description, cells, names, found) for line, record in records]
     rows = [row for row in rows if row is not None]
     found += names.findings(path.name)
-    found += _counted_from_one(path.name, records, cells)
+    found += _counted_from_one(path.name, records, cells) + _ambiguous_classes(path.name, records, cells)
     by_vertebra: dict[str, dict[str, list[TableRow]]] = {}
     for row in rows:
         by_vertebra.setdefault(row.case, {}).setdefault(row.level, []).append(row)
@@ -112,6 +112,22 @@ def _counted_from_one(table_name: str, records: Records, cells: ClassCells) -> l
     text = f"{table_name}: the classes are numbers from {low} to {high} and none is 0, the index of {first}. Were they "
     text += "counted from 1, each would be taken for the next class. Write the names of classes in the table "
     return [error("730", f"{text}({', '.join(cells.names)}), or give {first} rows too.")]
+
+
+def _ambiguous_classes(table_name: str, records: Records, cells: ClassCells) -> list[Finding]:
+    """One error for each number that may mean two classes."""
+    lines: dict[str, list[int]] = {}
+    for line, record in records:
+        try:
+            cells.read(record.get("class", ""))
+        except AmbiguousClass as fault:
+            lines.setdefault(str(fault), []).append(line)
+        except UnreadableClass:
+            continue
+    return [
+        error("731", f"{table_name}, {len(where)} rows, the first in line {where[0]}: {fault}")
+        for fault, where in lines.items()
+    ]
 
 
 def _parsed(
@@ -179,11 +195,11 @@ def _level_hint(text: str, description: DatasetDescription) -> str:
 
 
 def _classes(text: str, cells: ClassCells, place: str, case: str, faults: list[Finding]) -> tuple[str, ...]:
-    """Classes of a cell, see `ClassCells.read`; none, with a finding, where it cannot be read."""
+    """Classes of a cell, see `ClassCells.read`; none where it cannot be read."""
     try:
         return cells.read(text)
-    except AmbiguousClass as fault:
-        faults.append(error("731", f"{place}: {fault}", case))
+    except AmbiguousClass:
+        pass  # `_ambiguous_classes` tells it once for all rows.
     except UnreadableClass as fault:
         faults.append(error("705", f"{place}: {fault}", case))
     return ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from spinecls.errors import DatasetError
 
@@ -170,11 +170,12 @@ def warning(number: str, text: str, case: str = "") -> Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All findings of a dataset and the identifiers of its cases."""
+    """All findings of a dataset, the identifiers of its cases, and what was understood of it (see `inventory`)."""
 
     folder: str
     findings: tuple[Finding, ...]
     cases: tuple[str, ...] = ()
+    inventory: Mapping = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -191,6 +192,7 @@ class Report:
             "cases": len(self.cases),
             "errors": len(self.errors),
             "warnings": len(self.warnings),
+            "inventory": dict(self.inventory),
             "findings": [
                 {"code": f.code, "title": f.title, "case": f.case, "text": f.text} for f in self.findings
             ],

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from spinecls.anatomy import LEVELS, RANK, VARIANTS
 from spinecls.geometry import Geometry
+from spinecls.io.code_schemes import numbering_remedy
 from spinecls.io.findings import Finding, error, warning
 from spinecls.records import DatasetDescription
 
@@ -32,7 +33,7 @@ def shape_findings(
     array : (S, R, A) codes of levels on `geometry`
     centres : centroid (LPS mm) of every level in the map
     """
-    found = _order_findings(case, geometry, centres)
+    found = order_findings(case, geometry, centres, description.levels)
     boxes = ndimage.find_objects(array)
     spacing = np.array(geometry.spacing_mm)
     for level in centres:
@@ -67,16 +68,29 @@ def _far_part(part: np.ndarray, spacing_mm: np.ndarray) -> str:
     return f"{count} parts, one of {sizes[farthest]} voxels {distances_mm[farthest] / 10:.1f} cm from the largest"
 
 
-def _order_findings(case: str, geometry: Geometry, centres: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """Levels must follow each other from head to feet."""
+def order_findings(
+    case: str,
+    geometry: Geometry,
+    centres: Mapping[str, Sequence[float]],
+    codes: Mapping[str, int] | None = None,
+) -> list[Finding]:
+    """Levels must follow each other from head to feet.
+
+    Parameters
+    ----------
+    centres : position (LPS mm) of every level, from a map or a table
+    codes : codes of the levels, if they come from a map
+    """
     levels = sorted(centres, key=RANK.__getitem__)
     if len(levels) < 2:
         return []
     down_mm = geometry.to_index(np.array([centres[name] for name in levels]))[:, 1] * geometry.spacing_mm[1]
     steps = np.diff(down_mm)
     if np.all(steps < _LEVEL_STEP_MM):
-        text = f"{levels[-1]} lies {-steps.sum():.0f} mm above {levels[0]}. Is the map upside down, or are the levels "
-        return [error("605", text + "counted from below?", case)]
+        text = f"{levels[-1]} lies {-steps.sum():.0f} mm above {levels[0]}. Is the {'map' if codes else 'case'} upside "
+        text += "down, or are the levels counted from below?"
+        remedy = numbering_remedy([codes[name] for name in levels], from_below=True) if codes else ""
+        return [error("605", text + remedy, case)]
     found = []
     for upper, lower, step in zip(levels, levels[1:], steps, strict=False):
         if step < _LEVEL_STEP_MM:

@@ -77,7 +77,10 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
     except csv.Error as fault:
         text = f"{name} line {reader.line_num}: {fault}. Is a quotation mark (\") not closed?"
         return [], [error("701", text)]
-    header = [cell.strip() for cell in rows[0][1]] if rows else []
+    if not any(any(cells) for _, cells in rows):
+        text = f"{name} is empty. Write the line case,vertebra,class and one row a vertebra below it."
+        return [], [error("728", text)]
+    header = [cell.strip() for cell in rows[0][1]]
     found = _header_findings(name, header, with_classes)
     if any(finding.is_error for finding in found):
         return [], found
@@ -92,8 +95,9 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
             found.append(error("701", text + " Quote cells that contain the separator."))
             continue
         records.append((line, dict(zip(columns, cells, strict=False))))
-    if not records and not found:
-        found.append(error("728", f"{name} has a header and no row. Write one row a vertebra, or remove the file."))
+    if not records:
+        text = f"{name} has a header and no row. Write one row a vertebra, or remove the file."
+        found.append((error if with_classes else warning)("728", text))
     return records, found
 
 

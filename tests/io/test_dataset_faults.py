@@ -311,7 +311,11 @@ TABLE_FAULTS = [
     ("row repeated", columns("case,vertebra,class,reader", "a1,L1,0,x", "a1,L1,0,x"), "W720", "line 3 repeats"),
     ("no patients", columns("case,vertebra,class", "a1,L1,0", "a1,L2,1"), "W721", "no column 'patient'"),
     # L1 in the map: columns 20 to 31, rows 4 to 15: 20 + 25.5 mm back, 30 - 9.5 mm up, 10 - 2.5 * 4 mm right.
-    ("centre off the map", columns(POINTS, "a1,p0,L1,0,0,45.5,-20"), "W722", "its point lies 40 mm from its centre"),
+    # L3 lies 36 mm below it.
+    ("centre at another vertebra", columns(POINTS, "a1,p0,L1,0,0,45.5,-20"), "E722", "and 4 mm from that of L3"),
+    ("centre off the map", both(changed(MAP, lambda a: np.where(a > 20, 0, a)),
+                                columns(POINTS, "a1,p0,L1,0,0,45.5,-20")), "W722",
+     "its point lies 40 mm from its centre"),
 ]
 
 FORM_FAULTS = [

@@ -1,0 +1,65 @@
+"""Do the sizes and distances of vertebrae in maps fit their names?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from spinecls.anatomy import PLAUSIBLE_PITCH, RANK, TALLEST_MM, chain, pitch_quotient, region
+from spinecls.io.case_facts import CaseFacts
+from spinecls.io.code_schemes import numbering_remedy
+from spinecls.io.findings import Finding, error, warning
+
+_IMPOSSIBLE_QUOTIENT = 1.6
+_FEW = 3
+_SACRUM = 2.0
+
+
+def name_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
+    """Faults that the levels in the maps of a case show together.
+
+    Parameters
+    ----------
+    codes : codes of the levels in maps
+    """
+    case, found = facts.identifier, []
+    for level, size_mm in facts.sizes_mm.items():
+        if size_mm[1] > TALLEST_MM * (_SACRUM if region(level) == "sacral" else 1.0):
+            text = f"code {codes[level]} ({level}) reaches over about {size_mm[1]:.0f} mm from head to feet, so it "
+            text += "holds several vertebrae."
+            if len(facts.sizes_mm) == 1:
+                text += " A mask of one value does not tell them apart: give each vertebra the code of its level."
+            found.append(error("615", text, case))
+    return found or _pitch_findings(facts, codes)
+
+
+def _pitch_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
+    quotient = pitch_quotient(facts.centres_lps)
+    low, high = PLAUSIBLE_PITCH
+    if quotient is None or low <= quotient <= high:
+        return []
+    levels = sorted(facts.centres_lps, key=RANK.__getitem__)
+    far = "far from" if quotient > 1 else "close to"
+    text = f"{levels[0]} to {levels[-1]} lie too {far} each other, {quotient:.2g} times what is usual in adults."
+    like = _region_like(facts)
+    if like:
+        text += f" Their distances are those of {like} vertebrae: are the names right?"
+    remedy = numbering_remedy([codes[level] for level in levels], from_below=False)
+    text += remedy or " Check the codes under `vertebrae` in dataset.json, and the spacing of the image."
+    text += " Or is it a small child?" if quotient < 1 else ""
+    impossible = quotient > _IMPOSSIBLE_QUOTIENT and len(levels) >= _FEW
+    return [(error if impossible else warning)("614", text, facts.identifier)]
+
+
+def _region_like(facts: CaseFacts) -> str:
+    """Part of the spine whose distances the vertebrae have, if it is another than their names say."""
+    levels = sorted(facts.centres_lps, key=RANK.__getitem__)
+    whole = chain(levels)
+    ranks = [whole.index(level) for level in levels]
+    best, region_of_best = math.inf, ""
+    for shift in range(-ranks[0], len(whole) - ranks[-1]):
+        moved = {whole[rank + shift]: facts.centres_lps[level] for rank, level in zip(ranks, levels, strict=True)}
+        unlike = abs(math.log(max(pitch_quotient(moved), 1e-6)))
+        if unlike < best:
+            best, region_of_best = unlike, region(whole[ranks[len(ranks) // 2] + shift])
+    return region_of_best if region_of_best != region(levels[len(levels) // 2]) else ""
