@@ -73,23 +73,22 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
     # Strict, so that a quote that is never closed does not swallow the rows below it.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        rows = [(reader.line_num, cells) for cells in reader][skipped:]
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader][skipped:]
     except csv.Error as fault:
         text = f"{name} line {reader.line_num}: {fault}. Is a quotation mark (\") not closed?"
         return [], [error("701", text)]
-    if not any(any(cells) for _, cells in rows):
+    rows = [(line, cells) for line, cells in rows if any(cells)]
+    if not rows:
         text = f"{name} is empty. Write the line case,vertebra,class and one row a vertebra below it."
         return [], [error("728", text)]
-    header = [cell.strip() for cell in rows[0][1]]
+    header = rows[0][1]
     found = _header_findings(name, header, with_classes)
     if any(finding.is_error for finding in found):
         return [], found
     columns = [cell.lower() for cell in header]
     records = []
     for line, cells in rows[1:]:
-        cells = [_unprotected(cell.strip()) for cell in cells]
-        if not any(cells):
-            continue
+        cells = [_unprotected(cell) for cell in cells]
         if len(cells) > len(columns) and any(cells[len(columns) :]):
             text = f"{name} line {line} has {len(cells)} cells, the header {len(columns)}."
             found.append(error("701", text + " Quote cells that contain the separator."))
