@@ -85,8 +85,8 @@ def survey(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | Non
     facts = inspect(list(files.values()), description)
     for name in files:
         found += facts[name].findings
-        if not any(finding.code == "E605" for finding in facts[name].findings):
-            found += name_findings(facts[name], description.levels)
+    downward = [facts[name] for name in files if not any(f.code == "E605" for f in facts[name].findings)]
+    found += name_findings(downward, description.levels)
     parts = _Parts(
         folder=folder, split=split, description=description, table=table, files=files, facts=facts, forms=forms
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from spinecls.anatomy import LEVELS, RANK, VARIANTS
+from spinecls.anatomy import LEVELS, RANK, VARIANTS, adult_pitch_mm
 from spinecls.geometry import Geometry
 from spinecls.io.code_schemes import numbering_remedy
 from spinecls.io.findings import Finding, error, warning
@@ -17,6 +17,8 @@ FEW_SLICES = 5
 _FAR_PART_MM = 10.0
 _TINY_MM3 = 200.0
 _LEVEL_STEP_MM = -1.0
+_SIMILAR_SIZE = 0.4
+_NEXT_VERTEBRA = 0.75
 
 
 def shape_findings(
@@ -48,7 +50,24 @@ def shape_findings(
         far = _far_part(part, spacing)
         if far:
             found.append(warning("608", f"{level} has {far}", case))
+        second_mm = _second_vertebra_mm(part, spacing)
+        if level != LEVELS[-1] and second_mm > _NEXT_VERTEBRA * adult_pitch_mm(level, LEVELS[RANK[level] + 1]):
+            text = f"{level} has two large parts, {second_mm:.0f} mm apart from head to feet. "
+            found.append(warning("615", f"{text}Do two vertebrae have the code {code}?", case))
     return found
+
+
+def _second_vertebra_mm(part: np.ndarray, spacing_mm: np.ndarray) -> float:
+    """Distance from head to feet of the two largest separate parts, if they are of similar size; else 0."""
+    parts, count = ndimage.label(part, np.ones((3, 3, 3)))
+    if count < 2:
+        return 0.0
+    sizes = np.bincount(parts.ravel())[1:]
+    first, second = np.argsort(sizes)[-1:-3:-1]
+    if sizes[second] < _SIMILAR_SIZE * sizes[first]:
+        return 0.0
+    rows = [np.argwhere(parts == label + 1)[:, 1].mean() for label in (first, second)]
+    return float(abs(rows[0] - rows[1]) * spacing_mm[1])
 
 
 def _far_part(part: np.ndarray, spacing_mm: np.ndarray) -> str:

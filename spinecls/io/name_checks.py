@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from spinecls.anatomy import PLAUSIBLE_PITCH, RANK, TALLEST_MM, chain, pitch_quotient, region
+from spinecls.anatomy import COMMON_PITCH, PLAUSIBLE_PITCH, RANK, TALLEST_MM, chain, pitch_quotient, region
 from spinecls.io.case_facts import CaseFacts
 from spinecls.io.code_schemes import numbering_remedy
 from spinecls.io.findings import Finding, error, warning
@@ -15,22 +15,29 @@ _FEW = 3
 _SACRUM = 2.0
 
 
-def name_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
-    """Faults that the levels in the maps of a case show together.
+def name_findings(cases: Sequence[CaseFacts], codes: Mapping[str, int]) -> list[Finding]:
+    """Faults that the levels in the maps of cases show together.
 
     Parameters
     ----------
+    cases : those whose levels follow each other from head to feet
     codes : codes of the levels in maps
     """
-    case, found = facts.identifier, []
+    found = [finding for facts in cases for finding in _size_findings(facts, codes) or _pitch_findings(facts, codes)]
+    return found or _common_findings(cases, codes)
+
+
+def _size_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
+    """Codes that stand for more than one vertebra."""
+    found = []
     for level, size_mm in facts.sizes_mm.items():
         if size_mm[1] > TALLEST_MM * (_SACRUM if region(level) == "sacral" else 1.0):
             text = f"code {codes[level]} ({level}) reaches over about {size_mm[1]:.0f} mm from head to feet, so it "
             text += "holds several vertebrae."
             if len(facts.sizes_mm) == 1:
                 text += " A mask of one value does not tell them apart: give each vertebra the code of its level."
-            found.append(error("615", text, case))
-    return found or _pitch_findings(facts, codes)
+            found.append(error("615", text, facts.identifier))
+    return found
 
 
 def _pitch_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
@@ -38,17 +45,34 @@ def _pitch_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]
     low, high = PLAUSIBLE_PITCH
     if quotient is None or low <= quotient <= high:
         return []
+    impossible = quotient > _IMPOSSIBLE_QUOTIENT and len(facts.centres_lps) >= _FEW
+    text = _unlike_text(facts, codes, quotient)
+    return [(error if impossible else warning)("614", text, facts.identifier)]
+
+
+def _common_findings(cases: Sequence[CaseFacts], codes: Mapping[str, int]) -> list[Finding]:
+    """One warning where single cases are plausible, but hardly all of them."""
+    quotients = {facts.identifier: pitch_quotient(facts.centres_lps) for facts in cases}
+    known = sorted((quotient, name) for name, quotient in quotients.items() if quotient is not None)
+    if len(known) < _FEW:
+        return []
+    quotient, name = known[(len(known) - 1) // 2]
+    facts = next(facts for facts in cases if facts.identifier == name)
+    if quotient <= COMMON_PITCH or not _region_like(facts):
+        return []
+    return [warning("614", f"in the median of {len(known)} cases, {_unlike_text(facts, codes, quotient)}")]
+
+
+def _unlike_text(facts: CaseFacts, codes: Mapping[str, int], quotient: float) -> str:
+    """What is odd about the distances of the vertebrae of a case, and what to do."""
     levels = sorted(facts.centres_lps, key=RANK.__getitem__)
     far = "far from" if quotient > 1 else "close to"
     text = f"{levels[0]} to {levels[-1]} lie too {far} each other, {quotient:.2g} times what is usual in adults."
     like = _region_like(facts)
-    if like:
-        text += f" Their distances are those of {like} vertebrae: are the names right?"
+    text += f" Their distances are those of {like} vertebrae: are the names right?" if like else ""
     remedy = numbering_remedy([codes[level] for level in levels], from_below=False)
     text += remedy or " Check the codes under `vertebrae` in dataset.json, and the spacing of the image."
-    text += " Or is it a small child?" if quotient < 1 else ""
-    impossible = quotient > _IMPOSSIBLE_QUOTIENT and len(levels) >= _FEW
-    return [(error if impossible else warning)("614", text, facts.identifier)]
+    return text + (" Or is it a small child?" if quotient < 1 else "")
 
 
 def _region_like(facts: CaseFacts) -> str:

@@ -55,6 +55,23 @@ def test_maps_of_other_numbering_are_told_with_what_to_write(folder, change, cod
     assert any(line.startswith(f"[{code}]") and words in line for line in told(folder)), told(folder)
 
 
+def test_two_vertebrae_under_one_code_are_told(folder):
+    column.write_maps(folder, lambda a: np.where(a == 22, 21, a))
+    assert "[W615] a1: L2 has two large parts, 34 mm apart from head to feet. Do two vertebrae have the code 21?" in (
+        told(folder)
+    )
+
+
+def test_a_thoracic_column_counted_from_one_is_told_by_all_cases_together(folder, monkeypatch):
+    monkeypatch.setattr(column, "PITCH_MM", 23.0)
+    monkeypatch.setattr(column, "CODES", dict(zip(column.LEVELS, range(1, 8), strict=True)))
+    column.write_maps(folder, lambda a: a)
+    lines = [line for line in told(folder) if "614" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("[W614] in the median of 3 cases, C1 to C7 lie too far from each other, 1.4 times what")
+    assert "Their distances are those of thoracic vertebrae" in lines[0]
+
+
 def test_what_the_check_says_to_write_mends_it(folder):
     levels = {"L5": 1, "L4": 2, "L3": 3, "L2": 4, "L1": 5, "T12": 6, "T11": 7}
     column.write_maps(folder, lambda a: counted(a, True), vertebrae=levels)
