@@ -112,16 +112,20 @@ def adult_pitch_mm(upper: str, lower: str) -> float:
     return sum(_PITCH_MM[level] for level in between if level not in VARIANTS or level == upper)
 
 
-def pitch_quotient(centres_mm: Mapping[str, Sequence[float]]) -> float | None:
-    """Median quotient of the distances of neighbours in a column and an adult's; None for a single vertebra.
+def step_quotients(centres_mm: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], float]:
+    """Distance of each vertebra of a column to the next one below in units of what is usual in adults.
 
     Parameters
     ----------
     centres_mm : position of each level in any frame of millimetres
     """
-    levels = sorted(centres_mm, key=RANK.__getitem__)
-    quotients = [
-        math.dist(centres_mm[upper], centres_mm[lower]) / adult_pitch_mm(upper, lower)
-        for upper, lower in itertools.pairwise(levels)
-    ]
+    return {
+        (upper, lower): math.dist(centres_mm[upper], centres_mm[lower]) / adult_pitch_mm(upper, lower)
+        for upper, lower in itertools.pairwise(sorted(centres_mm, key=RANK.__getitem__))
+    }
+
+
+def pitch_quotient(centres_mm: Mapping[str, Sequence[float]]) -> float | None:
+    """Median of `step_quotients`; None for a single vertebra."""
+    quotients = step_quotients(centres_mm).values()
     return statistics.median(quotients) if quotients else None

@@ -90,7 +90,10 @@ def _key_findings(content: Mapping[str, Any]) -> list[Finding]:
     if "modality" in content:
         found.append(error("108", "key 'modality' is of the first nnU-Net. Rename it to 'channel_names'."))
     for key in content:
-        if key in _IGNORED:
+        if key == "labels" and "vertebrae" not in content and _names_levels(content[key]):
+            text = "key 'labels' names vertebrae; here their codes in maps stand under 'vertebrae'. Rename the key "
+            found.append(error("102", text + "(without background), or remove it."))
+        elif key in _IGNORED:
             found.append(warning("102", f"key {key!r} has no meaning here and is ignored"))
         elif key not in known and key != "modality":
             near = difflib.get_close_matches(key, known, n=1)
@@ -102,6 +105,11 @@ def _key_findings(content: Mapping[str, Any]) -> list[Finding]:
             text += " Write {} when nothing is to be classified." if key == "classes" else f" Example: {_EXAMPLE}."
             found.append(error("103", text))
     return found
+
+
+def _names_levels(labels: Any) -> bool:
+    """Whether the `labels` of an nnU-Net dataset are levels of the spine."""
+    return isinstance(labels, dict) and sum(parse_level(name) is not None for name in labels) > 1
 
 
 def _is_whole(value: Any) -> bool:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
-from spinecls.anatomy import COMMON_PITCH, PLAUSIBLE_PITCH, RANK, TALLEST_MM, chain, pitch_quotient, region
+from spinecls.anatomy import (
+    COMMON_PITCH,
+    PLAUSIBLE_PITCH,
+    RANK,
+    TALLEST_MM,
+    chain,
+    pitch_quotient,
+    region,
+    step_quotients,
+)
 from spinecls.io.case_facts import CaseFacts
 from spinecls.io.code_schemes import numbering_remedy
 from spinecls.io.findings import Finding, error, warning
 
 _IMPOSSIBLE_QUOTIENT = 1.6
 _FEW = 3
+_LIKE_OTHERS = (0.5, 1.6)
 _SACRUM = 2.0
 
 
@@ -44,10 +55,29 @@ def _pitch_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]
     quotient = pitch_quotient(facts.centres_lps)
     low, high = PLAUSIBLE_PITCH
     if quotient is None or low <= quotient <= high:
-        return []
+        text = odd_step_text(facts.centres_lps)
+        return [warning("614", text, facts.identifier)] if text else []
     impossible = quotient > _IMPOSSIBLE_QUOTIENT and len(facts.centres_lps) >= _FEW
     text = _unlike_text(facts, codes, quotient)
     return [(error if impossible else warning)("614", text, facts.identifier)]
+
+
+def odd_step_text(centres_mm: Mapping[str, Sequence[float]]) -> str:
+    """The step of a column that is unlike the others, or nothing; columns of few vertebrae are not judged.
+
+    The sacrum is left out, which some draw as S1 and others as a whole.
+    """
+    steps = step_quotients({level: place for level, place in centres_mm.items() if region(level) != "sacral"})
+    if len(steps) < _FEW:
+        return ""
+    usual = statistics.median(steps.values())
+    low, high = _LIKE_OTHERS
+    odd = {pair: value / usual for pair, value in steps.items() if not low <= value / usual <= high}
+    if not odd:
+        return ""
+    (upper, lower), share = max(odd.items(), key=lambda item: abs(math.log(max(item[1], 1e-6))))
+    text = f"{upper} and {lower} lie {share:.2g} times as far from each other as the other neighbours do. "
+    return text + ("Does a vertebra between them bear no name?" if share > 1 else "Are they two vertebrae?")
 
 
 def _common_findings(cases: Sequence[CaseFacts], codes: Mapping[str, int]) -> list[Finding]:

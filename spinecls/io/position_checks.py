@@ -14,6 +14,7 @@ import numpy as np
 from spinecls.anatomy import PLAUSIBLE_PITCH, RANK, VERTEBRA_SIDE_MM, pitch_quotient
 from spinecls.io.findings import Finding, error, warning
 from spinecls.io.map_shapes import order_findings
+from spinecls.io.name_checks import odd_step_text
 from spinecls.io.position_readings import (
     AS_WRITTEN,
     READINGS,
@@ -102,6 +103,9 @@ def _spread_findings(
     constant = [axis for axis in range(3) if len(levels) >= _FEW and np.ptp(points[:, axis]) == 0]
     # One sagittal slice has one x; what is exactly 0 was left out.
     constant = [axis for axis in constant if axis != 0 or points[0, 0] == 0]
+    odd = odd_step_text(item.positions)
+    if odd:
+        return [warning("724", odd, item.case)]
     if constant:
         text = f"{'xyz'[constant[0]]}_mm is {points[0, constant[0]]:g} for all of {levels[0]} to {levels[-1]}"
         return [warning("724", text, item.case)]

@@ -130,6 +130,8 @@ DESCRIPTION_FAULTS = [
     ("list instead of object", text("dataset.json", b"[1]"), "E101", "expected an object"),
     ("misspelt key", keys(chanel_names={"0": "T2"}, channel_names=None), "E102", "Did you mean 'channel_names'?"),
     ("foreign key", keys(labels={"a": 1}), "W102", "'labels' has no meaning"),
+    ("labels as in nnU-Net", keys(labels={"background": 0, "L1": 1, "L2": 2}, vertebrae=None), "E102",
+     "stand under 'vertebrae'. Rename the key"),
     ("missing key", keys(file_ending=None), "E103", "'file_ending' is missing"),
     ("missing classes", keys(classes=None), "E103", "Write {} when nothing"),
     ("channels not from 0", keys(channel_names={"1": "T2"}), "E104", "expected the keys 0"),

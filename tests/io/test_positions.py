@@ -80,6 +80,9 @@ def test_another_meaning_of_the_numbers_is_named(folder, change, reading, cases)
         (lambda p, _: p + (0, 500, 0), "E714", "T12: its point (37.0, 410.0, 130.0) lies outside the image, as 6"),
         (constant(1), "W724", "y_mm is -90 for all of T12 to S1"),
         (lambda p, _: p[3] + (p - p[3]) * 0.4, "W724", "too close to each other, 0.38 times what is usual"),
+        (lambda p, _: p + np.where(np.arange(7)[:, None] == 3, (0, 0, 22), 0), "W724", "L2 and L3 lie 0.3"),
+        (lambda p, _: p + np.where(np.arange(7)[:, None] < 3, (0, 0, 14), (0, 0, -16)), "W724",
+         "L2 and L3 lie 1.8 times as far from each other as the other neighbours do."),
         (lambda p, case: column.points("a2"), "E714", "They would fit the image of a2."),
     ],
 )
