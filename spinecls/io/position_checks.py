@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,6 +34,7 @@ _IMPOSSIBLE_PITCH = (0.15, 1.6)
 _LEAST_DESCENT = 0.25
 _BESIDE_MM, _IN_MIDDLE_MM = 15.0, 8.0
 _FEW = 3
+_MOST_LOOKED_FOR = 20
 
 Box = tuple[Point, Point]
 
@@ -44,11 +46,18 @@ def position_findings(placed: Sequence[PlacedCase]) -> list[Finding]:
     }
     votes = Counter(name for names in fitting.values() for name in names)
     found = []
+    lost = 0
     for item in placed:
         names = fitting[item.case]
         others = [] if AS_WRITTEN in names else sorted(names, key=lambda name: -votes[name])
-        hint = f" They fit if read as {others[0]}." if others else _other_image(item, placed)
-        found += _column_findings(item, hint, bool(others)) or _findings_beside_map(item) or _order_with_map(item)
+        hint = f" They fit if read as {others[0]}." if others else ""
+        if not names and lost < _MOST_LOOKED_FOR:
+            lost += 1
+            hint = _other_image(item, placed)
+        of_case = _column_findings(item, hint, bool(others))
+        if not any(finding.is_error for finding in of_case):
+            of_case += _findings_beside_map(item) or _order_with_map(item)
+        found += of_case
     if all(AS_WRITTEN in names for names in fitting.values()):
         found += _findings_beside_middle(placed, fitting)
     return found + _copied_positions(placed)
@@ -78,7 +87,7 @@ def _column_findings(item: PlacedCase, hint: str, fits_otherwise: bool) -> list[
     # Unlike a map, a table may hold some vertebrae of a case only, so gaps are no fault.
     found = [f for f in order_findings(item.case, item.geometry, item.positions) if f.is_error]
     if found:
-        return [_with_hint(finding, hint) for finding in found]
+        return [replace(finding, text=finding.text + hint) for finding in found]
     return _spread_findings(item, levels, points, hint, fits_otherwise)
 
 
@@ -100,20 +109,15 @@ def _spread_findings(
         least, most = _IMPOSSIBLE_PITCH
         sure = fits_otherwise or not least <= quotient <= most
         return [(error if sure else warning)("724", text, item.case)]
-    constant = [axis for axis in range(3) if len(levels) >= _FEW and np.ptp(points[:, axis]) == 0]
-    # One sagittal slice has one x; what is exactly 0 was left out.
-    constant = [axis for axis in constant if axis != 0 or points[0, 0] == 0]
     odd = odd_step_text(item.positions)
     if odd:
         return [warning("724", odd, item.case)]
-    if constant:
+    # One sagittal slice has one x; what is exactly 0 was left out.
+    constant = [a for a in range(3) if np.ptp(points[:, a]) == 0 and (a != 0 or points[0, a] == 0)]
+    if len(levels) >= _FEW and constant:
         text = f"{'xyz'[constant[0]]}_mm is {points[0, constant[0]]:g} for all of {levels[0]} to {levels[-1]}"
         return [warning("724", text, item.case)]
     return []
-
-
-def _with_hint(finding: Finding, hint: str) -> Finding:
-    return Finding(code=finding.code, text=finding.text + hint, case=finding.case)
 
 
 def _other_image(item: PlacedCase, placed: Sequence[PlacedCase]) -> str:
@@ -126,9 +130,12 @@ def _other_image(item: PlacedCase, placed: Sequence[PlacedCase]) -> str:
 
 
 def _order_with_map(item: PlacedCase) -> list[Finding]:
-    """Positions that are out of order with vertebrae of which only the map shows the place."""
-    both = {**item.in_map, **item.positions}
-    return [f for f in order_findings(item.case, item.geometry, both) if f.is_error] if item.in_map else []
+    """Positions that are out of order with vertebrae of which only the map shows the place, if that is in order."""
+
+    def errors(positions: Mapping[str, Point]) -> list[Finding]:
+        return [finding for finding in order_findings(item.case, item.geometry, positions) if finding.is_error]
+
+    return [] if errors(item.in_map) else errors({**item.in_map, **item.positions})
 
 
 def _findings_beside_map(item: PlacedCase) -> list[Finding]:

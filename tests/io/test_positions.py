@@ -182,6 +182,15 @@ def test_a_point_is_compared_with_the_map(folder, shift_mm, told_as):
     assert [line.partition(" Correct")[0] for line in told(folder)] == ([told_as] if told_as else [])
 
 
+def test_a_point_is_ordered_among_the_vertebrae_of_the_map(folder):
+    column.write_maps(folder, lambda a: np.where(a == 22, 0, a), classes={"normal": 0, "fracture": 1},
+                      vertebrae=column.CODES)  # fmt: skip
+    rows = [line.rsplit(",", 3)[0] + ",,," for line in column.rows_of() if ",L3," not in line]
+    x, y, z = column.points("a1")[0] + (0, 0, 15)
+    tiny.table(folder, "case,patient,vertebra,class,x_mm,y_mm,z_mm", *rows, f"a1,p0,L3,0,{x},{y},{z}")
+    assert any(line.startswith("[E606] a1: L3 lies") for line in told(folder)), told(folder)
+
+
 def test_points_that_fit_the_map_in_another_frame_are_told_so(folder):
     column.write_maps(folder, lambda a: a, classes={"normal": 0, "fracture": 1}, vertebrae=column.CODES)
     tiny.table(folder, "case,patient,vertebra,class,x_mm,y_mm,z_mm", *column.rows_of(column.file_indices, ("a1",)))
