@@ -71,7 +71,7 @@ def read_table(path: Path, description: DatasetDescription, cases: Collection[st
     cases : identifiers that have an image
     """
     records, found = read_records(path, bool(description.class_names))
-    names = CaseNames(cases)
+    names = CaseNames(cases, len(description.channel_names))
     cells = ClassCells(description.class_names)
     rows = [_parsed(line, record, description, cells, names, found) for line, record in records]
     rows = [row for row in rows if row is not None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection
 
 from spinecls.io.findings import Finding, error, warning
@@ -12,10 +11,17 @@ from spinecls.io.table_twins import twin_key
 
 
 class CaseNames:
-    """Finds the cases of a table; names of files are taken for their cases, and told in one finding."""
+    """Finds the cases of a table; names of files are taken for their cases, and told in one finding.
 
-    def __init__(self, cases: Collection[str]) -> None:
+    Parameters
+    ----------
+    cases : identifiers that have an image
+    channels : how many channels an image has
+    """
+
+    def __init__(self, cases: Collection[str], channels: int) -> None:
         self._cases = cases
+        self._suffixes = tuple(f"_{channel:04d}" for channel in range(channels))
         self._files: dict[str, str] = {}
 
     def case(self, text: str, place: str, found: list[Finding]) -> str | None:
@@ -27,7 +33,8 @@ class CaseNames:
             return text
         name = text.replace("\\", "/").rpartition("/")[2]
         stem = image_stem(name) or name
-        for plain in (stem, re.sub(r"_\d{4}$", "", stem)):
+        # Other numbers, such as years, belong to the name of another case.
+        for plain in (stem, stem[:-5] if stem.endswith(self._suffixes) else stem):
             if plain in self._cases:
                 self._files[text] = plain
                 return plain

@@ -83,7 +83,7 @@ def test_names_of_files_are_read_as_their_cases_and_told_once(folder, written):
 
 
 @pytest.mark.parametrize(("written", "hint"), [("A1", "Did you mean 'a1'?"), ("a 1", "Did you mean 'a1'?"),
-                                               ("b7_0000", "Add its image")])  # fmt: skip
+                                               ("b7_0000", "Add its image"), ("a1_2024", "Add its image")])  # fmt: skip
 def test_a_case_that_is_not_there_is_an_error_with_a_guess(folder, written, hint):
     tiny.replace_in_table(folder, "a1,", f"{written},")
     assert all(hint in line for line in lines(folder, "E707"))
