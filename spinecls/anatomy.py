@@ -106,6 +106,11 @@ def parse_level(text: str) -> str | None:
     return name if name in RANK else None
 
 
+def levels_between(upper: str, lower: str) -> list[str]:
+    """Levels that most people have between two others."""
+    return [level for level in LEVELS[RANK[upper] + 1 : RANK[lower]] if level not in VARIANTS]
+
+
 def adult_pitch_mm(upper: str, lower: str) -> float:
     """Usual distance of the centres of two levels in adults, `upper` above `lower`."""
     between = LEVELS[RANK[upper] : RANK[lower]]

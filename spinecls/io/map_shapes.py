@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from spinecls.anatomy import LEVELS, RANK, VARIANTS, adult_pitch_mm
+from spinecls.anatomy import LEVELS, RANK, adult_pitch_mm, levels_between
 from spinecls.geometry import Geometry
 from spinecls.io.code_schemes import numbering_remedy
 from spinecls.io.findings import Finding, error, warning
@@ -114,7 +114,7 @@ def order_findings(
     for upper, lower, step in zip(levels, levels[1:], steps, strict=False):
         if step < _LEVEL_STEP_MM:
             found.append(error("606", f"{lower} lies {-step:.0f} mm above {upper}. Correct the levels.", case))
-        between = [n for n in LEVELS[RANK[upper] + 1 : RANK[lower]] if n not in VARIANTS]
+        between = levels_between(upper, lower)
         if between:
             text = f"{', '.join(between)} missing between {upper} and {lower}"
             found.append(warning("607", text, case))

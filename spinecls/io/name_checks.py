@@ -12,6 +12,7 @@ from spinecls.anatomy import (
     RANK,
     TALLEST_MM,
     chain,
+    levels_between,
     pitch_quotient,
     region,
     step_quotients,
@@ -72,7 +73,12 @@ def odd_step_text(centres_mm: Mapping[str, Sequence[float]]) -> str:
         return ""
     usual = statistics.median(steps.values())
     low, high = _LIKE_OTHERS
-    odd = {pair: value / usual for pair, value in steps.items() if not low <= value / usual <= high}
+    # Some people have no T12 or no L5, so that names further apart may be neighbours.
+    odd = {
+        (upper, lower): value / usual
+        for (upper, lower), value in steps.items()
+        if value > high * usual or (value < low * usual and not levels_between(upper, lower))
+    }
     if not odd:
         return ""
     (upper, lower), share = max(odd.items(), key=lambda item: abs(math.log(max(item[1], 1e-6))))

@@ -110,7 +110,7 @@ def _spread_findings(
         sure = fits_otherwise or not least <= quotient <= most
         return [(error if sure else warning)("724", text, item.case)]
     odd = odd_step_text(item.positions)
-    if odd:
+    if odd and not item.in_map:
         return [warning("724", odd, item.case)]
     # One sagittal slice has one x; what is exactly 0 was left out.
     constant = [a for a in range(3) if np.ptp(points[:, a]) == 0 and (a != 0 or points[0, a] == 0)]

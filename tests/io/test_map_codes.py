@@ -8,6 +8,7 @@ import tiny_dataset as tiny
 from spinecls.anatomy import LEVEL_CODES, parse_level
 from spinecls.io.code_schemes import scheme_hint
 from spinecls.io.dataset import check_dataset
+from spinecls.io.name_checks import odd_step_text
 
 
 @pytest.fixture
@@ -53,6 +54,20 @@ def test_maps_with_the_usual_codes_have_no_finding(folder):
 def test_maps_of_other_numbering_are_told_with_what_to_write(folder, change, code, words):
     column.write_maps(folder, lambda a: change(a).astype(np.int16))
     assert any(line.startswith(f"[{code}]") and words in line for line in told(folder)), told(folder)
+
+
+def test_a_person_without_a_level_has_no_odd_step():
+    """Four steps of an adult, T12 absent: T11 and L1 are neighbours."""
+    rows_mm = {"T9": 0.0, "T10": 26.0, "T11": 53.0, "L1": 82.0, "L2": 116.0}
+    assert odd_step_text({level: (0.0, 0.0, -row) for level, row in rows_mm.items()}) == ""
+
+
+@pytest.mark.parametrize(("share", "words"), [(2.0, "a vertebra between them bear no name?"), (0.3, "two vertebrae?")])
+def test_a_step_unlike_the_others_is_told(share, words):
+    rows_mm = {"T9": 0.0, "T10": 26.0, "T11": 53.0, "T12": 53.0 + 29 * share, "L1": 84 + 29 * share}
+    text = odd_step_text({level: (0.0, 0.0, -row) for level, row in rows_mm.items()})
+    assert text.startswith("T11 and T12 lie ")
+    assert words in text
 
 
 def test_two_vertebrae_under_one_code_are_told(folder):
