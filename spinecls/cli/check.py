@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spinecls.cli.common import MOST_PROCESSES
+from spinecls.cli.inventory_text import inventory_text
 from spinecls.errors import CheckFailed
 from spinecls.paths import raw_dataset_folder
 
@@ -40,11 +41,11 @@ def check(
 
 
 def report_text(report: Report) -> str:
-    """The report as a page of text: one block a code, errors first."""
+    """The report as a page of text: what was understood, then one block a code, errors first."""
     from spinecls.io.findings import grouped
 
     tests = f", {_count(len(report.test_cases), 'test case')}" if report.test_cases else ""
-    lines = [f"{report.folder}: {_count(len(report.cases), 'case')}{tests}"]
+    lines = [f"{report.folder}: {_count(len(report.cases), 'case')}{tests}", *inventory_text(report.inventory)]
     for heading, findings in (("error", report.errors), ("warning", report.warnings)):
         lines += ["", _count(len(findings), heading)]
         for code, group in grouped(findings).items():

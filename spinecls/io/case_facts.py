@@ -32,8 +32,9 @@ class CaseFiles:
 class CaseFacts:
     """What was found in the files of one case.
 
-    `centres_lps` holds the centroid of every level in a map; `image_hash` the hash of the voxels of each channel
-    (empty when voxels were not verified).
+    `centres_lps` holds the centroid of every level in a map, `voxels` and `sizes_mm` its size as
+    `map_codes.LevelInMap` defines it; `image_hash` the hash of the voxels of each channel (empty when voxels were not
+    verified).
     """
 
     identifier: str
@@ -41,6 +42,8 @@ class CaseFacts:
     geometry: Geometry | None = None
     orientation: str = ""
     centres_lps: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    voxels: Mapping[str, int] = field(default_factory=dict)
+    sizes_mm: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     image_hash: tuple[str, ...] = ()
 
     @property
@@ -62,5 +65,7 @@ class CaseFacts:
             geometry=None if values["geometry"] is None else Geometry.from_dict(values["geometry"]),
             orientation=values["orientation"],
             centres_lps={level: tuple(centre) for level, centre in values["centres_lps"].items()},
+            voxels=values["voxels"],
+            sizes_mm={level: tuple(size) for level, size in values["sizes_mm"].items()},
             image_hash=tuple(values["image_hash"]),
         )

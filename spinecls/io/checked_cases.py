@@ -11,7 +11,7 @@ from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.file_hashes import FileHashes
 from spinecls.records import DatasetDescription
 
-FORMAT = 2
+FORMAT = 3
 """Raised when a check or the meaning of a stored value changes, so that every case is judged anew."""
 
 Inspect = Callable[[Sequence[CaseFiles], DatasetDescription], Mapping[str, CaseFacts]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from spinecls.io.remedies import python_line
 
 _ROUND = 100
+"""Offsets that are multiples of it are meant; TPTBox numbers discs by level + 100."""
 _FACTORS = (10, 100, 1000)
 
 
@@ -35,7 +36,8 @@ def code_hint(path: Path, present: Collection[int], known: Set[int]) -> str:
     # Counted from 1, levels may as well be counted from below, or from another level.
     sure = ", if they are counted from the head" if min(present) == 1 else ""
     line = python_line(read, f"s.WriteImage({moved}, '{path}')")
-    return f" All codes of the map are known ones {sign} {abs(offset)}{sure}: {line}"
+    text = f" All codes of the map are known ones {sign} {abs(offset)}{sure}: {line}"
+    return text + (" (By the codes of TPTBox they would be discs.)" if offset == _ROUND else "")
 
 
 def _offset(present: Collection[int], known: Set[int]) -> int | None:

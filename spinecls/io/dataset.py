@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from spinecls.io.dataset_assembly import assemble, require_faultless
+from spinecls.io.dataset_assembly import require_faultless, survey
 from spinecls.io.dataset_description import read_description
 from spinecls.io.findings import DatasetFaults, Report
 from spinecls.io.held_out import TEST, SeenFacts, check_test_cases, has_test_cases
@@ -45,7 +45,7 @@ def check_dataset(folder: Path, verify_voxels: bool = True, split: str = "Tr", n
     """
     folder = Path(folder)
     inspect = SeenFacts(partial(inspect_cases, verify_voxels=verify_voxels, num_processes=num_processes))
-    dataset, findings = assemble(folder, split, inspect)
+    dataset, findings, understood = survey(folder, split, inspect)
     tests: tuple[Case, ...] = ()
     if dataset is not None and split != TEST and has_test_cases(folder):
         tests, further = check_test_cases(folder, dataset, inspect.facts, findings, inspect.inspect)
@@ -55,4 +55,5 @@ def check_dataset(folder: Path, verify_voxels: bool = True, split: str = "Tr", n
         findings=tuple(findings),
         cases=tuple(case.identifier for case in dataset.all_cases) if dataset else (),
         test_cases=tuple(case.identifier for case in tests),
+        inventory=understood,
     )

@@ -18,11 +18,15 @@ from spinecls.io.dataset_description import parse_description
 from spinecls.io.dataset_files import empty_folder_finding, find_images, find_maps
 from spinecls.io.dataset_tables import Table, TableVertebra, read_table
 from spinecls.io.findings import DatasetFaults, Finding, error, warning
+from spinecls.io.inventory import inventory
+from spinecls.io.name_checks import name_findings
+from spinecls.io.position_checks import box_findings, position_findings
+from spinecls.io.position_readings import PlacedCase
+from spinecls.io.table_text import missing_table_text
 from spinecls.records import Case, DatasetDescription, RawDataset, VertebraAnnotation
 
 SPLITS = ("Tr", "Ts")
 _FOLDS = 5
-_CENTRE_APART_MM = 30.0
 _CASES_TO_POINT_AT = 10
 
 
@@ -34,7 +38,7 @@ def require_faultless(folder: Path, split: str, inspect: Inspect) -> RawDataset:
     DatasetFaults
         With every error of the dataset at once.
     """
-    dataset, findings = assemble(folder, split, inspect)
+    dataset, findings, _ = survey(folder, split, inspect)
     errors = [finding for finding in findings if finding.is_error]
     if dataset is None or errors:
         raise DatasetFaults(folder, errors)
@@ -55,7 +59,12 @@ class _Parts:
 
 
 def assemble(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | None, list[Finding]]:
-    """The dataset (None without a usable dataset.json) and all findings.
+    """The dataset and all findings, see `survey`."""
+    return survey(folder, split, inspect)[:2]
+
+
+def survey(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | None, list[Finding], dict]:
+    """The dataset (None without a usable dataset.json), all findings, and what was understood of it, see `inventory`.
 
     Parameters
     ----------
@@ -65,10 +74,10 @@ def assemble(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | N
     if split not in SPLITS:
         raise UsageError(f"split is {split!r}, expected one of {', '.join(SPLITS)}.")
     if not folder.is_dir():
-        return None, [error("101", f"{folder} is no folder. Give the folder that holds dataset.json.")]
+        return None, [error("101", f"{folder} is no folder. Give the folder that holds dataset.json.")], {}
     description, count, found = parse_description(folder / "dataset.json")
     if description is None:
-        return None, found
+        return None, found, {}
     files, names = _find_cases(folder, description, split, found)
     table = _find_table(folder / f"vertebrae{split}.csv", description, names, split, found)
     forms, form_findings = read_annotation_forms(folder / f"annotations{split}.json", names)
@@ -76,16 +85,19 @@ def assemble(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | N
     facts = inspect(list(files.values()), description)
     for name in files:
         found += facts[name].findings
+    downward = [facts[name] for name in files if not any(f.code == "E605" for f in facts[name].findings)]
+    found += name_findings(downward, description.levels)
     parts = _Parts(
         folder=folder, split=split, description=description, table=table, files=files, facts=facts, forms=forms
     )
     cases, unlabelled = _joined_cases(parts, found)
+    found += _position_findings(parts)
     found += _dataset_findings(parts, cases, count)
     warnings = tuple(finding.line for finding in found if not finding.is_error)
     dataset = RawDataset(
         folder=folder, description=description, cases=cases, unlabelled=unlabelled, warnings=warnings
     )
-    return dataset, found
+    return dataset, found, inventory(folder, description, cases, unlabelled, facts, table)
 
 
 def _find_table(path: Path, description: DatasetDescription, names: set[str], split: str, found) -> Table:
@@ -94,7 +106,7 @@ def _find_table(path: Path, description: DatasetDescription, names: set[str], sp
         found += table.findings
         return table
     if description.class_names and split == "Tr":
-        text = f"{path.name} is missing, but dataset.json declares classes. Write case,vertebra,class there."
+        text = f"{path.name} is missing, but dataset.json declares classes. {missing_table_text(path)}"
         found.append(error("701", text))
     return Table(vertebrae={}, patients={}, sites={}, findings=())
 
@@ -192,21 +204,31 @@ def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: 
         there = ", ".join(sorted(facts.centres_lps, key=RANK.__getitem__)) or "none"
         text = f"{level} is in the table, but the map has {there}. Draw it, give x_mm, y_mm, z_mm, or remove the row."
         found.append(error("711", text, case))
-    points = [("point", row.centre_lps)] if row.centre_lps else []
-    points += [("box centre", tuple(np.mean(row.box_lps, axis=0)))] if row.box_lps else []
-    for name, point in points:
-        if facts.geometry is not None and not facts.geometry.contains(point):
-            place = ", ".join(f"{value:.1f}" for value in point)
-            text = f"{level}: its {name} ({place}) lies outside the image. World coordinates are LPS millimetres."
-            found.append(error("714", text, case))
-        elif in_map:
-            apart_mm = float(np.linalg.norm(np.subtract(point, facts.centres_lps[level])))
-            if apart_mm > _CENTRE_APART_MM:
-                text = f"{level}: its {name} lies {apart_mm:.0f} mm from its centre in the map"
-                found.append(warning("722", text, case))
     return VertebraAnnotation(
         level=level, centre_lps=row.centre_lps, box_lps=row.box_lps, in_map=in_map, readings=row.readings
     )
+
+
+def _position_findings(parts: _Parts) -> list[Finding]:
+    """Faults of the points and boxes of all cases."""
+    found, placed = [], {"point": [], "box centre": []}
+    for case, rows in sorted(parts.table.vertebrae.items()):
+        facts = parts.facts.get(case)
+        if facts is None or facts.geometry is None:
+            continue
+        boxes = {level: row.box_lps for level, row in rows.items() if row.box_lps}
+        points = {level: row.centre_lps for level, row in rows.items() if row.centre_lps}
+        middles = {level: tuple(np.mean(box, axis=0).tolist()) for level, box in boxes.items()}
+        for kind, positions in (("point", points), ("box centre", middles)):
+            if positions:
+                item = PlacedCase(
+                    case=case, kind=kind, positions=positions, geometry=facts.geometry, orientation=facts.orientation,
+                    in_map=facts.centres_lps,
+                )  # fmt: skip
+                placed[kind].append(item)
+        slack_mm = parts.forms.get(case, {}).get("vertebrae", {}).get("slack_mm", 0)
+        found += box_findings(case, boxes, {**middles, **facts.centres_lps, **points}, loose=slack_mm > 0)
+    return found + position_findings(placed["point"]) + position_findings(placed["box centre"])
 
 
 def _dataset_findings(parts: _Parts, cases: Sequence[Case], count: int | None) -> list[Finding]:

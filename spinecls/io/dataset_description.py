@@ -10,6 +10,7 @@ from typing import Any
 from spinecls.anatomy import LEVEL_CODES, parse_level
 from spinecls.errors import DatasetError
 from spinecls.files import read_json
+from spinecls.io.class_cells import as_number, is_nothing
 from spinecls.io.file_kinds import ENDINGS
 from spinecls.io.findings import DatasetFaults, Finding, error, warning
 from spinecls.records import DatasetDescription
@@ -21,6 +22,7 @@ _OPTIONAL = (
 )  # fmt: skip
 _IGNORED = ("labels", "description", "release", "overwrite_image_reader_writer", "tensorImageSize")
 _MAX_CODE = 32767
+_WORDS_FOR_NORMAL = ("none", "nil")
 _EXAMPLE = '{"channel_names": {"0": "T2"}, "classes": {"normal": 0, "fracture": 1}, "file_ending": ".nii.gz"}'
 
 
@@ -88,7 +90,10 @@ def _key_findings(content: Mapping[str, Any]) -> list[Finding]:
     if "modality" in content:
         found.append(error("108", "key 'modality' is of the first nnU-Net. Rename it to 'channel_names'."))
     for key in content:
-        if key in _IGNORED:
+        if key == "labels" and "vertebrae" not in content and _names_levels(content[key]):
+            text = "key 'labels' names vertebrae; here their codes in maps stand under 'vertebrae'. Rename the key "
+            found.append(error("102", text + "(without background), or remove it."))
+        elif key in _IGNORED:
             found.append(warning("102", f"key {key!r} has no meaning here and is ignored"))
         elif key not in known and key != "modality":
             near = difflib.get_close_matches(key, known, n=1)
@@ -100,6 +105,11 @@ def _key_findings(content: Mapping[str, Any]) -> list[Finding]:
             text += " Write {} when nothing is to be classified." if key == "classes" else f" Example: {_EXAMPLE}."
             found.append(error("103", text))
     return found
+
+
+def _names_levels(labels: Any) -> bool:
+    """Whether the `labels` of an nnU-Net dataset are levels of the spine."""
+    return isinstance(labels, dict) and sum(parse_level(name) is not None for name in labels) > 1
 
 
 def _is_whole(value: Any) -> bool:
@@ -162,8 +172,10 @@ def _classes(value: Any, found: list[Finding]) -> tuple[str, ...]:
     if len({name.casefold() for name in names}) < len(names):
         faults.append(f"two of the names {names} differ only in spaces or capitals.")
     for name in names:
-        if not name or "|" in name or name.lstrip("+-").replace(".", "").isdigit():
-            faults.append(f"the name {name!r} is empty, a number or contains '|'; choose another.")
+        if name.isdecimal() or as_number(name) is not None or "|" in name:
+            faults.append(f"the name {name!r} is empty, a number or contains '|'; choose another, such as 'grade 1'.")
+        elif is_nothing(name) and name.casefold() not in _WORDS_FOR_NORMAL:
+            faults.append(f"the name {name!r} is empty, or what an empty cell of a table is; choose another.")
     found += [error("105", "classes: " + fault) for fault in faults]
     return () if faults else tuple(sorted(names, key=lambda name: {k.strip(): v for k, v in value.items()}[name]))
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from spinecls.anatomy import parse_level
+from spinecls.io.class_cells import AmbiguousClass, ClassCells, UnreadableClass, as_number, is_nothing
 from spinecls.io.findings import Finding, error, warning
+from spinecls.io.table_cases import CaseNames
+from spinecls.io.table_people import patient_findings, repeat_findings, twin_findings
+from spinecls.io.table_text import BOX, POINT, Records, read_records
+from spinecls.io.table_twins import unlike_letters
 from spinecls.records import ClassReading, DatasetDescription
 
-_POINT = ("x_mm", "y_mm", "z_mm")
-_BOX = ("x_min_mm", "y_min_mm", "z_min_mm", "x_max_mm", "y_max_mm", "z_max_mm")
-_COLUMNS = ("case", "vertebra", "class", "patient", "site", "reader", "confidence", *_POINT, *_BOX)
-_NOT_READ = ("", "na", "n/a", "nan", "unknown", "-1", "?")
 _AGREE_MM = 3.0
 _DISAGREE_MM = 30.0
 
@@ -53,12 +52,13 @@ class TableVertebra:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What a table says: vertebrae by case and level, patient and site by case."""
+    """What a table says: vertebrae by case and level, patient and site by case; cells that say not read, counted."""
 
     vertebrae: Mapping[str, Mapping[str, TableVertebra]]
     patients: Mapping[str, str]
     sites: Mapping[str, str]
     findings: tuple[Finding, ...]
+    not_read: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_table(path: Path, description: DatasetDescription, cases: Collection[str]) -> Table:
@@ -70,98 +70,82 @@ def read_table(path: Path, description: DatasetDescription, cases: Collection[st
     ----------
     cases : identifiers that have an image
     """
-    records, found = _records(path, bool(description.class_names))
-    rows = [_parsed(line, record, description, cases, found) for line, record in records]
+    records, found = read_records(path, bool(description.class_names))
+    names = CaseNames(cases, len(description.channel_names))
+    cells = ClassCells(description.class_names)
+    rows = [_parsed(line, record, description, cells, names, found) for line, record in records]
     rows = [row for row in rows if row is not None]
-    if records and not any("patient" in record for _, record in records):
-        found.append(warning("721", f"{path.name} has no column 'patient'; every case is taken as another patient"))
+    found += names.findings(path.name)
+    found += _counted_from_one(path.name, records, cells) + _ambiguous_classes(path.name, records, cells)
     by_vertebra: dict[str, dict[str, list[TableRow]]] = {}
     for row in rows:
         by_vertebra.setdefault(row.case, {}).setdefault(row.level, []).append(row)
+    for case, levels in by_vertebra.items():
+        found += repeat_findings(case, levels)
     vertebrae = {
         case: {level: _joined(case, level, group, found) for level, group in levels.items()}
         for case, levels in by_vertebra.items()
     }
     patients = _one_value(rows, "patient", found)
     sites = _one_value(rows, "site", found)
-    return Table(vertebrae=vertebrae, patients=patients, sites=sites, findings=tuple(found))
+    if records:
+        has_patients = any("patient" in record for _, record in records)
+        found += patient_findings(path.name, has_patients, by_vertebra, patients)
+        found += twin_findings(path.name, {"site": sites.values(), "reader": {row.reader for row in rows}})
+    not_read = Counter(text for text in _class_texts(records) if cells.says_nothing(text))
+    return Table(vertebrae=vertebrae, patients=patients, sites=sites, findings=tuple(found), not_read=not_read)
 
 
-def _records(path: Path, with_classes: bool) -> tuple[list[tuple[int, dict[str, str]]], list[Finding]]:
-    """Line number and cells by column of every row that is not blank."""
-    name = path.name
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as fault:
-        return [], [error("701", f"{name} is not UTF-8 text ({fault.reason} at byte {fault.start}). Save it as UTF-8.")]
-    if "\0" in text:
-        return [], [error("701", f"{name} holds zero bytes. Save it as UTF-8 text.")]
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    header = [cell.strip().lower() for cell in next(reader, [])]
-    found = _header_findings(name, header, with_classes)
-    if any(finding.is_error for finding in found):
-        return [], found
-    records = []
-    for cells in reader:
-        cells = [_unprotected(cell.strip()) for cell in cells]
-        if not any(cells):
+def _class_texts(records: Records) -> list[str]:
+    return [record.get("class", "") for _, record in records]
+
+
+def _counted_from_one(table_name: str, records: Records, cells: ClassCells) -> list[Finding]:
+    """Error for classes that are numbers without a 0, so that nobody knows whether they are indices."""
+    numbers = [cells.indices(text) for text in _class_texts(records) if not cells.says_nothing(text)]
+    if not cells.names or not numbers or None in numbers:
+        return []
+    low, high = min(map(min, numbers)), max(map(max, numbers))
+    if low < 1:
+        return []
+    first = repr(cells.names[0])
+    text = f"{table_name}: the classes are numbers from {low} to {high} and none is 0, the index of {first}. Were they "
+    text += "counted from 1, each would be taken for the next class. Write the names of classes in the table "
+    return [error("730", f"{text}({', '.join(cells.names)}), or give {first} rows too.")]
+
+
+def _ambiguous_classes(table_name: str, records: Records, cells: ClassCells) -> list[Finding]:
+    """One error for each number that may mean two classes."""
+    lines: dict[str, list[int]] = {}
+    for line, record in records:
+        try:
+            cells.read(record.get("class", ""))
+        except AmbiguousClass as fault:
+            lines.setdefault(str(fault), []).append(line)
+        except UnreadableClass:
             continue
-        if len(cells) > len(header) and any(cells[len(header) :]):
-            text = f"{name} line {reader.line_num} has {len(cells)} cells, the header {len(header)}."
-            found.append(error("701", text + " Quote cells that contain the separator."))
-            continue
-        records.append((reader.line_num, dict(zip(header, cells, strict=False))))
-    return records, found
+    return [
+        error("731", f"{table_name}, {len(where)} rows, the first in line {where[0]}: {fault}")
+        for fault, where in lines.items()
+    ]
 
 
-def _unprotected(cell: str) -> str:
-    """Without the apostrophe that keeps spreadsheets from running a cell."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@") else cell
-
-
-def _header_findings(name: str, header: Sequence[str], with_classes: bool) -> list[Finding]:
-    found = []
-    for column in ("case", "vertebra", "class"):
-        if column in header or (column == "class" and not with_classes):
-            continue
-        text = f"{name} has the columns {', '.join(header) or '(none)'}; {column!r} is missing."
-        if column == "vertebra":
-            text += " It has one row a vertebra, not one a case."
-        found.append(error("702", text))
-    for column in dict.fromkeys(header):
-        if header.count(column) > 1:
-            found.append(error("703", f"{name} has the column {column!r} {header.count(column)} times."))
-        elif column not in _COLUMNS:
-            near = difflib.get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
-            if near:
-                found.append(error("703", f"{name}: column {column!r} is unknown. Did you mean {near[0]!r}?"))
-            else:
-                found.append(warning("703", f"{name}: column {column!r} has no meaning here and is ignored"))
-    return found
-
-
-def _parsed(line, record, description: DatasetDescription, cases, found: list[Finding]) -> TableRow | None:
+def _parsed(
+    line: int, record, description: DatasetDescription, cells: ClassCells, names: CaseNames, found: list[Finding]
+) -> TableRow | None:
     """One row, or None with findings."""
-    case = record.get("case", "")
     place = f"line {line}"
-    if not case:
-        found.append(error("706", f"{place} names no case."))
-        return None
-    if case not in cases:
-        near = difflib.get_close_matches(case, cases, n=1, cutoff=0.8)
-        hint = f" Did you mean {near[0]!r}?" if near else " Add its image or remove its rows."
-        found.append(error("707", f"{place}: the case has no image.{hint}", case))
+    case = names.case(record.get("case", ""), place, found)
+    if case is None:
         return None
     faults: list[Finding] = []
     level = _level(record.get("vertebra", ""), description, f"{case}, {place}", faults)
-    classes = _class_set(record.get("class", ""), description.class_names, place, case, faults)
+    classes = _classes(record.get("class", ""), cells, place, case, faults)
     confidence = _number(record, "confidence", place, case, faults)
     if confidence is not None and not 0 <= confidence <= 1:
         faults.append(error("709", f"{place}: confidence is {confidence:g}, expected 0 to 1.", case))
-    centre = _numbers(record, _POINT, "point", place, case, faults)
-    corners = _numbers(record, _BOX, "box", place, case, faults)
+    centre = _numbers(record, POINT, "point", place, case, faults)
+    corners = _numbers(record, BOX, "box", place, case, faults)
     if corners and any(low >= high for low, high in zip(corners[:3], corners[3:], strict=True)):
         faults.append(error("713", f"{place}: the box has a minimum that is not below its maximum.", case))
     found += faults
@@ -173,63 +157,60 @@ def _parsed(line, record, description: DatasetDescription, cases, found: list[Fi
         level=level,
         classes=classes,
         confidence=1.0 if confidence is None else confidence,
-        reader=record.get("reader", ""),
-        patient=record.get("patient", ""),
-        site=record.get("site", ""),
+        reader=_name(record, "reader"),
+        patient=_name(record, "patient"),
+        site=_name(record, "site"),
         centre_lps=centre,
         box_lps=(corners[:3], corners[3:]) if corners else None,
     )
+
+
+def _name(record, column: str) -> str:
+    """Text of a cell, empty for the spellings of an empty one: `nan` is no person."""
+    text = record.get(column, "")
+    return "" if is_nothing(text) else text
 
 
 def _level(text: str, description: DatasetDescription, place: str, faults: list[Finding]) -> str:
     case, _, line = place.partition(", ")
     level = parse_level(text)
     if level is None:
-        faults.append(error("704", f"{line}: {text!r} is no vertebra. Write C1-C7, T1-T13, L1-L6 or S1.", case))
+        hint = _level_hint(text, description)
+        faults.append(error("704", f"{line}: {text!r} is no vertebra. {hint}Write C1-C7, T1-T13, L1-L6 or S1.", case))
     elif level not in description.levels:
         listed = ", ".join(description.levels)
         faults.append(error("704", f"{line}: {level} is not among the vertebrae of dataset.json ({listed}).", case))
     return level or ""
 
 
-def _class_set(text: str, names: Sequence[str], place: str, case: str, faults: list[Finding]) -> tuple[str, ...]:
-    """Classes that a cell such as `1`, `fracture` or `a|b` names, in class order."""
-    by_name = {name.casefold(): name for name in names}
-    if text.casefold() not in by_name and text.casefold() in _NOT_READ:
-        return ()
-    if not names:
-        faults.append(error("705", f"{place}: class is {text!r}, but dataset.json declares no classes.", case))
-        return ()
-    chosen = set()
-    for part in text.split("|"):
-        part = part.strip()
-        index = _float(part)
-        if part.casefold() in by_name:
-            chosen.add(by_name[part.casefold()])
-        elif index is not None and index.is_integer() and 0 <= index < len(names):
-            chosen.add(names[int(index)])
-        else:
-            near = difflib.get_close_matches(part.casefold(), by_name, n=1)
-            hint = f" Did you mean {by_name[near[0]]!r}?" if near else ""
-            listed = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-            faults.append(error("705", f"{place}: class {part!r} is unknown.{hint} Known: {listed}.", case))
-            return ()
-    return tuple(name for name in names if name in chosen)
+def _level_hint(text: str, description: DatasetDescription) -> str:
+    named = [level for level, code in description.levels.items() if code == as_number(text)]
+    if named:
+        return f"It is the code of {named[0]} in maps. "
+    upper, slash, _ = text.replace("-", "/").partition("/")
+    if slash and parse_level(upper):
+        return "It names a disc. "
+    letters = unlike_letters(text)
+    return f"In it {letters}. " if letters else ""
 
 
-def _float(text: str) -> float | None:
+def _classes(text: str, cells: ClassCells, place: str, case: str, faults: list[Finding]) -> tuple[str, ...]:
+    """Classes of a cell, see `ClassCells.read`; none where it cannot be read."""
     try:
-        return float(text.replace(",", "."))
-    except ValueError:
-        return None
+        return cells.read(text)
+    except AmbiguousClass:
+        pass  # `_ambiguous_classes` tells it once for all rows.
+    except UnreadableClass as fault:
+        faults.append(error("705", f"{place}: {fault}", case))
+    return ()
 
 
 def _number(record, column: str, place: str, case: str, faults: list[Finding]) -> float | None:
     """Number of a cell, None when it is empty or (with a finding) not readable."""
     text = record.get(column, "")
-    if text.casefold() in ("", "na", "n/a", "nan"):
+    if is_nothing(text):
         return None
-    value = _float(text)
+    value = as_number(text)
     if value is None or not math.isfinite(value):
         faults.append(error("708", f"{place}: {column} is {text!r}, expected a number.", case))
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from spinecls.errors import DatasetError, counted
 
@@ -88,6 +88,8 @@ TITLES: dict[str, str] = {
     "611": "map is the image",
     "612": "label values too large",
     "613": "not a map of chances",
+    "614": "names that the sizes contradict",
+    "615": "several vertebrae under one code",
     "701": "table cannot be read",
     "702": "column missing in the table",
     "703": "unknown column in the table",
@@ -109,7 +111,21 @@ TITLES: dict[str, str] = {
     "719": "no position in the whole dataset",
     "720": "row repeated",
     "721": "patients not given",
-    "722": "centre away from the map",
+    "722": "point or box away from its vertebra in the map",
+    "723": "two vertebrae at one place",
+    "724": "positions that no column has",
+    "725": "positions beside the middle of the images",
+    "726": "patient not given for some cases",
+    "727": "one name in several spellings",
+    "728": "table without rows",
+    "729": "names of files as cases",
+    "730": "class numbers without a 0",
+    "731": "class number with two meanings",
+    "732": "repeated rows without a reader",
+    "733": "contradicting rows without a reader",
+    "734": "box of a size that no vertebra has",
+    "735": "box over the centre of another vertebra",
+    "736": "two cases with the same positions",
     "801": "annotationsTr.json cannot be used",
     "802": "unknown annotation form",
     "803": "annotation form of an unknown case",
@@ -171,12 +187,13 @@ def warning(number: str, text: str, case: str = "") -> Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All findings of a dataset and the identifiers of its cases, those of its test cases apart."""
+    """All findings of a dataset, identifiers of its cases and test cases, and what was understood (see `inventory`)."""
 
     folder: str
     findings: tuple[Finding, ...]
     cases: tuple[str, ...] = ()
     test_cases: tuple[str, ...] = ()
+    inventory: Mapping = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -194,6 +211,7 @@ class Report:
             "test_cases": len(self.test_cases),
             "errors": len(self.errors),
             "warnings": len(self.warnings),
+            "inventory": dict(self.inventory),
             "findings": [
                 {"code": f.code, "title": f.title, "case": f.case, "text": f.text} for f in self.findings
             ],

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spinecls.errors import some_names
 from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.checked_cases import Inspect
 from spinecls.io.dataset_assembly import assemble
 from spinecls.io.findings import Finding, error, warning
+from spinecls.io.table_twins import twin_key
 from spinecls.records import Case, DatasetDescription, RawDataset
 
 TEST = "Ts"
@@ -102,16 +104,15 @@ def _shared_patients(training: Iterable[Case], tests: Iterable[Case]) -> list[Fi
     """Patients and names of cases on both sides."""
     cases_of: dict[str, list[str]] = {}
     for case in training:
-        cases_of.setdefault(case.patient, []).append(case.identifier)
+        cases_of.setdefault(twin_key(case.patient), []).append(case.identifier)
     names = {case.identifier for case in training}
     found = []
     for case in tests:
         if case.identifier in names:
             text = "is the name of a training case too; predictions of the two cannot be told apart"
             found.append(warning("222", text, case.identifier))
-        elif case.patient in cases_of:
-            others = ", ".join(cases_of[case.patient][:3])
-            text = f"test case of patient {case.patient!r}, who is in training too ({others}); scores are better "
-            text += "than on strangers. Move the case, or rename the patient if these are two persons"
+        elif others := cases_of.get(twin_key(case.patient)):
+            text = f"test case of patient {case.patient!r}, who is in training too ({some_names(others)}); scores are "
+            text += "better than on strangers. Move the case, or rename the patient if these are two persons"
             found.append(warning("223", text, case.identifier))
     return found

@@ -7,11 +7,11 @@ import numpy as np
 from spinecls.geometry import Geometry
 from spinecls.io.affine import SAME_PLACE, SAME_VOXEL, Affine, apart, right_angled, times
 from spinecls.io.findings import CodedFault
+from spinecls.io.map_shapes import FEW_SLICES
 from spinecls.io.nifti_forms import sheared_text
 
 Notes = list[tuple[str, str]]
 
-FEW_SLICES = 5
 _SPACING_MM = (0.1, 15.0)
 _FIELD_MM = (50.0, 1200.0)
 _MOSTLY_ZERO = 0.95

@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from spinecls.anatomy import LEVELS, RANK, VARIANTS
+from spinecls.anatomy import LEVELS, RANK, adult_pitch_mm, levels_between
 from spinecls.geometry import Geometry
+from spinecls.io.code_schemes import numbering_remedy
 from spinecls.io.findings import Finding, error, warning
-from spinecls.io.image_checks import FEW_SLICES
 from spinecls.records import DatasetDescription
 
+FEW_SLICES = 5
 _FAR_PART_MM = 10.0
 _TINY_MM3 = 200.0
 _LEVEL_STEP_MM = -1.0
+_SIMILAR_SIZE = 0.4
+_NEXT_VERTEBRA = 0.75
 
 
 def shape_findings(
@@ -32,7 +35,7 @@ def shape_findings(
     array : (S, R, A) codes of levels on `geometry`
     centres : centroid (LPS mm) of every level in the map
     """
-    found = _order_findings(case, geometry, centres)
+    found = order_findings(case, geometry, centres, description.levels)
     boxes = ndimage.find_objects(array)
     spacing = np.array(geometry.spacing_mm)
     for level in centres:
@@ -47,7 +50,24 @@ def shape_findings(
         far = _far_part(part, spacing)
         if far:
             found.append(warning("608", f"{level} has {far}", case))
+        second_mm = _second_vertebra_mm(part, spacing)
+        if level != LEVELS[-1] and second_mm > _NEXT_VERTEBRA * adult_pitch_mm(level, LEVELS[RANK[level] + 1]):
+            text = f"{level} has two large parts, {second_mm:.0f} mm apart from head to feet. "
+            found.append(warning("615", f"{text}Do two vertebrae have the code {code}?", case))
     return found
+
+
+def _second_vertebra_mm(part: np.ndarray, spacing_mm: np.ndarray) -> float:
+    """Distance from head to feet of the two largest separate parts, if they are of similar size; else 0."""
+    parts, count = ndimage.label(part, np.ones((3, 3, 3)))
+    if count < 2:
+        return 0.0
+    sizes = np.bincount(parts.ravel())[1:]
+    first, second = np.argsort(sizes)[-1:-3:-1]
+    if sizes[second] < _SIMILAR_SIZE * sizes[first]:
+        return 0.0
+    rows = [np.argwhere(parts == label + 1)[:, 1].mean() for label in (first, second)]
+    return float(abs(rows[0] - rows[1]) * spacing_mm[1])
 
 
 def _far_part(part: np.ndarray, spacing_mm: np.ndarray) -> str:
@@ -67,21 +87,34 @@ def _far_part(part: np.ndarray, spacing_mm: np.ndarray) -> str:
     return f"{count} parts, one of {sizes[farthest]} voxels {distances_mm[farthest] / 10:.1f} cm from the largest"
 
 
-def _order_findings(case: str, geometry: Geometry, centres: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """Levels must follow each other from head to feet."""
+def order_findings(
+    case: str,
+    geometry: Geometry,
+    centres: Mapping[str, Sequence[float]],
+    codes: Mapping[str, int] | None = None,
+) -> list[Finding]:
+    """Levels must follow each other from head to feet.
+
+    Parameters
+    ----------
+    centres : position (LPS mm) of every level, from a map or a table
+    codes : codes of the levels, if they come from a map
+    """
     levels = sorted(centres, key=RANK.__getitem__)
     if len(levels) < 2:
         return []
     down_mm = geometry.to_index(np.array([centres[name] for name in levels]))[:, 1] * geometry.spacing_mm[1]
     steps = np.diff(down_mm)
     if np.all(steps < _LEVEL_STEP_MM):
-        text = f"{levels[-1]} lies {-steps.sum():.0f} mm above {levels[0]}. Is the map upside down, or are the levels "
-        return [error("605", text + "counted from below?", case)]
+        text = f"{levels[-1]} lies {-steps.sum():.0f} mm above {levels[0]}. Is the {'map' if codes else 'case'} upside "
+        text += "down, or are the levels counted from below?"
+        remedy = numbering_remedy([codes[name] for name in levels], from_below=True) if codes else ""
+        return [error("605", text + remedy, case)]
     found = []
     for upper, lower, step in zip(levels, levels[1:], steps, strict=False):
         if step < _LEVEL_STEP_MM:
             found.append(error("606", f"{lower} lies {-step:.0f} mm above {upper}. Correct the levels.", case))
-        between = [n for n in LEVELS[RANK[upper] + 1 : RANK[lower]] if n not in VARIANTS]
+        between = levels_between(upper, lower)
         if between:
             text = f"{', '.join(between)} missing between {upper} and {lower}"
             found.append(warning("607", text, case))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
-from spinecls.anatomy import LEVEL_CODES, RANK
+from spinecls.anatomy import RANK
 from spinecls.errors import ResourceError
 from spinecls.geometry import Geometry
 from spinecls.io.affine import SAME_VOXEL
 from spinecls.io.case_facts import CaseFacts, CaseFiles
-from spinecls.io.code_guess import code_hint
 from spinecls.io.findings import CodedFault, Finding, error, warning
 from spinecls.io.image_checks import grid_notes, require_volume
 from spinecls.io.image_digests import image_digests
@@ -30,12 +28,12 @@ from spinecls.io.images import (
     read_label_map,
     read_map_header,
 )
+from spinecls.io.map_codes import LevelInMap, check_codes, levels_in_map
 from spinecls.io.map_shapes import shape_findings
 from spinecls.io.remedies import copy_grid, resample
 from spinecls.io.source_grid import canonical_geometry, grid_difference, overlap
 from spinecls.records import DatasetDescription
 
-_MOST_UNKNOWN = 5
 _INTERPOLATORS = {"by nearest neighbour": "sitkNearestNeighbor", "linearly": "sitkLinear"}
 
 
@@ -83,17 +81,18 @@ def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels
     image, hashes = None, ()
     if verify_voxels:
         image, hashes = _inspect_images(case, found)
-    centres: dict[str, tuple[float, float, float]] = {}
+    levels: dict[str, LevelInMap] = {}
     levels_of: dict[str, set[str]] = {}
     for reader, path in case.vertebra_maps.items():
         array = _inspect_map(case, path, grids, image, found)
         if array is None:
             continue
-        in_map = _levels_in_map(case.identifier, path, array, geometry, description, found)
+        in_map = levels_in_map(case.identifier, path, array, geometry, description, found)
         if verify_voxels:
-            found += shape_findings(case.identifier, array, geometry, description, in_map)
+            centres = {name: level.centre_lps for name, level in in_map.items()}
+            found += shape_findings(case.identifier, array, geometry, description, centres)
         levels_of[reader] = set(in_map)
-        centres = {**in_map, **centres}
+        levels = {**in_map, **levels}
     if len({frozenset(levels) for levels in levels_of.values()}) > 1:
         listed = "; ".join(f"{reader or 'no reader'}: {_named(levels)}" for reader, levels in levels_of.items())
         found.append(warning("610", f"the readers' maps show other levels ({listed})", case.identifier))
@@ -102,13 +101,15 @@ def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels
     if case.structure_map is not None:
         array = _inspect_map(case, case.structure_map, grids, None, found)
         if array is not None:
-            _unknown_codes(case.identifier, case.structure_map, array, description, description.structures, found)
+            check_codes(case.identifier, case.structure_map, array, description, description.structures, found)
     return CaseFacts(
         identifier=case.identifier,
         findings=tuple(found),
         geometry=geometry,
         orientation=orientation,
-        centres_lps=centres,
+        centres_lps={name: level.centre_lps for name, level in levels.items()},
+        voxels={name: level.voxels for name, level in levels.items()},
+        sizes_mm={name: level.size_mm for name, level in levels.items()},
         image_hash=hashes,
     )
 
@@ -217,49 +218,6 @@ def _on_grid(case: CaseFiles, path: Path, grids: _Grids, own: Geometry, interpol
         text += f" Resample it {interpolation} onto the grid of the image, or draw it on that."
     found.append(error(number, text, case.identifier))
     return False
-
-
-def _unknown_codes(case, path, array, description, codes: Mapping[str, int], found) -> dict[int, int]:
-    """Voxels by code; codes that stand for nothing become findings."""
-    counts = np.bincount(array.ravel())
-    present = {int(code): int(counts[code]) for code in np.flatnonzero(counts) if code != 0}
-    known = {*codes.values(), description.ignore_label}
-    names = {code: name for name, code in LEVEL_CODES.items()}
-    place = f"{path.parent.name}/{path.name}"
-    unknown = [code for code in present if code not in known]
-    hint = code_hint(Path(place), [code for code in present if code != description.ignore_label], set(codes.values()))
-    if len(unknown) > _MOST_UNKNOWN:
-        text = f"{place} has {len(unknown)} values that dataset.json does not name, from {min(unknown)} to "
-        found.append(error("603", text + f"{max(unknown)}.{hint or ' Is it an image?'}", case))
-        unknown = []
-    listed = ", ".join(f"{name} {code}" for name, code in codes.items()) or "none"
-    for code in unknown:
-        where = tuple(int(v) for v in np.argwhere(array == code)[0])
-        text = f"{place} has {present[code]} voxels of {code} (first at canonical index {where}), a code that "
-        text += f"dataset.json does not name; it names {listed}."
-        if codes is description.levels and code in names:
-            text += f" By the usual codes {code} is {names[code]}."
-        if len(present) == 1 and code == 1 and codes is description.levels:
-            text += " A mask of 0 and 1 does not tell the vertebrae apart."
-        found.append(error("603", text + hint, case))
-        hint = ""
-    return present
-
-
-def _levels_in_map(case, path, array, geometry, description, found) -> dict[str, tuple[float, float, float]]:
-    """Centroid (LPS mm) of every level in a map."""
-    present = _unknown_codes(case, path, array, description, description.levels, found)
-    if not set(present) - {description.ignore_label}:
-        found.append(error("604", f"{path.parent.name}/{path.name} shows no vertebra. Remove it or draw it.", case))
-    levels = sorted((name for name, code in description.levels.items() if code in present), key=RANK.__getitem__)
-    codes = [description.levels[name] for name in levels]
-    boxes = ndimage.find_objects(array)
-    centres = {}
-    for name, code in zip(levels, codes, strict=True):
-        box = boxes[code - 1]
-        index = np.argwhere(array[box] == code).mean(axis=0) + [part.start for part in box]
-        centres[name] = tuple(float(v) for v in geometry.to_world(index))
-    return centres
 
 
 def _named(levels: set[str]) -> str:

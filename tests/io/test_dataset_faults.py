@@ -130,6 +130,8 @@ DESCRIPTION_FAULTS = [
     ("list instead of object", text("dataset.json", b"[1]"), "E101", "expected an object"),
     ("misspelt key", keys(chanel_names={"0": "T2"}, channel_names=None), "E102", "Did you mean 'channel_names'?"),
     ("foreign key", keys(labels={"a": 1}), "W102", "'labels' has no meaning"),
+    ("labels as in nnU-Net", keys(labels={"background": 0, "L1": 1, "L2": 2}, vertebrae=None), "E102",
+     "stand under 'vertebrae'. Rename the key"),
     ("missing key", keys(file_ending=None), "E103", "'file_ending' is missing"),
     ("missing classes", keys(classes=None), "E103", "Write {} when nothing"),
     ("channels not from 0", keys(channel_names={"1": "T2"}), "E104", "expected the keys 0"),
@@ -311,7 +313,11 @@ TABLE_FAULTS = [
     ("row repeated", columns("case,vertebra,class,reader", "a1,L1,0,x", "a1,L1,0,x"), "W720", "line 3 repeats"),
     ("no patients", columns("case,vertebra,class", "a1,L1,0", "a1,L2,1"), "W721", "no column 'patient'"),
     # L1 in the map: columns 20 to 31, rows 4 to 15: 20 + 25.5 mm back, 30 - 9.5 mm up, 10 - 2.5 * 4 mm right.
-    ("centre off the map", columns(POINTS, "a1,p0,L1,0,0,45.5,-20"), "W722", "its point lies 40 mm from its centre"),
+    # L3 lies 36 mm below it.
+    ("centre at another vertebra", columns(POINTS, "a1,p0,L1,0,0,45.5,-20"), "E722", "and 4 mm from that of L3"),
+    ("centre off the map", both(changed(MAP, lambda a: np.where(a > 20, 0, a)),
+                                columns(POINTS, "a1,p0,L1,0,0,45.5,-20")), "W722",
+     "its point lies 40 mm from its centre"),
 ]
 
 FORM_FAULTS = [

@@ -135,7 +135,7 @@ def test_map_off_by_less_than_half_a_voxel_is_taken_with_a_warning(folder, shift
     ("change", "words"),
     [
         (lambda v: v + 1000 * (v > 0), "known ones + 1000"),
-        (lambda v: v + 200 * (v > 0), "known ones + 200"),
+        (lambda v: v + 300 * (v > 0), "known ones + 300"),
         (lambda v: v * 100, "Divided by 100"),
         (lambda v: v * 10, "Divided by 10 "),
         (lambda v: np.maximum(v - 3, 0), "known ones - 3"),
@@ -158,6 +158,8 @@ def test_codes_off_by_a_constant_are_told_with_the_line_that_mends_them(folder, 
         ([51, 52], ""),
         ([1, 2, 3], "known ones - 19, if they are counted from the head"),
         ([1021, 1022], "known ones + 1000"),
+        ([120, 121, 122], "(By the codes of TPTBox they would be discs.)"),
+        ([21, 22, 23], "known ones + 1:"),
     ],
 )
 def test_codes_are_explained_only_where_one_constant_does(present, words):

@@ -1,0 +1,36 @@
+"""The inventory of a raw dataset as a few lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_MOST_LISTED = 6
+
+
+def inventory_text(found: Mapping) -> list[str]:
+    """Lines that show what was understood; none when dataset.json could not be read."""
+    if not found:
+        return []
+    lines = [
+        f"  {found['annotated_cases']} annotated cases of {found['patients']} patients with {found['vertebrae']} "
+        f"vertebrae, {found['unannotated_cases']} without annotation"
+    ]
+    lines += [f"  {name}: {_listed(found[name])}" for name in ("sites", "sequences", "grids") if found[name]]
+    if found["levels"]:
+        lines.append("  level  code  vertebrae  in maps  points  boxes  no place   voxels  height")
+    for level, item in found["levels"].items():
+        size = f"{item['voxels']:>9.0f}{item['height_mm']:>5.0f} mm" if item["in_map"] else ""
+        lines.append(
+            f"  {level:<5}{item['code']:>6}{item['vertebrae']:>11}{item['in_map']:>9}{item['point']:>8}{item['box']:>7}"
+            f"{item['no_position']:>10}{size}"
+        )
+    for name, item in found["classes"].items():
+        lines.append(f"  class {name}: {item['vertebrae']} vertebrae of {item['patients']} patients")
+    if found["classes"] and found["not_read"]:
+        lines.append(f"  not read: {_listed({repr(text): count for text, count in found['not_read'].items()})}")
+    return lines
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:_MOST_LISTED]]
+    return ", ".join(shown) + (f", {len(counts) - _MOST_LISTED} more" if len(counts) > _MOST_LISTED else "")

@@ -1,0 +1,125 @@
+"""Do the sizes and distances of vertebrae in maps fit their names?"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from spinecls.anatomy import (
+    COMMON_PITCH,
+    PLAUSIBLE_PITCH,
+    RANK,
+    TALLEST_MM,
+    chain,
+    levels_between,
+    pitch_quotient,
+    region,
+    step_quotients,
+)
+from spinecls.io.case_facts import CaseFacts
+from spinecls.io.code_schemes import numbering_remedy
+from spinecls.io.findings import Finding, error, warning
+
+_IMPOSSIBLE_QUOTIENT = 1.6
+_FEW = 3
+_LIKE_OTHERS = (0.5, 1.6)
+_SACRUM = 2.0
+
+
+def name_findings(cases: Sequence[CaseFacts], codes: Mapping[str, int]) -> list[Finding]:
+    """Faults that the levels in the maps of cases show together.
+
+    Parameters
+    ----------
+    cases : those whose levels follow each other from head to feet
+    codes : codes of the levels in maps
+    """
+    found = [finding for facts in cases for finding in _size_findings(facts, codes) or _pitch_findings(facts, codes)]
+    return found or _common_findings(cases, codes)
+
+
+def _size_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
+    """Codes that stand for more than one vertebra."""
+    found = []
+    for level, size_mm in facts.sizes_mm.items():
+        if size_mm[1] > TALLEST_MM * (_SACRUM if region(level) == "sacral" else 1.0):
+            text = f"code {codes[level]} ({level}) reaches over about {size_mm[1]:.0f} mm from head to feet, so it "
+            text += "holds several vertebrae."
+            if len(facts.sizes_mm) == 1:
+                text += " A mask of one value does not tell them apart: give each vertebra the code of its level."
+            found.append(error("615", text, facts.identifier))
+    return found
+
+
+def _pitch_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
+    quotient = pitch_quotient(facts.centres_lps)
+    low, high = PLAUSIBLE_PITCH
+    if quotient is None or low <= quotient <= high:
+        text = odd_step_text(facts.centres_lps)
+        return [warning("614", text, facts.identifier)] if text else []
+    impossible = quotient > _IMPOSSIBLE_QUOTIENT and len(facts.centres_lps) >= _FEW
+    text = _unlike_text(facts, codes, quotient)
+    return [(error if impossible else warning)("614", text, facts.identifier)]
+
+
+def odd_step_text(centres_mm: Mapping[str, Sequence[float]]) -> str:
+    """The step of a column that is unlike the others, or nothing; columns of few vertebrae are not judged.
+
+    The sacrum is left out, which some draw as S1 and others as a whole.
+    """
+    steps = step_quotients({level: place for level, place in centres_mm.items() if region(level) != "sacral"})
+    if len(steps) < _FEW:
+        return ""
+    usual = statistics.median(steps.values())
+    low, high = _LIKE_OTHERS
+    # Some people have no T12 or no L5, so that names further apart may be neighbours.
+    odd = {
+        (upper, lower): value / usual
+        for (upper, lower), value in steps.items()
+        if value > high * usual or (value < low * usual and not levels_between(upper, lower))
+    }
+    if not odd:
+        return ""
+    (upper, lower), share = max(odd.items(), key=lambda item: abs(math.log(max(item[1], 1e-6))))
+    text = f"{upper} and {lower} lie {share:.2g} times as far from each other as the other neighbours do. "
+    return text + ("Does a vertebra between them bear no name?" if share > 1 else "Are they two vertebrae?")
+
+
+def _common_findings(cases: Sequence[CaseFacts], codes: Mapping[str, int]) -> list[Finding]:
+    """One warning where single cases are plausible, but hardly all of them."""
+    quotients = {facts.identifier: pitch_quotient(facts.centres_lps) for facts in cases}
+    known = sorted((quotient, name) for name, quotient in quotients.items() if quotient is not None)
+    if len(known) < _FEW:
+        return []
+    quotient, name = known[(len(known) - 1) // 2]
+    facts = next(facts for facts in cases if facts.identifier == name)
+    if quotient <= COMMON_PITCH or not _region_like(facts):
+        return []
+    return [warning("614", f"in the median of {len(known)} cases, {_unlike_text(facts, codes, quotient)}")]
+
+
+def _unlike_text(facts: CaseFacts, codes: Mapping[str, int], quotient: float) -> str:
+    """What is odd about the distances of the vertebrae of a case, and what to do."""
+    levels = sorted(facts.centres_lps, key=RANK.__getitem__)
+    far = "far from" if quotient > 1 else "close to"
+    text = f"{levels[0]} to {levels[-1]} lie too {far} each other, {quotient:.2g} times what is usual in adults."
+    like = _region_like(facts)
+    text += f" Their distances are those of {like} vertebrae: are the names right?" if like else ""
+    remedy = numbering_remedy([codes[level] for level in levels], from_below=False)
+    text += remedy or " Check the codes under `vertebrae` in dataset.json, and the spacing of the image."
+    return text + (" Or is it a small child?" if quotient < 1 else "")
+
+
+def _region_like(facts: CaseFacts) -> str:
+    """Part of the spine whose distances the vertebrae have, if it is another than their names say."""
+    levels = sorted(facts.centres_lps, key=RANK.__getitem__)
+    whole = chain(levels)
+    ranks = [whole.index(level) for level in levels]
+    best, region_of_best = math.inf, ""
+    for shift in range(-ranks[0], len(whole) - ranks[-1]):
+        moved = {whole[rank + shift]: facts.centres_lps[level] for rank, level in zip(ranks, levels, strict=True)}
+        unlike = abs(math.log(max(pitch_quotient(moved), 1e-6)))
+        if unlike < best:
+            best, region_of_best = unlike, region(whole[ranks[len(ranks) // 2] + shift])
+    return region_of_best if region_of_best != region(levels[len(levels) // 2]) else ""

@@ -1,0 +1,69 @@
+"""Who is meant in a table: patients, sites and readers in several spellings, and readings by nobody in particular."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from spinecls.anatomy import RANK
+from spinecls.errors import some_names
+from spinecls.io.findings import Finding, warning
+from spinecls.io.table_twins import twin_groups
+
+if TYPE_CHECKING:
+    from spinecls.io.dataset_tables import TableRow
+
+
+def patient_findings(
+    table_name: str, has_column: bool, cases: Collection[str], patients: Mapping[str, str]
+) -> list[Finding]:
+    """Patients that are not given, or in several spellings.
+
+    Parameters
+    ----------
+    cases : all cases of the table
+    patients : patient of each case that has one
+    """
+    if not has_column:
+        return [warning("721", f"{table_name} has no column 'patient'; every case is taken as another patient")]
+    found = []
+    blank = sorted(set(cases) - patients.keys())
+    if blank:
+        text = f"{table_name}: {len(blank)} of {len(set(cases))} cases have no patient ({some_names(blank)}); each is "
+        text += "taken as another patient. Fill the column for all, or folds may part the scans of one person."
+        found.append(warning("726", text))
+    return found + twin_findings(table_name, {"patient": patients.values()})
+
+
+def twin_findings(table_name: str, columns: Mapping[str, Collection[str]]) -> list[Finding]:
+    """Values of a column that look like one and are taken as several."""
+    found = []
+    for column, values in columns.items():
+        for group in twin_groups(values):
+            listed = ", ".join(repr(value) for value in group)
+            text = f"{table_name}: {listed} look like one {column} and are taken as {len(group)}"
+            text += "; folds may part the scans" if column == "patient" else ""
+            found.append(warning("727", f"{text}. If they are one, write one spelling in all rows."))
+    return found
+
+
+def repeat_findings(case: str, rows_of: Mapping[str, Sequence[TableRow]]) -> list[Finding]:
+    """Vertebrae of a case that several rows without a reader classify: one finding for equal rows, one for unlike ones.
+
+    Each such row counts as the reading of another person, which a pasted copy is not.
+    """
+    equal, unlike = [], []
+    for level in sorted(rows_of, key=RANK.__getitem__):
+        rows = [row for row in rows_of[level] if row.classes and not row.reader]
+        if len(rows) < 2:
+            continue
+        lines = ", ".join(str(row.line) for row in rows)
+        told = list(dict.fromkeys("|".join(row.classes) for row in rows))
+        (equal if len(told) == 1 else unlike).append(f"{level} (lines {lines}: {', '.join(told)})")
+    remedy = "and count as readings of several people. Keep one of each, or name who read it in a column 'reader'."
+    found = []
+    if equal:
+        found.append(warning("732", f"{'; '.join(equal)}: rows repeat each other, {remedy}", case))
+    if unlike:
+        found.append(warning("733", f"{'; '.join(unlike)}: rows contradict each other, {remedy}", case))
+    return found
