@@ -40,7 +40,8 @@ def verify_evidence(
     from spinecls.verification import cohort, report, suite
 
     if (source is None) == (dataset is None):
-        raise UsageError("Give either images by -i, or a raw dataset by -d.")
+        given = "neither" if source is None else "both"
+        raise UsageError(f"Give images by -i, or a raw dataset by -d, and not both. Got {given}.")
     chosen = choose_model(ModelChoice(folder=model, folds=tuple(folds or ())))
     instrument = suite.instrument_of(load_predictor(chosen, pick_device(device), augment=False, calibrated=False))
     plan = instrument.predictor.plan
