@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from spinecls.evaluation.intervals import format_score
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("SPINECLS_TEST_DATA", ROOT.parent / "shared" / "data"))
 
@@ -81,6 +83,4 @@ def link_held_out(preprocessed: Path, raw: Path, fold: str, target: Path) -> Pat
 
 def score_text(score: dict, decimals: int = 3) -> str:
     """Estimate with its 95 % interval."""
-    if score["estimate"] is None:
-        return "not defined"
-    return f"{score['estimate']:.{decimals}f} [{score['low']:.{decimals}f}, {score['high']:.{decimals}f}]"
+    return format_score(score, f".{decimals}f")

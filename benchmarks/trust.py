@@ -145,8 +145,9 @@ def report_out_of_fold(oof: OutOfFold, plan: Plan) -> None:
     }
     print(f"\nout of fold, {len(patients)} identified vertebrae of {len(set(patients))} patients\n")
     print("| what | value [95 % interval] |\n|---|---|")
-    print(f"| ECE before | {text(before_error.interval(draws))} |")
-    print(f"| ECE after, temperature of the other folds | {text(after_error.interval(draws))} |")
+    for words, error in (("before", before_error), ("after, temperature of the other folds", after_error)):
+        found = intervals.interval(error.statistic, error.patients, draws, centred=True, least=0.0)
+        print(f"| ECE {words} | {text(found)} |")
     print(f"| after - before | {text(after_error.less(before_error, draws))} |")
     for words, statistic in referred.items():
         print(f"| {words} | {text(Score(statistic, patients).interval(draws))} |")

@@ -228,8 +228,7 @@ def observer_probabilities(seen: Sequence[Seen], truth: np.ndarray, patients: Se
 
 
 def text(statistic: intervals.Statistic, patients: Sequence[str], draws: intervals.PatientDraws) -> str:
-    found = intervals.interval(statistic, patients, draws)
-    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return intervals.format_score(intervals.interval(statistic, patients, draws).as_dict())
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ def calibrate(
     Raises
     ------
     DatasetError
-        When there is no vertebra, or the predictions are of other classes or of a fold without a checkpoint.
+        When there is no vertebra, no temperature can be fitted (`why_not_fitted`), or the predictions are of other
+        classes or of a fold without a checkpoint. There is no calibration then: what is not calibrated must say so.
     UsageError
         When alpha is not between 0 and 0.5.
     """
@@ -71,7 +72,7 @@ def calibrate(
         refer_below=float(np.clip(np.quantile(certainty(scaled), REFERRED_SHARE), 0, 1)),
         counts={name: ClassCounts(vertebrae=len(s.scores), patients=s.num_patients) for name, s in by_class.items()},
         quality=_quality(oof, class_names, class_order, alpha),
-        notes=(*_temperature_notes(oof, temperature), *_pool_notes(scores, pools, class_names, alpha)),
+        notes=(*_temperature_notes(temperature), *_pool_notes(scores, pools, class_names, alpha)),
         spinecls_version=__version__,
         scores={name: _plain(s) for name, s in by_class.items()},
     )
@@ -93,6 +94,8 @@ def _check(oof: OutOfFold, class_names: Sequence[str], checkpoints: Mapping[str,
     missing = sorted(set(oof.folds.tolist()) - set(checkpoints))
     if missing:
         raise DatasetError(f"Calibration: fold {missing[0]} has predictions but no checkpoint.")
+    if reason := why_not_fitted(oof.truth, oof.probabilities, oof.patients):
+        raise DatasetError(f"Calibration: no temperature can be fitted: {reason}.")
 
 
 def _plain(scores: CalibrationScores) -> ClassScores:
@@ -130,10 +133,7 @@ def _quality(oof: OutOfFold, class_names: Sequence[str], ordered: bool, alpha: f
     )
 
 
-def _temperature_notes(oof: OutOfFold, temperature: float) -> list[str]:
-    reason = why_not_fitted(oof.truth, oof.probabilities, oof.patients)
-    if reason:
-        return [f"No temperature was fitted: {reason}."]
+def _temperature_notes(temperature: float) -> list[str]:
     if min(abs(temperature - end) for end in TEMPERATURES) < 1e-3:
         return [f"The temperature {temperature:.2f} is at the end of its range: see what is wrong with the model."]
     return []

@@ -24,6 +24,8 @@ LARGEST_FILE_BYTES = 64 * 2**20
 """About a million vertebrae; a larger file is no calibration."""
 LARGEST_ALPHA = 0.5
 AGAIN = "Run spinecls_find_best_configuration to calibrate again."
+NOT_FITTED = "No temperature was fitted"
+"""How a note begins in files of earlier versions, which were written even where nothing could be fitted."""
 _LARGEST_PATIENT_NUMBER = 10**9
 
 
@@ -78,7 +80,7 @@ class Calibration:
     refer_below : `evaluation.metrics.certainty` of calibrated probabilities that a fifth of the vertebrae did not reach
     counts : what each class rests on
     quality : measured by cross-fitting
-    notes : decisions in words: why no temperature was fitted, which classes were pooled
+    notes : decisions in words, such as which classes were pooled
     scores : at the temperature; patients are numbers without meaning, so nobody is named
 
     Raises
@@ -102,6 +104,8 @@ class Calibration:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+        if unfitted := [note for note in self.notes if note.startswith(NOT_FITTED)]:
+            raise ModelError(f"Calibration: is none, because nothing was learnt. {unfitted[0]}")
         for name in self.class_names:
             _check_class(name, self.scores[name], self.counts[name], self.checkpoints)
         fold_of: dict[int, str] = {}

@@ -19,6 +19,7 @@ def audit(
     trainer: Annotated[str | None, typer.Option("-tr", help="Trainer, where several are trained.")] = None,
     configuration: Annotated[str | None, typer.Option("-c", help="Configuration, where several are trained.")] = None,
     plans: Annotated[str | None, typer.Option("-p", help="Plans, where several are trained.")] = None,
+    folds: Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")] = None,
     output: Annotated[Path, typer.Option("-o", help="Table to work through.")] = Path("audit.csv"),
     apply: Annotated[
         Path | None, typer.Option("--apply", help="Reviewed table: take its column 'corrected' into the dataset.")
@@ -46,7 +47,11 @@ def audit(
     if len(raw.description.class_names) < 2:
         raise UsageError(f"{raw.description.name}: has no classes, so there are no labels to audit.")
     name = paths.dataset_name(dataset)
-    model = choose_model(ModelChoice(dataset=name, configuration=configuration, trainer=trainer, plans=plans))
+    chosen = tuple(folds or ())
+    model = choose_model(
+        ModelChoice(dataset=name, configuration=configuration, trainer=trainer, plans=plans, folds=chosen)
+    )
+    model.fold_plans()
     folders = [model.folder / f"fold_{fold}" / "validation" for fold in model.folds]
     validated = [folder for folder in folders if any(map(is_case_json, folder.glob("*.json")))]
     if not validated:

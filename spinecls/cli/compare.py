@@ -60,4 +60,6 @@ def compare(
 
 
 def _text(score, form: str) -> str:
-    return f"{score.estimate:{form}} [{score.low:{form}}, {score.high:{form}}]"
+    from spinecls.evaluation.intervals import format_score
+
+    return format_score(score.as_dict(), form)

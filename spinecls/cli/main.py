@@ -32,7 +32,7 @@ COMMANDS = {
     ),
     "ensemble": ("spinecls.cli.ensemble", "ensemble", ("-i",)),
     "evaluate": ("spinecls.cli.evaluate", "evaluate", ("--accept",)),
-    "audit": ("spinecls.cli.audit", "audit", ()),
+    "audit": ("spinecls.cli.audit", "audit", ("-f",)),
     "check": ("spinecls.cli.check", "check", ()),
     "demo": ("spinecls.cli.demo", "demo", ()),
     "verify_evidence": ("spinecls.cli.verify_evidence", "verify_evidence", ("-f",)),

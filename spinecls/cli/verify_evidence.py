@@ -41,7 +41,8 @@ def verify_evidence(
     from spinecls.verification import cohort, report, suite
 
     if (source is None) == (dataset is None):
-        raise UsageError("Give either images by -i, or a raw dataset by -d.")
+        given = "neither" if source is None else "both"
+        raise UsageError(f"Give images by -i, or a raw dataset by -d, and not both. Got {given}.")
     refuse_other_folder(output or model / FOLDER)
     require_writable(output or model / FOLDER)
     chosen = choose_model(ModelChoice(folder=model, folds=tuple(folds or ())))

@@ -15,6 +15,7 @@ from spinecls.errors import DatasetError
 from spinecls.evaluation.matching import IDENTIFIED
 from spinecls.evaluation.vertebra_table import NO_POSITION, VERTEBRAE
 from spinecls.io.predictions import read_folder
+from spinecls.planning.meaning import require_same
 from spinecls.records import CasePrediction, ClassReading, RawDataset
 
 HEADER = (
@@ -89,7 +90,16 @@ def read_vertebrae(
     Parameters
     ----------
     misnamed : case and level of vertebrae whose name another one bears, see `held_out_predictions`
+
+    Raises
+    ------
+    DatasetError
+        When predictions are of other classes than the dataset now has, or of its classes in another order.
     """
+    meanings = {"the dataset": {"class_names": list(raw.description.class_names)}}
+    meanings |= {f"the prediction of {p.identifier}": {"class_names": list(p.class_names)} for p in predictions}
+    remedy = "Put the classes of dataset.json back as they were, or plan and train anew."
+    require_same(meanings, raw.description.name, remedy, DatasetError)
     found = {(p.identifier, v.level): np.asarray(v.class_probabilities) for p in predictions for v in p.vertebrae}
     predicted = {p.identifier for p in predictions}
     return [

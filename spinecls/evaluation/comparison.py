@@ -12,19 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spinecls.evaluation import metrics
-from spinecls.evaluation.intervals import DEFAULT_DRAWS, draw_patients, percentiles
-from spinecls.evaluation.vertebra_table import ReadVertebrae
+from spinecls.evaluation.intervals import DEFAULT_DRAWS, Interval, draw_patients, interval_of_draws, no_interval
+from spinecls.evaluation.vertebra_table import ReadVertebrae, require_same_classes
 
 SIGNIFICANCE = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """A number with its 95 % interval."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +32,9 @@ class Comparison:
 
     arm: str
     size: str
-    area: Score
+    area: Interval
     draws: int
-    gain: Score | None = None
+    gain: Interval | None = None
     p_value: float = np.nan
     adjusted: float = np.nan
 
@@ -56,6 +47,8 @@ class Comparison:
             return "not defined"
         if self.draws < 2:
             return "no verdict from one draw"
+        if self.gain.no_interval:
+            return f"no verdict: {self.gain.no_interval}"
         if not self.adjusted < SIGNIFICANCE or self.gain.low <= 0 <= self.gain.high:
             return "no difference shown"
         return "better" if self.gain.estimate > 0 else "worse"
@@ -74,11 +67,24 @@ def compare(
     ----------
     runs : (arm, size, number of the draw) -> held-out vertebrae, of the same test patients in all
     arms, sizes : in the order of the table; gains are over `arms[0]`
+
+    Raises
+    ------
+    DatasetError
+        When runs are of other classes.
     """
+    require_same_classes(list(runs.values()))
     patients = sorted({patient for table in runs.values() for patient in table.patients})
     drawn = draw_patients(patients, bootstrap_draws, seed)
     rng = np.random.default_rng([seed, 1])
     areas = {key: _areas(table, drawn) for key, table in runs.items()}
+
+    def score(point: float, spread: np.ndarray, keys: Sequence[tuple[str, str, int]]) -> Interval:
+        tables = [runs[key] for key in keys]
+        tested = [patient for table in tables for patient in table.patients]
+        reasons = [str(no_interval(metrics.macro_auc(t.truth, t.probabilities), t.patients)) for t in tables]
+        return interval_of_draws(point, spread, tested, max(reasons))
+
     found = []
     for size in sizes:
         for arm in arms:
@@ -86,7 +92,7 @@ def compare(
             if not own:
                 continue
             point, spread = _over_draws([areas[arm, size, d] for d in own], rng)
-            area = _score(point, spread)
+            area = score(point, spread, [(arm, size, d) for d in own])
             both = [d for d in own if (arms[0], size, d) in runs] if arm != arms[0] else []
             if not both:
                 found.append(Comparison(arm=arm, size=size, area=area, draws=len(own)))
@@ -95,11 +101,9 @@ def compare(
                 tuple(a - b for a, b in zip(areas[arm, size, d], areas[arms[0], size, d], strict=True)) for d in both
             ]
             point, spread = _over_draws(gains, rng)
-            found.append(
-                Comparison(
-                    arm=arm, size=size, area=area, draws=len(both), gain=_score(point, spread), p_value=_p_value(spread)
-                )
-            )
+            gain = score(point, spread, [(a, size, d) for a in (arm, arms[0]) for d in both])
+            p_value = np.nan if gain.no_interval else _p_value(spread)
+            found.append(Comparison(arm=arm, size=size, area=area, draws=len(both), gain=gain, p_value=p_value))
     # The first arm has no p-value, which stays so.
     adjusted = holm([c.p_value for c in found])
     return [replace(c, adjusted=p) for c, p in zip(found, adjusted, strict=True)]
@@ -122,11 +126,6 @@ def _over_draws(values: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.
     again = table[chosen, np.arange(table.shape[1])[:, None]].mean(axis=1)
     stretch = np.sqrt(count / (count - 1)) if count > 1 else 1.0
     return point, table.mean(axis=0) + stretch * (again - table.mean(axis=0))
-
-
-def _score(point: float, spread: np.ndarray) -> Score:
-    low, high = percentiles(spread)
-    return Score(estimate=point, low=low, high=high)
 
 
 def _p_value(spread: np.ndarray) -> float:

@@ -110,7 +110,9 @@ def _draw_risk_coverage(
 
     band = intervals.joint_intervals(risks, BAND_COVERAGES, patients, drawn).values()
     ends = np.asarray([(score.low, score.high) for score in band])
-    axes.fill_between(BAND_COVERAGES, *ends.T, alpha=0.2, label="95 % over patients")
+    # Of one patient there is no band.
+    if not np.isnan(ends).all():
+        axes.fill_between(BAND_COVERAGES, *ends.T, alpha=0.2, label="95 % over patients")
     coverage, risk = selective.risk_coverage(sure, wrong)
     axes.plot(coverage, risk, marker=".", label=f"AUGRC {format_score(scores['augrc'])}")
     axes.axhline(wrong.mean(), linestyle="--", color="grey", label="in random order")
@@ -131,14 +133,21 @@ def _draw_reliability(
     bins = int(np.clip(len(vertebrae) // VERTEBRAE_A_BIN, 1, MOST_BINS))
     drawn = intervals.draw_patients(patients, draws)
     cut = metrics.calibration_bins(confidence, correct, share[None], bins)
-    scatter = metrics.calibration_bins(confidence, correct, drawn.weights(patients) * share, bins)
     filled = np.flatnonzero(cut.mass[0] > 0)
     x, accuracy = cut.confidence[0, filled], cut.accuracy[0, filled]
-    ends = np.asarray([intervals.percentiles(scatter.accuracy[scatter.mass[:, b] > 0, b]) for b in filled])
-    bars = np.maximum(0, [accuracy - ends[:, 0], ends[:, 1] - accuracy])
+
+    def accuracies(weights: np.ndarray) -> np.ndarray:
+        drawn_bins = metrics.calibration_bins(confidence, correct, weights * share, bins)
+        return np.where(drawn_bins.mass > 0, drawn_bins.accuracy, np.nan)[:, filled]
+
+    found = intervals.joint_intervals(accuracies, range(len(filled)), patients, drawn)
+    ends = np.asarray([(score.low, score.high) for score in found.values()])
+    known = not np.isnan(ends).all()
+    bars = [accuracy - ends[:, 0], ends[:, 1] - accuracy] if known else None
+    label = "equal mass a bin" + (", 95 % over patients" if known else "")
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfect")
     axes.fill_between(x, ends[:, 0], ends[:, 1], alpha=0.2)
-    axes.errorbar(x, accuracy, yerr=bars, fmt="o-", capsize=2, label="equal mass a bin, 95 % over patients")
+    axes.errorbar(x, accuracy, yerr=bars, fmt="o-", capsize=2, label=label)
     axes.plot(confidence, np.full(len(confidence), -0.04), "|", color="black", alpha=0.4, label="vertebrae")
     axes.set(xlabel="confidence", ylabel="share of right decisions", xlim=(0, 1.02), ylim=(-0.07, 1.03))
     axes.set_title(f"Identified vertebrae, ECE {format_score(scores['identified']['ece'])}")
@@ -164,7 +173,8 @@ def _draw_patients(figure: Figure, numbers: Sequence[CaseNumbers], scores: Mappi
         score = scores["decided"][key]
         if not np.isnan(score["estimate"]):
             right.axhline(score["estimate"], linestyle=style, color="C0", label=f"{words} {format_score(score)}")
-            right.axhspan(score["low"], score["high"], color="C0", alpha=0.1)
+            if not np.isnan(score["low"]):
+                right.axhspan(score["low"], score["high"], color="C0", alpha=0.1)
     right.set(xlabel="mean of annotated and decided", ylabel="decided - annotated", title="Bland and Altman")
     right.margins(y=0.3)
     right.legend(loc="upper left", fontsize="small")

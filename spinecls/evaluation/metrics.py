@@ -290,8 +290,8 @@ def class_scores(
     share = patient_shares(patients)
     errors = (brier(truth, probabilities), negative_log_likelihood(truth, probabilities))
 
-    def score(statistic: Statistic, estimate: float | None = None) -> dict:
-        return interval(statistic, patients, draws, estimate).as_dict()
+    def score(statistic: Statistic, estimate: float | None = None, **kind: float) -> dict:
+        return interval(statistic, patients, draws, estimate, **kind).as_dict()
 
     return brief_class_scores(truth, probabilities, prior, description, patients, draws) | {
         "auc_by_class": {
@@ -308,7 +308,7 @@ def class_scores(
         ),
         "brier": score(lambda w: mean(errors[0], w)),
         "nll": score(lambda w: mean(errors[1], w)),
-        "ece": score(lambda w: expected_calibration_error(confidence, right, w * share)),
+        "ece": score(lambda w: expected_calibration_error(confidence, right, w * share), centred=True, least=0.0),
         "error_referred": score(lambda w: referral_errors(sure, ~right, w)[0]),
         "error_not_referred": score(lambda w: referral_errors(sure, ~right, w)[1]),
         "referral_ratio": score(lambda w: np.divide(*referral_errors(sure, ~right, w))),

@@ -101,8 +101,8 @@ def scores_by_class(
 
     pairs = [(name, score) for name in class_names for score in DECISION_SCORES]
     decision = joint_intervals(decision_statistic, pairs, patients, draws)
-    ece = joint_intervals(ece_statistic, range(count + 1), patients, draws)
-    parts = joint_intervals(lambda w: brier_parts(truth, probabilities, w), BRIER_PARTS, patients, draws)
+    ece = joint_intervals(ece_statistic, range(count + 1), patients, draws, centred=True, least=0.0)
+    parts = joint_intervals(lambda w: brier_parts(truth, probabilities, w), BRIER_PARTS, patients, draws, centred=True)
     by_class = {}
     for k, name in enumerate(class_names):
         positive, scores = truth == k, probabilities[:, k]

@@ -14,7 +14,7 @@ from spinecls.records import DatasetDescription
 
 SUMMARY = "summary.json"
 SUMMARY_TABLE = "summary.csv"
-_SCORE_KEYS = ("estimate", "low", "high", "patients", "items")
+_SCORE_KEYS = ("estimate", "low", "high", "patients", "items", "no_interval")
 
 
 def write_scores(
@@ -40,6 +40,6 @@ def flat_scores(content: Mapping[str, Any], group: str = "") -> Iterator[dict[st
         if not isinstance(value, Mapping):
             continue
         if "estimate" in value:
-            yield {"group": group, "score": key, **{name: value[name] for name in _SCORE_KEYS}}
+            yield {"group": group, "score": key, **{name: value.get(name) for name in _SCORE_KEYS}}
         else:
             yield from flat_scores(value, f"{group}/{key}" if group else key)

@@ -10,7 +10,25 @@ import numpy as np
 from spinecls.errors import DatasetError
 from spinecls.evaluation import metrics
 from spinecls.evaluation.intervals import DEFAULT_DRAWS, Interval, Statistic, draw_patients, interval, paired_interval
-from spinecls.evaluation.vertebra_table import ReadVertebrae
+from spinecls.evaluation.vertebra_table import ReadVertebrae, require_same_classes
+
+CHANCE = 0.5
+"""Macro AUC of probabilities that know nothing."""
+
+
+def preference(score: float | None, found: float, chance: float) -> tuple[bool, float, float]:
+    """What is preferred where scores are compared, ascending: that anything is found, the score, the share found.
+
+    A vertebra that was not found has the prior as its probabilities, so a model that finds nothing scores as chance
+    does, which by luck is more than one that finds all and has learnt little. Scores up to chance all say nothing.
+
+    Parameters
+    ----------
+    score : None where it is not defined
+    found : share of the vertebrae that were found and named
+    chance : score of a model that knows nothing
+    """
+    return found > 0, max(chance, chance if score is None or np.isnan(score) else score), found
 
 
 @dataclass(frozen=True)
@@ -23,12 +41,16 @@ class Candidate:
     patients : of each item that is scored out of fold
     score : statistic of weights of these items
     eligible : whether it may be chosen; others are compared only
+    found : share of the items whose vertebra it found and named
+    chance : score of what knows nothing
     """
 
     models: tuple[str, ...]
     patients: tuple[str, ...]
     score: Statistic
     eligible: bool = True
+    found: float = 1.0
+    chance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -38,12 +60,17 @@ class Judged:
     models: tuple[str, ...]
     score: Interval
     gain: Interval | None
+    found: float = 1.0
 
     @property
     def verdict(self) -> str:
         """In words."""
         if self.gain is None:
             return "chosen"
+        if not self.found:
+            return "found nothing"
+        if self.gain.no_interval:
+            return f"no verdict ({self.gain.no_interval})"
         if not (self.gain.low > 0 or self.gain.high < 0):
             return "no difference shown"
         return "better" if self.gain.estimate > 0 else "worse"
@@ -53,7 +80,8 @@ def select(candidates: Sequence[Candidate], draws: int = DEFAULT_DRAWS, seed: in
     """Score all and choose: the first of the list, the others follow by their score.
 
     Of the candidates that cannot be told from the best (the 95 % interval of the difference, patients drawn together,
-    holds zero) those of the fewest models are taken, and of these the one with the best score.
+    holds zero) those of the fewest models are taken, and of these the one with the best score (`preference`). What
+    found nothing is chosen only where nothing was found at all.
 
     Raises
     ------
@@ -70,17 +98,21 @@ def select(candidates: Sequence[Candidate], draws: int = DEFAULT_DRAWS, seed: in
             f"None of {len(candidates)} candidates that may be chosen has a score; are there classes in every fold?"
         )
 
+    known = [i for i in known if candidates[i].found > 0] or known
+
     def gain(over: int, of: int) -> Interval:
         first, second = candidates[over], candidates[of]
         return paired_interval(first.score, first.patients, second.score, second.patients, drawn)
 
     top = max(known, key=lambda i: scores[i].estimate)
     tied = [i for i in known if i == top or not gain(i, top).low > 0]
-    chosen = min(tied, key=lambda i: (len(candidates[i].models), -scores[i].estimate))
+    fewest = min(len(candidates[i].models) for i in tied)
+    single = [i for i in tied if len(candidates[i].models) == fewest]
+    chosen = max(single, key=lambda i: preference(scores[i].estimate, candidates[i].found, candidates[i].chance))
     others = [i for i in range(len(candidates)) if i != chosen]
     others.sort(key=lambda i: -np.nan_to_num(scores[i].estimate))
-    return [Judged(candidates[chosen].models, scores[chosen], None)] + [
-        Judged(candidates[i].models, scores[i], gain(chosen, i)) for i in others
+    return [Judged(candidates[chosen].models, scores[chosen], None, candidates[chosen].found)] + [
+        Judged(candidates[i].models, scores[i], gain(chosen, i), candidates[i].found) for i in others
     ]
 
 
@@ -95,6 +127,7 @@ def classification_candidate(models: Sequence[str], tables: Sequence[ReadVertebr
         When the models were not tested on the same vertebrae.
     """
     first = tables[0]
+    require_same_classes(tables)
     for name, table in zip(models, tables, strict=True):
         if table.names != first.names or not np.array_equal(table.truth, first.truth):
             raise DatasetError(
@@ -106,4 +139,10 @@ def classification_candidate(models: Sequence[str], tables: Sequence[ReadVertebr
     weights = np.where(found.any(axis=0), found, 1.0)
     probabilities = (weights[..., None] * np.stack([t.probabilities for t in tables])).sum(axis=0)
     probabilities /= weights.sum(axis=0)[:, None]
-    return Candidate(tuple(models), first.patients, metrics.macro_auc(first.truth, probabilities))
+    return Candidate(
+        tuple(models),
+        first.patients,
+        metrics.macro_auc(first.truth, probabilities),
+        found=float(found.any(axis=0).mean()) if found.size else 0.0,
+        chance=CHANCE,
+    )

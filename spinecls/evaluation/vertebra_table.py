@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from spinecls import files
-from spinecls.errors import DatasetError
+from spinecls.errors import DatasetError, SpineclsError
 from spinecls.evaluation.matching import IDENTIFIED, CaseOutcome, VertebraOutcome
+from spinecls.planning.meaning import require_same
 from spinecls.planning.plan import load_plan
 from spinecls.records import DatasetDescription
 
@@ -65,6 +67,8 @@ class ReadVertebrae:
     truth : (N,) class index
     probabilities : (N, K); of a vertebra that was missed or misnamed the prior
     found : (N,) bool, whether it was neither
+    class_names : (K,) what the columns of `probabilities` and the indices stand for
+    source : where it was read, for messages
     """
 
     names: tuple[tuple[str, str], ...]
@@ -72,6 +76,8 @@ class ReadVertebrae:
     truth: np.ndarray
     probabilities: np.ndarray
     found: np.ndarray
+    class_names: tuple[str, ...] = ()
+    source: str = ""
 
 
 def identified_vertebrae(path: Path) -> list[tuple[str, bool]]:
@@ -101,12 +107,40 @@ def read_vertebrae(path: Path, class_names: Sequence[str], prior: Sequence[float
         truth=np.array([class_names.index(files.unquoted(row["class"])) for row in rows], int),
         probabilities=np.array(table, float).reshape(len(rows), len(class_names)),
         found=np.array([bool(row[columns[0]]) for row in rows], bool),
+        class_names=tuple(class_names),
+        source=str(path),
     )
 
 
+def require_same_classes(tables: Sequence[ReadVertebrae], error: type[SpineclsError] = DatasetError) -> None:
+    """Refuse to join or compare tables whose probabilities are of other classes, or in another order.
+
+    Raises
+    ------
+    error
+        Naming two tables and the classes of both.
+    """
+    meanings = {t.source or f"table {i}": {"class_names": list(t.class_names)} for i, t in enumerate(tables, start=1)}
+    require_same(meanings, "Tables of vertebrae", "Train and validate all of them by one plan.", error)
+
+
 def joined(tables: Sequence[ReadVertebrae]) -> ReadVertebrae:
-    """The tables of several folds as one, vertebrae by name, so that tables of two models can be compared."""
+    """The tables of several folds as one, vertebrae by name, so that tables of two models can be compared.
+
+    Raises
+    ------
+    DatasetError
+        When they are of other classes, or hold a case twice.
+    """
+    require_same_classes(tables)
     names = [name for table in tables for name in table.names]
+    cases = [case for table in tables for case in {case for case, _ in table.names}]
+    if twice := sorted(case for case, count in Counter(cases).items() if count > 1):
+        told = " and ".join(table.source for table in tables if twice[0] in {case for case, _ in table.names})
+        raise DatasetError(
+            f"Case {twice[0]} was validated by more than one fold ({told}), so the folds are of different splits. "
+            "Train them anew by one split."
+        )
     order = sorted(range(len(names)), key=names.__getitem__)
     patients = [patient for table in tables for patient in table.patients]
     return ReadVertebrae(
@@ -115,6 +149,8 @@ def joined(tables: Sequence[ReadVertebrae]) -> ReadVertebrae:
         truth=np.concatenate([t.truth for t in tables])[order],
         probabilities=np.concatenate([t.probabilities for t in tables])[order],
         found=np.concatenate([t.found for t in tables])[order],
+        class_names=tables[0].class_names,
+        source=" and ".join(t.source for t in tables),
     )
 
 

@@ -16,8 +16,17 @@ from spinecls.evaluation.intervals import format_score
 from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, select
 from spinecls.evaluation.vertebra_table import VALIDATED, identified_vertebrae, joined, read_validation
 from spinecls.inference.calibrating import calibrate_model
-from spinecls.inference.models import BEST, TrainedModel, is_sealed, score_name, trained_models, validated_folds
-from spinecls.planning.plan import load_plan
+from spinecls.inference.folds import require_same_classes
+from spinecls.inference.models import (
+    BEST,
+    TrainedModel,
+    is_sealed,
+    model_at,
+    trained_models,
+    validated_folds,
+)
+from spinecls.inference.scored import score_name
+from spinecls.planning.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +59,18 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
     Raises
     ------
     ModelError
-        When no model of the request has all folds.
+        When no model of the request has all folds, or folds or models do not mean the same.
     """
     dataset = paths.dataset_name(request.dataset)
     models = _models(dataset, request)
     folds = _common_folds(models, request.folds)
+    models = [dataclasses.replace(model, folds=folds) for model in models]
+    plan = require_same_classes(models, "Choose models that agree by -c, -tr and -p.")
     named = {model.folder.name: model for model in models}
     eligible = [model for model in models if _eligible(model)]
-    candidates = [dataclasses.replace(_candidate((m,), folds), eligible=m in eligible) for m in models]
-    if request.ensembles and _has_classes(models[0]):
-        candidates += [_candidate(pair, folds) for pair in itertools.combinations(eligible, 2) if _averageable(*pair)]
+    candidates = [dataclasses.replace(_candidate((m,), plan), eligible=m in eligible) for m in models]
+    if request.ensembles and len(plan.class_names) > 1:
+        candidates += [_candidate(pair, plan) for pair in itertools.combinations(eligible, 2)]
     judged = select(candidates)
     chosen = [named[name] for name in judged[0].models]
     folder = paths.results_root() / dataset
@@ -68,14 +79,14 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
         {
             "models": list(judged[0].models),
             "folds": list(folds),
-            "score": _score_name(models[0]),
+            "score": score_name(plan),
             "candidates": [_entry(j) for j in judged],
             "spinecls_version": __version__,
         },
     )
-    files.write_text(folder / INSTRUCTIONS, instructions(dataset, chosen, folds, judged))
+    files.write_text(folder / INSTRUCTIONS, instructions(dataset, chosen, score_name(plan), judged))
     for model in chosen:
-        calibrate_model(model)
+        calibrate_model(_with_all_folds(model))
     return judged, folder
 
 
@@ -126,28 +137,27 @@ def _common_folds(models: Sequence[TrainedModel], asked: Sequence[str]) -> tuple
     return folds
 
 
-def _has_classes(model: TrainedModel) -> bool:
-    return len(load_plan(model.folder / "plan.json").class_names) > 1
+def _with_all_folds(model: TrainedModel) -> TrainedModel:
+    """A model with every finished fold, all of which a calibration serves; as it is where these do not agree."""
+    whole = model_at(model.folder)
+    try:
+        whole.fold_plans()
+    except ModelError as error:
+        logger.warning("Calibrated on the chosen folds alone. %s", error)
+        return model
+    return whole
 
 
-def _score_name(model: TrainedModel) -> str:
-    return score_name(load_plan(model.folder / "plan.json"))
-
-
-def _averageable(first: TrainedModel, second: TrainedModel) -> bool:
-    """Models of the same classes; others cannot be averaged."""
-    plans = [load_plan(model.folder / "plan.json") for model in (first, second)]
-    return plans[0].class_names == plans[1].class_names
-
-
-def _candidate(models: Sequence[TrainedModel], folds: Sequence[str]) -> Candidate:
+def _candidate(models: Sequence[TrainedModel], plan: Plan) -> Candidate:
     names = [model.folder.name for model in models]
-    if _has_classes(models[0]):
-        tables = [joined([read_validation(fold) for fold in model.fold_folders(folds)]) for model in models]
+    if len(plan.class_names) > 1:
+        tables = [joined([read_validation(fold) for fold in model.fold_folders(model.folds)]) for model in models]
         return classification_candidate(names, tables)
-    rows = [row for fold in models[0].fold_folders(folds) for row in identified_vertebrae(fold / VALIDATED)]
+    folders = models[0].fold_folders(models[0].folds)
+    rows = [row for fold in folders for row in identified_vertebrae(fold / VALIDATED)]
     values = [identified for _, identified in rows]
-    return Candidate(tuple(names), tuple(patient for patient, _ in rows), lambda weights: metrics.mean(values, weights))
+    patients = tuple(patient for patient, _ in rows)
+    return Candidate(tuple(names), patients, lambda weights: metrics.mean(values, weights), found=float(any(values)))
 
 
 def _entry(judged: Judged) -> dict:
@@ -159,14 +169,12 @@ def _entry(judged: Judged) -> dict:
     }
 
 
-def instructions(
-    dataset: str, chosen: Sequence[TrainedModel], folds: Sequence[str], judged: Sequence[Judged]
-) -> str:
+def instructions(dataset: str, chosen: Sequence[TrainedModel], score: str, judged: Sequence[Judged]) -> str:
     """Commands that predict with what was chosen, and why it was."""
-    best = judged[0]
+    best, folds = judged[0], chosen[0].folds
     lines = [
         f"{dataset}: {' and '.join(best.models)}, folds {' '.join(folds)}.",
-        f"{_score_name(chosen[0])}, out of fold {format_score(best.score.as_dict())} (95 % interval, patients drawn).",
+        f"{score}, out of fold {format_score(best.score.as_dict())} (95 % interval, patients drawn).",
         "",
         "These are taken when no model is named:",
         f"    spinecls_predict -d {paths.dataset_number(dataset) or dataset} -i INPUT -o OUTPUT",

@@ -16,7 +16,6 @@ from spinecls.calibration.record import CALIBRATION, Calibration, save_calibrati
 from spinecls.errors import DatasetError
 from spinecls.evaluation.vertebra_table import joined, read_validation
 from spinecls.inference.models import TrainedModel, checkpoint_hashes, validated_folds
-from spinecls.planning.plan import load_plan
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +40,20 @@ def out_of_fold(model: TrainedModel, folds: Sequence[str]) -> OutOfFold:
 
 
 def calibrate_model(model: TrainedModel) -> Calibration | None:
-    """Calibrate a model on all folds that were validated, and write it down; None with too few folds or classes.
+    """Calibrate a model on all its folds that were validated, and write it down; None with too few folds or classes.
 
     Predictions of a fold count when they were made by its present checkpoint and in several views, as later ones are.
+    Where they are of too few patients to fit a temperature, the model stays uncalibrated and the reason is logged.
+
+    Raises
+    ------
+    ModelError
+        When folds do not mean the same, or a checkpoint is not of the plan beside it.
     """
-    plan = load_plan(model.folder / "plan.json")
+    model = dataclasses.replace(model, folds=validated_folds(model))
+    if len(model.folds) < FEWEST_FOLDS:
+        return None
+    plan = next(iter(model.fold_plans().values()))
     if len(plan.class_names) < 2:
         return None
     with FileLock(model.folder / LOCK, timeout=LOCK_SECONDS):
@@ -54,7 +62,7 @@ def calibrate_model(model: TrainedModel) -> Calibration | None:
             return None
         try:
             found = calibrate(
-                out_of_fold(model, tuple(hashes)),
+                _of_several_folds(out_of_fold(model, tuple(hashes))),
                 plan.class_names,
                 plan.class_order,
                 hashes,
@@ -67,11 +75,17 @@ def calibrate_model(model: TrainedModel) -> Calibration | None:
     return found
 
 
+def _of_several_folds(oof: OutOfFold) -> OutOfFold:
+    """The same, unless one fold alone identified anything."""
+    if len(folds := np.unique(oof.folds)) == 1:
+        raise DatasetError(f"Calibration: fold {folds[0]} alone identified vertebrae with a class; two or more must.")
+    return oof
+
+
 def _proven(model: TrainedModel) -> dict[str, str]:
     """Folds whose validation was made by their present checkpoint, in several views, with its hash."""
-    folds = validated_folds(model)
-    found = checkpoint_hashes(dataclasses.replace(model, folds=folds))
-    for fold in folds:
+    found = checkpoint_hashes(model)
+    for fold in model.folds:
         summary = files.read_json(model.folder / f"fold_{fold}" / "validation" / "summary.json")
         if summary.get("checkpoint") != found[fold] or not summary.get("test_time_augmentation"):
             logger.warning(

@@ -41,6 +41,7 @@ from spinecls.io.predictions import (
     read_folder,
     write_case_json,
 )
+from spinecls.planning.meaning import require_same
 from spinecls.records import NUMBERING_AMBIGUOUS, REFER, REFER_REASONS, SEVERITY, CasePrediction, VertebraPrediction
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def ensemble_folders(
     UsageError
         With fewer than two folders, the same one twice, or the target among them.
     DatasetError
-        When the folders have no case in common and none has failed.
+        When the folders have no case in common and none has failed, or what they predicted does not mean the same.
     PartialFailure
         After all else was written, when cases could not be averaged; failed.csv says why.
     """
@@ -108,6 +109,7 @@ def ensemble_folders(
     everywhere = sorted(set.intersection(*predicted) & wanted)
     if not everywhere and not reasons:
         raise DatasetError(f"{', '.join(map(str, sources))}: no case was predicted in all of them.")
+    _require_same(sources, everywhere)
     first = next((one for cases_of_one in read for one in cases_of_one), None)
     model = ensemble_description([cases_of_one[0].model for cases_of_one in read if cases_of_one])
     maps = sorted({name for cases_of_one in read for one in cases_of_one for v in one.vertebrae for name in v.evidence})
@@ -141,6 +143,29 @@ def _read_folder(source: Path) -> list[CasePrediction]:
     """Cases of a folder; none where all have failed."""
     found = any(is_case_json(path) for path in source.glob("*.json"))
     return read_folder(source) if found or not read_failures(source) else []
+
+
+def _require_same(sources: Sequence[Path], cases: Sequence[str]) -> None:
+    """Refuse to average other classes, or probabilities that count on other shares of them, before anything is done."""
+    meanings = {}
+    for source in sources:
+        for case in cases:
+            try:
+                with np.load(source / PROBABILITIES.format(case)) as content:
+                    order = bool(content["class_order"])
+            except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+                # Such a case fails by itself, and says why.
+                continue
+            path = source / f"{case}.json"
+            prediction = read_case_json(path)
+            meanings[str(path)] = {
+                "class_names": list(prediction.class_names),
+                "class_order": order,
+                "prevalence": prediction.model.get("prevalence"),
+            }
+    if meanings:
+        remedy = "Predict all folders by models of the same classes, in the same way."
+        require_same(meanings, "-i", remedy, DatasetError)
 
 
 def saved_case(folder: Path, case: str) -> SavedCase:
@@ -178,15 +203,10 @@ def average_case(saved: Sequence[SavedCase], target: Path, model: Mapping) -> Ca
     Raises
     ------
     DatasetError
-        When the models have other classes, or their maps lie on other grids.
+        When they are of different images, or their maps lie on other grids.
     """
     first = saved[0].prediction
     for other in saved[1:]:
-        if other.prediction.class_names != first.class_names:
-            raise DatasetError(
-                f"{other.folder}: classes {', '.join(other.prediction.class_names)}, {saved[0].folder} has "
-                f"{', '.join(first.class_names)}. Only models of the same classes can be averaged."
-            )
         if first.input.get("voxels") != other.prediction.input.get("voxels"):
             raise DatasetError(f"{other.folder}: predicted from another image of this name than {saved[0].folder}.")
     if files.plain(ensemble_description([s.prediction.model for s in saved])) != model:

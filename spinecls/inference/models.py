@@ -12,12 +12,15 @@ import torch
 from spinecls import files, paths
 from spinecls.calibration.prior import checked_prior
 from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
-from spinecls.errors import ModelError, UsageError, counted
+from spinecls.errors import ModelError, UsageError
 from spinecls.evaluation.vertebra_table import VALIDATED
+from spinecls.inference.folds import PLAN, agreed_plans, require_plan_of, require_same_classes
 from spinecls.inference.predictor import Predictor
+from spinecls.inference.scored import best_validated
+from spinecls.planning.meaning import class_meaning, differences, flat, require_same, said
 from spinecls.planning.plan import Plan, load_plan
 from spinecls.sealing.levels import GUARANTEED, is_guaranteed
-from spinecls.tasks.checkpoint import EARLIER_SEAL, build_model, load_checkpoint, short_hash
+from spinecls.tasks.checkpoint import build_model, load_checkpoint, read_spec, short_hash
 from spinecls.tasks.classification import class_prior
 
 logger = logging.getLogger(__name__)
@@ -25,12 +28,6 @@ logger = logging.getLogger(__name__)
 FINAL = "checkpoint_final.pt"
 BEST = "best_configuration.json"
 """In a dataset's results folder: `models`, folder names, and their `folds`, that prediction takes by default."""
-
-AVERAGED_FIELDS = (
-    "spacing_mm", "patch_size", "sealed_spacing_mm", "sealed_size", "network", "normalisation", "sealing_margin_mm",
-    "logit_adjustment", "balanced_crop_share", "seal", "pooling",
-)
-"""What the folds of a model must have in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +63,11 @@ class TrainedModel:
         """Folders of some folds."""
         return [self.folder / f"fold_{fold}" for fold in folds]
 
+    def fold_plans(self) -> dict[str, Plan]:
+        """Plan of each fold; ModelError unless all folds mean the same."""
+        folders = dict(zip(self.folds, self.fold_folders(self.folds), strict=True))
+        return agreed_plans(self.name, folders, self.configuration)
+
     @property
     def name(self) -> str:
         return f"{self.dataset}/{self.folder.name}"
@@ -74,7 +76,7 @@ class TrainedModel:
 def trained_models(root: Path) -> list[TrainedModel]:
     """All models with at least one finished fold below the results folder."""
     models = []
-    for plan_path in sorted(root.glob("Dataset*/*__*__*/plan.json")):
+    for plan_path in sorted(root.glob(f"Dataset*/*__*__*/{PLAN}")):
         model = model_at(plan_path.parent)
         if model is not None and model.folds:
             models.append(model)
@@ -101,9 +103,10 @@ def choose_models(choice: ModelChoice) -> tuple[TrainedModel, ...]:
         As `choose_model`.
     """
     if choice.folder is None and choice.configuration is choice.trainer is choice.plans is None:
-        best = _remembered(_fitting(choice))
+        best = [_with_folds(model, choice.folds or folds) for model, folds in _remembered(_fitting(choice))]
         if best:
-            return tuple(_with_folds(model, choice.folds or folds) for model, folds in best)
+            require_same_classes(best, "Name one by -c and -tr, or run spinecls_find_best_configuration again.")
+            return tuple(best)
     return (_choose_by_score(choice),)
 
 
@@ -129,7 +132,7 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
 
 def _choose_by_score(choice: ModelChoice) -> TrainedModel:
     if choice.folder is not None:
-        model = model_at(choice.folder.resolve()) if (choice.folder / "plan.json").exists() else None
+        model = model_at(choice.folder.resolve()) if (choice.folder / PLAN).exists() else None
         if model is None or not model.folds:
             raise ModelError(f"{choice.folder}: not a model folder with a finished fold (plan.json, fold_*/{FINAL}).")
         return _with_folds(model, choice.folds)
@@ -142,7 +145,10 @@ def _choose_by_score(choice: ModelChoice) -> TrainedModel:
             "from outside the vertebra, so they are not taken unasked. Name one by -tr or -m, or train a sealed one."
         )
     candidates = sealed or fitting
-    return _with_folds(candidates[0] if len(candidates) == 1 else _best(candidates), choice.folds)
+    # What lacks a fold that was asked for does not fit either, unless nothing has it, which is then told.
+    candidates = [model for model in candidates if set(choice.folds) <= set(model.folds)] or candidates
+    narrowed = [_with_folds(model, choice.folds) for model in candidates]
+    return narrowed[0] if len(narrowed) == 1 else best_validated(narrowed)
 
 
 def _fitting(choice: ModelChoice) -> list[TrainedModel]:
@@ -190,55 +196,13 @@ def is_sealed(model: TrainedModel) -> bool:
 
 def _seals(model: TrainedModel) -> set[str]:
     """Sealing levels of a model's folds."""
-    plans = [load_plan(model.folder / f"fold_{fold}" / "plan.json") for fold in model.folds]
+    plans = [load_plan(model.folder / f"fold_{fold}" / PLAN) for fold in model.folds]
     return {plan.configuration(model.configuration).seal for plan in plans}
-
-
-def _best(models: Sequence[TrainedModel]) -> TrainedModel:
-    """The model with the best mean validation score, among those with the most folds; the reason is logged."""
-    scored = []
-    for model in models:
-        scores = [validation_score(model.folder / f"fold_{fold}") for fold in model.folds]
-        known = [s for s in scores if s is not None]
-        if known:
-            scored.append((sum(known) / len(known), len(known), model))
-    if not scored:
-        names = "; ".join(m.name for m in models)
-        raise ModelError(f"Several models are trained ({names}), none with a validation score. Name one by -d -c -tr.")
-    scored.sort(key=lambda entry: (entry[1], entry[0]), reverse=True)
-    score, folds, model = scored[0]
-    logger.warning(
-        "Several models are trained; taking %s (of those with the most folds the best %s in validation, mean %.3f over "
-        "%s). Others: %s.",
-        model.name,
-        score_name(load_plan(model.folder / "plan.json")),
-        score,
-        counted(folds, "fold"),
-        "; ".join(f"{m.name} ({s:.3f}, {counted(n, 'fold')})" for s, n, m in scored[1:]) or "none scored",
-    )
-    return model
 
 
 def validated_folds(model: TrainedModel) -> tuple[str, ...]:
     """Folds with predictions of cases that they had held out."""
     return tuple(fold for fold in model.folds if (model.folder / f"fold_{fold}" / VALIDATED).exists())
-
-
-def validation_score(fold: Path) -> float | None:
-    """Macro AUC end to end of a fold's validation; the identification rate when there are no classes."""
-    path = fold / "validation" / "summary.json"
-    if not path.exists():
-        return None
-    content = files.read_json(path)
-    classification = content.get("classification")
-    if classification:
-        return classification["end_to_end"]["auc_macro"]["estimate"]
-    return content["location"]["identification_rate"]["estimate"]
-
-
-def score_name(plan: Plan) -> str:
-    """What models are chosen by."""
-    return "macro AUC, end to end" if len(plan.class_names) > 1 else "identification rate"
 
 
 def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
@@ -258,7 +222,7 @@ def load_predictor(
     prevalence: Mapping[str, float] | None = None,
     calibrated: bool = True,
 ) -> Predictor:
-    """Predictor of a model's folds; they must have been trained by the same numbers to be averaged.
+    """Predictor of a model's folds, which must mean the same to be averaged.
 
     Parameters
     ----------
@@ -266,43 +230,38 @@ def load_predictor(
     prevalence : class -> share where the model is used; None = as in training
     calibrated : use the calibration in the model folder, if it is of these folds and of predicting in this way; else it
         is logged why not
+
+    Raises
+    ------
+    ModelError
+        When folds do not mean the same, or a checkpoint is not of the plan beside it.
+    UsageError
+        On a prevalence that cannot be.
     """
-    plans = {fold: load_plan(model.folder / f"fold_{fold}" / "plan.json") for fold in model.folds}
-    first, *others = plans
-    configuration = plans[first].configuration(model.configuration)
-    for fold in others:
-        other = plans[fold].configuration(model.configuration)
-        differing = [f for f in AVERAGED_FIELDS if getattr(other, f) != getattr(configuration, f)]
-        if differing:
-            raise ModelError(
-                f"{model.name}: folds {first} and {fold} were trained with another {', '.join(differing)}, so they "
-                "cannot be averaged. Choose folds by -f, or train them anew."
-            )
-    networks, hashes = [], {}
+    plans = model.fold_plans()
+    plan = next(iter(plans.values()))
+    configuration = plan.configuration(model.configuration)
+    networks, hashes, heads = [], {}, {}
     for fold in model.folds:
-        path = model.folder / f"fold_{fold}" / FINAL
-        content = load_checkpoint(path)
-        if (trained := content.get("seal", EARLIER_SEAL)) != configuration.seal:
-            raise ModelError(
-                f"{path}: was trained with crops of level {trained}, but plan.json beside it says "
-                f"{configuration.seal}. Put the plan back as it was, or train anew."
-            )
+        path, content = _checkpoint(model, fold, plans[fold])
         networks.append(build_model(content, path))
         hashes[fold] = short_hash(content, path)
+        heads[f"fold {fold}"] = flat({"heads": read_spec(content, path).dense_heads})
+    require_same(heads, model.name, "Choose folds that agree by -f, or train the others anew.")
     calibration = None
     if calibrated and (model.folder / CALIBRATION).exists():
         try:
-            calibration = suited_calibration(model.folder / CALIBRATION, plans[first], hashes, augment)
+            calibration = suited_calibration(model.folder / CALIBRATION, plan, hashes, augment)
         except ModelError as error:
             logger.warning("%s: predictions are not calibrated. %s", model.name, error)
     if prevalence is not None:
-        if len(plans[first].class_names) < 2:
+        if len(plan.class_names) < 2:
             raise UsageError(f"{model.name}: was trained without classes, so no prevalence can be given.")
-        known = class_prior(plans[first]).numpy().astype(float) if calibration is None else calibration.prior
-        checked_prior(prevalence, plans[first].class_names, known)
+        known = class_prior(plan).numpy().astype(float) if calibration is None else calibration.prior
+        checked_prior(prevalence, plan.class_names, known)
     return Predictor(
         networks,
-        plans[first],
+        plan,
         configuration,
         device,
         augment,
@@ -322,13 +281,30 @@ def suited_calibration(path: Path, plan: Plan, checkpoints: Mapping[str, str], a
         When it is faulty, or of others.
     """
     found = load_calibration(path)
-    if (found.class_names, found.class_order) != (tuple(plan.class_names), plan.class_order):
-        raise ModelError(f"{path}: is of the classes {', '.join(found.class_names)}, the plan of others. {AGAIN}")
+    learnt = flat({"class_names": found.class_names, "class_order": found.class_order})
+    if told := differences(learnt, class_meaning(plan), "the calibration", "the plan"):
+        raise ModelError(f"{path}: is of other classes: {said(told)}. {AGAIN}")
     found.require_models(checkpoints, augment)
     return found
 
 
 def checkpoint_hashes(model: TrainedModel) -> dict[str, str]:
-    """Hash of each fold's checkpoint, which a prediction names its model by."""
-    paths_of = {fold: model.folder / f"fold_{fold}" / FINAL for fold in model.folds}
-    return {fold: short_hash(load_checkpoint(path), path) for fold, path in paths_of.items()}
+    """Hash of each fold's checkpoint, which a prediction names its model by.
+
+    Raises
+    ------
+    ModelError
+        When a checkpoint is not of the plan beside it.
+    """
+    hashes = {}
+    for fold, folder in zip(model.folds, model.fold_folders(model.folds), strict=True):
+        path, content = _checkpoint(model, fold, load_plan(folder / PLAN))
+        hashes[fold] = short_hash(content, path)
+    return hashes
+
+
+def _checkpoint(model: TrainedModel, fold: str, plan: Plan) -> tuple[Path, dict]:
+    path = model.folder / f"fold_{fold}" / FINAL
+    content = load_checkpoint(path)
+    require_plan_of(content, plan, plan.configuration(model.configuration), path)
+    return path, content

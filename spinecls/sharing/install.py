@@ -15,8 +15,10 @@ from filelock import FileLock, Timeout
 
 from spinecls import files, paths
 from spinecls.errors import ModelError, PlanError, ResourceError
-from spinecls.inference.models import FINAL, TrainedModel, load_predictor, suited_calibration, validation_score
-from spinecls.planning.plan import Plan, save_plan
+from spinecls.inference.folds import require_plan_of
+from spinecls.inference.models import FINAL, TrainedModel, load_predictor, suited_calibration
+from spinecls.inference.scored import validation_score
+from spinecls.planning.plan import save_plan
 from spinecls.sharing.archive import Archive, opened
 from spinecls.sharing.layout import (
     CALIBRATION,
@@ -27,7 +29,6 @@ from spinecls.sharing.layout import (
     VALIDATION,
     WEIGHTS,
     BundleDescription,
-    FoldDescription,
     fold_member,
     members,
     parse_description,
@@ -39,7 +40,7 @@ from spinecls.sharing.layout import (
     size_limit,
 )
 from spinecls.sharing.weights import read_weights
-from spinecls.tasks.checkpoint import build_model, model_content, save_checkpoint
+from spinecls.tasks.checkpoint import MEANING, build_model, meaning_text, model_content, save_checkpoint
 
 
 def import_model(path: Path, force: bool = False) -> TrainedModel:
@@ -154,35 +155,20 @@ def _unpack_fold(archive: Archive, configuration: str, fold: str, folder: Path) 
     where = {name: f"{archive.path}: {fold_member(fold, name)}" for name in (PLAN, MODEL, WEIGHTS, SUMMARY)}
     plan = parse_plan(archive.read(fold_member(fold, PLAN)), configuration, where[PLAN])
     described = parse_fold(archive.read(fold_member(fold, MODEL)), where[MODEL])
-    _check_agreement(plan, configuration, described, where[MODEL])
+    planned = plan.configuration(configuration)
+    spec = described.spec
+    content = {"spec": json.dumps(dataclasses.asdict(spec)), "seal": described.seal}
+    require_plan_of(content, plan, planned, where[MODEL])
     folder.mkdir()
     save_plan(folder / PLAN, plan)
     received = folder / WEIGHTS
     archive.copy(fold_member(fold, WEIGHTS), received)
-    spec = described.spec
-    content = {"spec": json.dumps(dataclasses.asdict(spec)), "weights": read_weights(received, spec, where[WEIGHTS])}
-    model = build_model(content, received)
+    model = build_model(content | {"weights": read_weights(received, spec, where[WEIGHTS])}, received)
     received.unlink()
-    save_checkpoint(folder / FINAL, model_content(model, spec, set(spec.dense_heads), **described.details()))
+    details = described.details() | {MEANING: meaning_text(plan, planned)}
+    save_checkpoint(folder / FINAL, model_content(model, spec, set(spec.dense_heads), **details))
     if fold_member(fold, SUMMARY) in archive.names:
         _unpack_summary(archive.read(fold_member(fold, SUMMARY)), folder, where[SUMMARY])
-
-
-def _check_agreement(plan: Plan, configuration: str, described: FoldDescription, where: str) -> None:
-    """Refuse a network that is not the one of the plan beside it; prediction goes by both."""
-    planned = plan.configuration(configuration)
-    spec = described.spec
-    pairs = {
-        "network": (spec.network, planned.network),
-        "image channels": (spec.image_channels, len(plan.channel_names)),
-        "classes": (spec.num_classes, len(plan.class_names)),
-        "pooling": (spec.pooling, planned.pooling),
-        "ordered classes": (spec.ordinal, plan.class_order),
-        "seal": (described.seal, planned.seal),
-    }
-    for label, (found, expected) in pairs.items():
-        if found != expected:
-            raise ModelError(f"{where}: {label} {found}, but the plan of the fold says {expected}.")
 
 
 def _unpack_summary(data: bytes, folder: Path, where: str) -> None:

@@ -300,7 +300,10 @@ def _interval(score: Any) -> str:
     values = [_at(score, (key,)) for key in ("estimate", "low", "high")]
     if values[0] is None:
         return "not defined"
-    estimate, low, high = ("?" if value is None else f"{value:.3f}" for value in values)
+    if values[1] is None or values[2] is None:
+        reason = _at(score, ("no_interval",))
+        return f"{values[0]:.3f} " + (f"(no interval: {escaped(str(reason))})" if reason else "(no interval)")
+    estimate, low, high = (f"{value:.3f}" for value in values)
     return f"{estimate} [{low}, {high}]"
 
 

@@ -15,10 +15,24 @@ from spinecls import __version__
 from spinecls.errors import ModelError, PlanError
 from spinecls.files import atomic_path, text_hash
 from spinecls.networks.model import SpineModel
-from spinecls.planning.plan import NetworkPlan, from_plain
+from spinecls.planning.meaning import meaning
+from spinecls.planning.plan import Configuration, NetworkPlan, Plan, from_plain
 
 EARLIER_SEAL = "S2"
 """Sealing level of checkpoints of earlier versions, which do not name it."""
+
+MEANING = "meaning"
+"""Key of a final checkpoint: JSON text of what its outputs mean (`planning.meaning`); not in those of earlier versions.
+
+What the network description and `seal` say stands there alone.
+"""
+
+
+def meaning_text(plan: Plan, configuration: Configuration) -> str:
+    """What a final checkpoint says of the meaning of its outputs."""
+    found = meaning(plan, configuration)
+    by_network = ("pooling", "class_order", "seal", *(part for part in found if part.startswith("network.")))
+    return json.dumps({part: value for part, value in found.items() if part not in by_network})
 
 
 @dataclass(frozen=True)

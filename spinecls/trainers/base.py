@@ -25,7 +25,7 @@ from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
 from spinecls.tasks.balancing import TaskWeighting
 from spinecls.tasks.base import Outputs, OwnPassTask, WeightedTask
-from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, model_content, save_checkpoint
+from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, meaning_text, model_content, save_checkpoint
 from spinecls.trainers.placement import PLACES, load_places, moments, predict_places, save_places, with_places
 from spinecls.trainers.progress import GradientLog, Progress
 
@@ -366,6 +366,7 @@ class Trainer(ABC):
             steps=self.step,
             seed=self.settings.seed,
             seal=self.configuration.seal,
+            meaning=meaning_text(self.plan, self.configuration),
         )
         save_checkpoint(self.final_path, content)
         for weighted in self.tasks:

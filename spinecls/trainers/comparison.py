@@ -274,7 +274,7 @@ def _row(comparison: Comparison, numbers: Mapping[str, int]) -> dict[str, object
     for name, score in (("auc", comparison.area), ("gain", comparison.gain)):
         for part in ("estimate", "low", "high"):
             row[name if part == "estimate" else f"{name}_{part}"] = (
-                None if score is None else round(getattr(score, part), 4)
+                None if score is None or np.isnan(getattr(score, part)) else round(getattr(score, part), 4)
             )
     for name in ("p_value", "adjusted"):
         value = getattr(comparison, name)

@@ -22,9 +22,11 @@ from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError, counted
+from spinecls.inference.folds import unlike_folds
 from spinecls.io.preprocessed import PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.planning.familiarity import familiar_images, unfamiliar
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
+from spinecls.planning.meaning import said
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
 from spinecls.planning.stages import FINGERPRINT
@@ -119,6 +121,8 @@ def train_fold(request: TrainingRequest) -> Path:
     fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration, found)
     settings = grid_settings(configuration.spacing_mm, configuration.normalisation)
     check_stored(preprocessed, fold.plans_config, settings, [*train, *validation])
+    if request.folder is None and not request.validate_only:
+        _tell_of_other_meanings(fold)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
@@ -130,6 +134,23 @@ def train_fold(request: TrainingRequest) -> Path:
             f"{folder} is being trained by another process. Wait for it, or choose another fold."
         ) from None
     return folder
+
+
+def _tell_of_other_meanings(fold: _Fold) -> None:
+    """Say before training which folds of the same model will not be averaged with this one.
+
+    No refusal, for who trains all folds anew after a change begins with one of them.
+    """
+    unlike = unlike_folds(fold.folder.parent, fold.request.fold, fold.plan, fold.request.configuration)
+    for other, told in unlike.items():
+        logger.warning(
+            "Fold %s, which lies beside fold %s, does not mean the same: %s. They cannot be averaged, so train fold %s "
+            "anew as well; or keep the earlier model and give this one other plans (spinecls_plan_experiment -p NAME).",
+            other,
+            fold.request.fold,
+            said(told),
+            other,
+        )
 
 
 def find_trainer(name: str) -> type[Trainer]:

@@ -100,7 +100,7 @@ def evidence_on_lesions(instrument: Instrument, study: Study) -> CheckResult:
             shares.append(float(drawn.mean()))
             patients.append(scan.patient)
     if not hits:
-        return not_applicable("lesion_hit", title, "No lesion is outlined in an examined vertebra; give -d DATASET.")
+        return not_applicable("lesion_hit", title, study.lacks("an outlined lesion in an examined vertebra"))
     hit, precision = mean_over_patients(hits, patients), mean_over_patients(precisions, patients)
     chance, share = mean_over_patients(chances, patients), mean_over_patients(shares, patients)
     return CheckResult(

@@ -139,7 +139,8 @@ def build_study(instrument: Instrument, cohort: Cohort, vertebrae: int, donors: 
             "images like those that the model learned from."
         )
     chosen = evenly([len(scan.regions) for scan in scans], vertebrae, np.random.default_rng(seed))
-    return Study(tuple(scans), chosen, donors, seed)
+    annotated = any(source.case is not None for source in cohort.sources)
+    return Study(tuple(scans), chosen, donors, seed, annotated)
 
 
 def read_scan(instrument: Instrument, source: Source) -> Scan | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage
 
+from spinecls.evaluation.intervals import format_interval
 from spinecls.evaluation.probes import PROBE_FOLDS, probe_auc
 from spinecls.verification.results import CheckResult, Outcome, not_applicable
 from spinecls.verification.study import Place, Scan, Study
@@ -81,7 +82,7 @@ def _control(
     truth = np.array([study.scans[place.scan].truth[place.vertebra] for place in places], int)
     patients = [study.patient(place) for place in places]
     if len(set(patients)) < PROBE_FOLDS:
-        return not_applicable(key, title, f"Needs known classes (-d DATASET) of {PROBE_FOLDS} patients or more.")
+        return not_applicable(key, title, study.lacks(f"known classes of {PROBE_FOLDS} patients or more"))
     table = np.stack([features(study.scans[place.scan], place.vertebra) for place in places])
     area = probe_auc(table, truth, patients, study.seed)
     if not np.isfinite(area.estimate):
@@ -96,6 +97,6 @@ def _control(
         threshold="interval reaches down to 0.5",
         sentence=(
             f"A logistic regression on {table.shape[1]} such numbers reaches an AUC of {area.estimate:.3f} "
-            f"[{area.low:.3f}, {area.high:.3f}] over {len(places)} vertebrae, {verdict}."
+            f"{format_interval(area.as_dict())} over {len(places)} vertebrae, {verdict}."
         ),
     )

@@ -41,7 +41,7 @@ def write_report(folder: Path, report: Mapping[str, Any], results: Sequence[Chec
     """Write verification.json and verification.csv, one row a number."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / JSON_NAME, report)
-    header = ["check", "outcome", "guarantee", "number", "estimate", "low", "high", "items", "threshold"]
+    header = ["check", "outcome", "guarantee", "number", "estimate", "low", "high", "items", "no_interval", "threshold"]
     rows = [row for result in results for row in _rows(result)]
     files.write_csv(folder / CSV_NAME, header, rows)
 
@@ -59,7 +59,7 @@ def _rows(result: CheckResult) -> list[dict[str, Any]]:
     for name, value in result.numbers.items():
         row = {**common, "number": name}
         if isinstance(value, Interval):
-            row |= {"estimate": value.estimate, "low": value.low, "high": value.high, "items": value.items}
+            row |= {key: value.as_dict()[key] for key in ("estimate", "low", "high", "items", "no_interval")}
         else:
             row["estimate"] = value
         rows.append(row)

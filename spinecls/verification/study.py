@@ -52,12 +52,20 @@ class Study:
     Attributes
     ----------
     donors : how many other images, or vertebrae, replace what is outside, or inside, of each
+    annotated : whether the cases are of a dataset, so that what is not known of them is not annotated there
     """
 
     scans: tuple[Scan, ...]
     chosen: tuple[Place, ...]
     donors: int
     seed: int
+    annotated: bool = False
+
+    def lacks(self, what: str) -> str:
+        """The sentence that something annotated is needed, with what to do about it."""
+        if self.annotated:
+            return f"Needs {what}; the dataset does not have that of the vertebrae that were found."
+        return f"Needs {what}; give the images with their annotations, -d DATASET instead of -i."
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -91,11 +92,20 @@ def test_enough_patients_need_no_notes(oof):
     assert calibrated(oof).notes == ()
 
 
-def test_few_patients_are_said_and_change_no_probability():
-    calibration = calibrated(World(1).out_of_fold(6))
-    assert calibration.temperature == 1.0
-    assert calibration.notes[0] == "No temperature was fitted: 6 patient(s), 10 are needed."
-    assert "'fatty' is in every prediction set: 6 patients cannot exclude it." in calibration.notes
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (lambda oof: only(oof, np.isin(oof.patients, np.unique(oof.patients)[:9])), "9 patient(s), 10 are needed"),
+        (lambda oof: only(oof, oof.truth == 0), "all vertebrae are of one class"),
+        (
+            lambda oof: dataclasses.replace(oof, probabilities=np.full_like(oof.probabilities, 1 / 3)),
+            "all classes equally probable",
+        ),
+    ],
+)
+def test_what_no_temperature_can_be_fitted_to_is_not_calibrated(data, reason, oof):
+    with pytest.raises(DatasetError, match=re.escape(reason)):
+        calibrated(data(oof))
 
 
 def test_pooled_classes_are_said(oof):

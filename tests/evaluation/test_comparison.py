@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from spinecls.evaluation.comparison import Comparison, Score, compare, holm
+from spinecls.evaluation.comparison import Comparison, compare, holm
+from spinecls.evaluation.intervals import Interval
 from spinecls.evaluation.vertebra_table import ReadVertebrae
 
 PATIENTS = tuple(f"p{i // 4}" for i in range(80))
@@ -51,7 +52,7 @@ def test_equal_runs_show_no_difference():
     tables = runs({"A": 1.0})
     same = {**tables, **{("B", "all", d): tables["A", "all", d] for d in range(3)}}
     found = compare(same, ["A", "B"], ["all"])[1]
-    assert found.gain == Score(estimate=0.0, low=0.0, high=0.0)
+    assert (found.gain.estimate, found.gain.low, found.gain.high) == (0.0, 0.0, 0.0)
     assert found.p_value == 1.0
     assert found.verdict == "no difference shown"
 
@@ -98,7 +99,7 @@ def test_holm_by_hand():
     ],
 )
 def test_a_difference_is_claimed_only_with_both_the_interval_and_the_adjusted_p(gain, adjusted, verdict):
-    score = Score(estimate=gain[0], low=gain[1], high=gain[2])
+    score = Interval(estimate=gain[0], low=gain[1], high=gain[2], items=9, patients=9, valid_draws=9)
     made = Comparison(arm="B", size="8", area=score, draws=2, gain=score, p_value=0.01, adjusted=adjusted)
     assert made.verdict == verdict
 

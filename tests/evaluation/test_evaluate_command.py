@@ -96,6 +96,7 @@ def test_predictions_without_maps_have_no_dice(dataset, predict):
     evaluate(folder, str(dataset), draws=5)
     assert scores(folder)["location"]["dice"] == {
         "estimate": None, "low": None, "high": None, "items": 0, "patients": 0, "valid_draws": 0,
+        "no_interval": None,
     }  # fmt: skip
 
 

@@ -1,6 +1,12 @@
+"""Guards against numbers that claim more than the data say: intervals of one patient, or beside their estimate."""
+
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from spinecls import files
 from spinecls.errors import UsageError
 from spinecls.evaluation import intervals
 
@@ -55,12 +61,12 @@ def test_blocks_of_draws_do_not_change_the_values(monkeypatch):
 
 def test_percentiles_are_the_ends_of_the_middle_95_of_100():
     # Of 1..1000 the smallest value that at least 2.5 % do not exceed is 25, for 97.5 % it is 975.
-    assert intervals.percentiles(np.arange(1.0, 1001.0)) == (25.0, 975.0)
+    assert intervals._percentiles(np.arange(1.0, 1001.0)) == (25.0, 975.0)
 
 
 def test_infinite_draws_stay_and_undefined_draws_go():
     values = np.asarray([1.0] * 60 + [np.inf] * 40 + [np.nan] * 500)
-    assert intervals.percentiles(values) == (1.0, np.inf)
+    assert intervals._percentiles(values) == (1.0, np.inf)
 
 
 def test_interval_of_nothing_is_undefined():
@@ -89,9 +95,85 @@ def test_undefined_estimate_has_no_interval():
     assert np.isnan([result.low, result.high]).all()
 
 
-def test_one_patient_has_an_interval_of_no_width():
-    result = intervals.interval(mean_of([0, 1, 1]), ["a"] * 3, intervals.draw_patients("a", 20))
-    assert (result.low, result.estimate, result.high) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+def ends(result):
+    return [result.low, result.high]
+
+
+@pytest.mark.parametrize("values", [[0, 1, 1], [1, 1, 1]])
+def test_one_patient_has_a_number_and_no_interval(values):
+    result = intervals.interval(mean_of(values), ["a"] * 3, intervals.draw_patients("a", 20))
+    assert result.estimate == pytest.approx(np.mean(values))
+    assert np.isnan(ends(result)).all()
+    assert result.no_interval == "one patient"
+    assert intervals.format_score(result.as_dict()) == f"{np.mean(values):.3f} [no interval: one patient]"
+
+
+def test_a_number_that_is_undefined_without_one_patient_hangs_on_him():
+    # As the recall of a class whose vertebrae are all of patient b, who is one of six.
+    def recall(weights):
+        return (weights @ np.array([0, 0, 1, 1, 0, 0, 0.0])) / (weights @ np.array([0, 0, 1, 1, 0, 0, 0.0]))
+
+    patients = list("aabbcde")
+    result = intervals.interval(recall, patients, intervals.draw_patients(patients, 200))
+    assert (result.estimate, result.no_interval) == (1.0, "hangs on one patient")
+    assert np.isnan(ends(result)).all()
+
+
+def test_a_number_of_two_patients_among_many_has_an_interval():
+    def rate(weights):
+        return (weights @ np.array([1, 0, 0, 0, 0.0])) / (weights @ np.array([1, 1, 0, 0, 0.0]))
+
+    result = intervals.interval(rate, list("abcde"), intervals.draw_patients("abcde", 200))
+    assert (result.estimate, result.low, result.high, result.no_interval) == (0.5, 0.0, 1.0, "")
+
+
+def test_of_several_statistics_each_says_for_itself_whether_it_hangs_on_one():
+    def both(weights):
+        return np.stack([mean_of([0, 1, 2])(weights), (weights @ [0, 0, 1.0]) / (weights @ [0, 0, 1.0])], axis=1)
+
+    found = intervals.joint_intervals(both, ["all", "last"], list("abc"), intervals.draw_patients("abc", 50))
+    assert {name: score.no_interval for name, score in found.items()} == {"all": "", "last": "hangs on one patient"}
+
+
+def test_a_paired_difference_on_one_patient_has_no_interval():
+    draws = intervals.draw_patients("a", 20)
+    result = intervals.paired_interval(mean_of([0, 1]), list("aa"), mean_of([1, 1]), list("aa"), draws)
+    assert (result.estimate, result.no_interval) == (0.5, "one patient")
+    assert np.isnan(ends(result)).all()
+
+
+def test_an_interval_that_is_none_is_null_in_json(tmp_path):
+    result = intervals.interval(mean_of([1]), ["a"], intervals.draw_patients("a", 5))
+    files.write_json(tmp_path / "s.json", result.as_dict())
+    content = files.read_json(tmp_path / "s.json")
+    assert (content["estimate"], content["low"], content["high"]) == (1.0, None, None)
+    assert content["no_interval"] == "one patient"
+    assert intervals.format_score(content) == "1.000 [no interval: one patient]"
+
+
+def test_an_interval_holds_its_estimate():
+    # The draws of the greatest value lie below it more often than not, those of a shifted one always.
+    draws = intervals.draw_patients("abcd", 50)
+    found = intervals.interval(mean_of([1, 1, 1, 1]), list("abcd"), draws, estimate=1.25)
+    assert found.low <= found.estimate <= found.high
+
+
+def test_centred_draws_have_their_median_at_the_estimate_and_end_where_the_score_does():
+    # 1..101 less their median 51 plus the estimate 10 run from -40 to 60; the 2.5th percentile, 3 - 41, is cut at 0.
+    values = np.arange(1.0, 102.0)
+    found = intervals.interval_of_draws(10.0, values, ["a", "b"], centred=True, least=0.0)
+    assert (found.low, found.estimate, found.high) == (0.0, 10.0, 58.0)
+
+
+INTERVALS = Path(intervals.__file__)
+
+
+@pytest.mark.parametrize("path", sorted(INTERVALS.parents[1].rglob("*.py")), ids=lambda p: p.stem)
+def test_no_other_module_makes_or_writes_an_interval(path):
+    text = path.read_text()
+    if path != INTERVALS:
+        assert not re.search(r"import .*_percentiles|intervals\._percentiles|\.low:|\[.low.\]:", text)
+        assert not re.search(r"(quantile|percentile)\([^)]*(0\.025|2\.5|97\.5|0\.975)", text)
 
 
 def test_number_of_draws_must_be_positive():

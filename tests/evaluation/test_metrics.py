@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics as oracle
 
 from spinecls.evaluation import metrics
-from spinecls.evaluation.intervals import draw_patients
+from spinecls.evaluation.intervals import draw_patients, interval
 from spinecls.records import DatasetDescription
 
 ONE = np.ones((1, 4))
@@ -278,3 +278,37 @@ def test_point_estimate_lies_in_its_interval():
     scores = scores_of(truth, probabilities, [str(i // 4) for i in range(80)])
     for name in ("auc_macro", "balanced_accuracy", "kappa", "brier", "nll"):
         assert scores[name]["low"] < scores[name]["estimate"] < scores[name]["high"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("count", [2, 4, 12])
+def test_the_debiased_ece_lies_in_its_own_interval(count, seed):
+    # A model that is nearly right, three vertebrae a patient: the plain percentiles lie above the estimate.
+    rng = np.random.default_rng([count, seed])
+    confidence = rng.uniform(0.5, 1, 3 * count)
+    correct = rng.random(3 * count) < confidence
+    patients = [str(i // 3) for i in range(3 * count)]
+
+    def error(weights):
+        return metrics.expected_calibration_error(confidence, correct, weights)
+
+    found = interval(error, patients, draw_patients(patients, 200), centred=True, least=0.0)
+    assert 0 <= found.low <= found.estimate <= found.high
+
+
+def test_moved_draws_hold_a_known_calibration_error_more_often_than_plain_percentiles():
+    # Everything is given 0.8 and is right in 0.7, so the true error is 0.1; two vertebrae a patient, 20 patients.
+    confidence, patients = np.full(40, 0.8), [str(i // 2) for i in range(40)]
+    held = {False: 0, True: 0}
+    for seed in range(60):
+        correct = np.random.default_rng(seed).random(40) < 0.7
+
+        def error(weights, correct=correct):
+            return metrics.expected_calibration_error(confidence + 1e-6 * np.arange(40), correct, weights)
+
+        draws = draw_patients(patients, 200, seed)
+        for centred in held:
+            found = interval(error, patients, draws, centred=centred, least=0.0)
+            held[centred] += found.low <= 0.1 <= found.high
+    # Too seldom even so, because the estimate is too large for so few vertebrae.
+    assert held[True] >= held[False] + 10

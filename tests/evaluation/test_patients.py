@@ -161,7 +161,7 @@ def test_scans_of_one_patient_are_drawn_together(numbers):
     found = patients.agreement(numbers(truth, {}, patient_of=lambda _: "p"), draw_patients(["p"], 20))
     assert (found["cases"], found["patients"]) == (2, 1)
     difference = found["agreement"]["affected"]["decided"]["mean_difference"]
-    assert (difference["low"], difference["high"]) == (-0.5, -0.5)
+    assert (difference["estimate"], difference["no_interval"]) == (-0.5, "one patient")
 
 
 def test_agreement_of_no_scan_is_empty():

@@ -3,15 +3,16 @@ import csv
 from spinecls.evaluation.matching import CaseTruth, judge
 from spinecls.evaluation.score_files import flat_scores, write_scores
 
-SCORE = {"estimate": 0.5, "low": 0.25, "high": 1.0, "items": 4, "patients": 2, "valid_draws": 9}
+SCORE = {"estimate": 0.5, "low": 0.25, "high": 1.0, "items": 4, "patients": 2, "valid_draws": 9, "no_interval": None}
 
 
 def test_flat_row_names_the_keys_that_lead_to_a_score():
     content = {"dataset": "D", "location": {"dice": SCORE, "by": {"L1": {"rate": SCORE}}}, "draws": 5}
     assert list(flat_scores(content)) == [
-        {"group": "location", "score": "dice", "estimate": 0.5, "low": 0.25, "high": 1.0, "patients": 2, "items": 4},
+        {"group": "location", "score": "dice", "estimate": 0.5, "low": 0.25, "high": 1.0, "patients": 2, "items": 4,
+         "no_interval": None},
         {"group": "location/by/L1", "score": "rate", "estimate": 0.5, "low": 0.25, "high": 1.0, "patients": 2,
-         "items": 4},
+         "items": 4, "no_interval": None},
     ]  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def test_a_calibration_of_other_classes_is_not_used(two_folds, caplog):
     made = calibrate_model(model_at(two_folds))
     save_calibration(two_folds / CALIBRATION, dataclasses.replace(made, class_order=not made.class_order))
     assert load_predictor(model_at(two_folds), "cpu", augment=True).calibration is None
-    assert "is of the classes" in caplog.text
+    assert "class_order: True in the calibration, False in the plan" in caplog.text
 
 
 def test_a_validation_without_identified_vertebrae_leaves_the_model_uncalibrated(two_folds, caplog):
@@ -130,3 +130,36 @@ def test_a_validation_without_identified_vertebrae_leaves_the_model_uncalibrated
         path.write_text(path.read_text().splitlines()[0] + "\n")
     assert calibrate_model(model_at(two_folds)) is None
     assert "stays uncalibrated" in caplog.text
+
+
+NAMES = ("normal", "inflammatory", "structural")
+
+
+def uncalibrated(model, caplog, reason):
+    """Whether a model is not calibrated, says why, and neither writes nor uses a calibration."""
+    assert calibrate_model(model_at(model)) is None
+    assert "stays uncalibrated" in caplog.text
+    assert reason in caplog.text
+    assert not (model / CALIBRATION).exists()
+    return load_predictor(model_at(model), "cpu", augment=True).calibration is None
+
+
+def test_folds_of_too_few_patients_leave_the_model_uncalibrated(two_folds, caplog):
+    for fold, patients in (("0", range(5)), ("1", range(5, 9))):
+        write_validation(two_folds / f"fold_{fold}", NAMES, patients, signal=2.0)
+    assert uncalibrated(two_folds, caplog, "9 patient(s), 10 are needed")
+
+
+def test_a_fold_that_identified_nothing_leaves_the_model_uncalibrated(two_folds, caplog):
+    path = two_folds / "fold_1/validation/vertebrae.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    assert uncalibrated(two_folds, caplog, "fold 0 alone identified vertebrae with a class")
+
+
+def test_a_file_of_an_earlier_version_in_which_nothing_was_fitted_is_no_calibration(two_folds, caplog):
+    calibrate_model(model_at(two_folds))
+    content = files.read_json(two_folds / CALIBRATION)
+    note = "No temperature was fitted: 3 patient(s), 10 are needed."
+    files.write_json(two_folds / CALIBRATION, content | {"temperature": 1.0, "notes": [note]})
+    assert load_predictor(model_at(two_folds), "cpu", augment=True).calibration is None
+    assert "nothing was learnt. No temperature was fitted: 3 patient(s)" in caplog.text

@@ -1,6 +1,7 @@
 """Averages of prediction folders, against what is averaged by hand."""
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -373,8 +374,45 @@ def test_models_of_other_classes_are_not_averaged(predicted, tmp_path):
     for vertebra in content["vertebrae"]:
         vertebra["class_probabilities"] = {"a": 0.5, "b": 0.5}
     path.write_text(json.dumps(content))
-    with pytest.raises(PartialFailure, match="Only models of the same classes"):
+    message = r"class_names: \[normal, inflammatory, structural\] in .*members/0.*, \[a, b\] in .*members/1"
+    with pytest.raises(DatasetError, match=message):
         ensemble_folders(sources, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def edited(name, change):
+    """What a test changes in the second of the folders: a value in the JSON of a case."""
+
+    def edit(folder, case):
+        path = folder / f"{case}.json"
+        content = json.loads(path.read_text())
+        content[name] = change(content[name])
+        path.write_text(json.dumps(content))
+
+    return edit
+
+
+def as_grades(folder, case):
+    path = folder / f"{case}_probabilities.npz"
+    with np.load(path) as content:
+        kept = dict(content) | {"class_order": np.array(True)}
+    np.savez(path, **kept)
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (edited("class_names", lambda names: [names[0], *names[:0:-1]]), "class_names"),
+        (edited("model", lambda model: model | {"prevalence": {"normal": 0.9}}), "prevalence"),
+        (as_grades, "class_order: False in .*0/.*, True in .*1/"),
+    ],
+    ids=["order", "prevalence", "grades"],
+)
+def test_probabilities_that_do_not_mean_the_same_are_not_averaged(edit, told, predicted, tmp_path, capsys):
+    sources, case = copies(predicted, tmp_path)
+    edit(sources[1], case)
+    assert run_cli("ensemble", "-i", *sources, "-o", tmp_path / "out") == 3
+    assert re.search(told, capsys.readouterr().err)
 
 
 def test_maps_on_other_grids_are_not_averaged(predicted, tmp_path):

@@ -8,7 +8,8 @@ from inference.conftest import MODEL as NAME
 from spinecls import files
 from spinecls.errors import ModelError, UsageError
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
+from spinecls.planning.plan import Plan, from_plain
+from spinecls.tasks.checkpoint import load_checkpoint, meaning_text, save_checkpoint
 
 
 def set_score(model, value):
@@ -74,7 +75,7 @@ def test_a_sealed_model_is_preferred_to_an_open_one_of_the_same_trainer(results)
 
 def test_a_plan_that_says_another_level_than_the_checkpoint_is_refused(results):
     set_plan_seal(results / NAME, "S1")
-    with pytest.raises(ModelError, match=r"trained with crops of level S2.*says S1"):
+    with pytest.raises(ModelError, match=r"seal: S2 in the checkpoint, S1 in the plan.json beside it"):
         load_predictor(choose_model(ModelChoice(folder=results / NAME)), torch.device("cpu"), augment=False)
 
 
@@ -118,8 +119,14 @@ def test_folds_trained_by_other_numbers_are_not_averaged(results):
 
 def test_a_prevalence_needs_classes(results):
     path = results / NAME / "fold_0/plan.json"
-    plan = json.loads(path.read_text())
-    path.write_text(json.dumps(plan | {"class_names": [], "class_counts": {}, "lesion_structures": {}}))
+    plan = json.loads(path.read_text()) | {"class_names": [], "class_counts": {}, "lesion_structures": {}}
+    path.write_text(json.dumps(plan))
+    checkpoint = path.with_name("checkpoint_final.pt")
+    content = load_checkpoint(checkpoint)
+    spec = json.loads(content["spec"]) | {"num_classes": 0}
+    weights = {key: w for key, w in content["weights"].items() if not key.startswith(("evidence.", "pooling."))}
+    told = meaning_text(from_plain(Plan, plan, ""), from_plain(Plan, plan, "").configuration("3d_fullres"))
+    save_checkpoint(checkpoint, content | {"spec": json.dumps(spec), "weights": weights, "meaning": told})
     with pytest.raises(UsageError, match="trained without classes"):
         load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False, prevalence={"normal": 1.0})
 

@@ -275,7 +275,7 @@ DAMAGES = {
         with_plan("network", value="os.system"), "expected an object, got 'os.system'"),
     "a network that is a module": (
         with_json(FOLD, *NETWORK, "backbone", value="evil_backbone.Net"), "'evil_backbone.Net' is not known"),
-    "a pooling that is a function": (with_json(FOLD, "spec", "pooling", value="os.system"), "pooling os.system, but"),
+    "a pooling that is a function": (with_json(FOLD, "spec", "pooling", value="os.system"), "pooling: os.system in"),
     "a patch without end": (
         with_plan("patch_size", value=[2**20] * 3), "more than 134217728 voxels"),
     "no distance of voxels": (
@@ -283,10 +283,10 @@ DAMAGES = {
     "strides of nought": (
         with_plan("network", "strides", value=[[0, 0, 0]] * 3), "contradict each other"),
     "another plan than network": (
-        with_plan("pooling", value="max"), "the plan of the fold says max"),
-    "another seal than plan": (with_json(FOLD, "seal", value="S0"), "seal S0, but the plan of the fold says S2"),
+        with_plan("pooling", value="max"), "pooling: lse in the checkpoint, max in"),
+    "another seal than plan": (with_json(FOLD, "seal", value="S0"), "seal: S0 in the checkpoint, S2 in"),
     "folds of other numbers": (
-        with_plan("sealing_margin_mm", value=9.0), "cannot be averaged"),
+        with_plan("sealing_margin_mm", value=9.0), "sealing_margin_mm: 9.0 in fold 0"),
     "a head under another's name": (
         with_json(FOLD, "spec", "dense_heads", value={"level": 27}), "dense head 'level'"),
     "a head with a dot": (with_json(FOLD, "spec", "dense_heads", value={"a.b": 2}), "dense head 'a.b'"),

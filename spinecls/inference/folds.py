@@ -1,0 +1,133 @@
+"""Folds of a trained model: that they mean the same, and that each checkpoint is of the plan beside it.
+
+Three files say what a fold means: its checkpoint, the `plan.json` beside it, and the `plan.json` of the model folder.
+The last is that of the fold which was begun last, so nothing but its presence is ever taken from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinecls.errors import ModelError, SpineclsError
+from spinecls.planning.meaning import Meaning, class_meaning, differences, flat, meaning, require_same, said
+from spinecls.planning.plan import Configuration, Plan, load_plan
+from spinecls.tasks.checkpoint import EARLIER_SEAL, MEANING, read_spec
+
+if TYPE_CHECKING:
+    from spinecls.inference.models import TrainedModel
+
+PLAN = "plan.json"
+
+
+def agreed_plans(name: str, folders: Mapping[str, Path], configuration: str) -> dict[str, Plan]:
+    """Plan of each fold, once it is sure that all mean the same.
+
+    Parameters
+    ----------
+    name : of the model
+    folders : fold -> its folder
+
+    Raises
+    ------
+    ModelError
+        Naming two folds that do not, and how they differ.
+    """
+    plans = {fold: load_plan(folder / PLAN) for fold, folder in folders.items()}
+    meanings = {fold: fold_meaning(plan, configuration) for fold, plan in plans.items()}
+    named = {f"fold {fold}": found for fold, found in meanings.items()}
+    require_same(named, name, f"Choose folds that agree by -f ({_groups(meanings)}), or train the others anew.")
+    return plans
+
+
+def fold_meaning(plan: Plan, configuration: str) -> dict[str, Any]:
+    """Meaning of a fold, and the patch that the folds of a model are run with together."""
+    planned = plan.configuration(configuration)
+    return {**meaning(plan, planned), "patch_size": list(planned.patch_size)}
+
+
+def _groups(meanings: Mapping[str, Meaning]) -> str:
+    """Folds that agree with each other, as a user gives them: `0 1 or 2`."""
+    groups: list[list[str]] = []
+    for fold, found in meanings.items():
+        same = next((group for group in groups if meanings[group[0]] == found), None)
+        if same is None:
+            groups.append([fold])
+        else:
+            same.append(fold)
+    return " or ".join(" ".join(group) for group in groups)
+
+
+def require_same_classes(models: Sequence[TrainedModel], remedy: str) -> Plan:
+    """Refuse models whose class probabilities do not mean the same; returns a plan, whose classes are those of all.
+
+    Raises
+    ------
+    ModelError
+        Naming two models, or two folds of one, and how they differ.
+    """
+    plans = {model.folder.name: next(iter(model.fold_plans().values())) for model in models}
+    require_same({name: class_meaning(plan) for name, plan in plans.items()}, models[0].dataset, remedy)
+    return next(iter(plans.values()))
+
+
+def unlike_folds(model_folder: Path, fold: str, plan: Plan, configuration: str) -> dict[str, list[str]]:
+    """Other folds of a model folder, trained or begun, that do not mean what `fold` means by its `plan`, and how.
+
+    A plan that cannot be read, or lacks the configuration, is told where it is used.
+    """
+    own, found = fold_meaning(plan, configuration), {}
+    for path in sorted(model_folder.glob(f"fold_*/{PLAN}")):
+        other = path.parent.name.removeprefix("fold_")
+        try:
+            theirs = fold_meaning(load_plan(path), configuration)
+        except SpineclsError:
+            continue
+        if other != fold and (told := differences(own, theirs, f"fold {fold}", f"fold {other}")):
+            found[other] = told
+    return found
+
+
+def require_plan_of(content: Mapping[str, Any], plan: Plan, configuration: Configuration, where: Path | str) -> None:
+    """Refuse a checkpoint that was trained by another plan than the one beside it; prediction goes by both.
+
+    Checkpoints of earlier versions only tell their network and sealing level.
+
+    Raises
+    ------
+    ModelError
+        Saying what differs, with both values.
+    """
+    spec = read_spec(content, where)
+    trained = flat({"network": spec.network}) | {
+        "pooling": spec.pooling,
+        "class_order": spec.ordinal,
+        "seal": content.get("seal", EARLIER_SEAL),
+        "number of classes": spec.num_classes,
+        "number of channels": spec.image_channels,
+    }
+    planned = meaning(plan, configuration) | {
+        "number of classes": len(plan.class_names),
+        "number of channels": len(plan.channel_names),
+    }
+    if MEANING in content:
+        trained = _recorded(content[MEANING], where) | trained
+    else:
+        planned = {part: value for part, value in planned.items() if part in trained}
+    if told := differences(trained, planned, "the checkpoint", f"the {PLAN} beside it"):
+        raise ModelError(
+            f"{where}: was trained by another plan than the one beside it; they differ in {said(told)}. Put the plan "
+            "back as it was, or train anew."
+        )
+
+
+def _recorded(text: Any, where: Path | str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"{where}: what it says of the meaning of its outputs is not readable. Train anew.")
+    return found
