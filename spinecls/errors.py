@@ -48,6 +48,12 @@ class PartialFailure(SpineclsError):
     exit_code = 5
 
 
+class DefectiveCases(PartialFailure):
+    """Some cases failed by a defect of ours, the rest is done."""
+
+    exit_code = 1
+
+
 class Interrupted(SpineclsError):
     """The work was stopped by a signal and can be resumed."""
 

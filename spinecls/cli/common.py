@@ -16,6 +16,7 @@ import typer
 from spinecls import __version__
 from spinecls.cli.arguments import expand_values
 from spinecls.errors import SpineclsError, UsageError
+from spinecls.hard_cases import OUT_OF_MEMORY, is_out_of_memory
 
 Dataset = Annotated[str, typer.Argument(help="Dataset: number, full name or path.", show_default=False)]
 Datasets = Annotated[list[str], typer.Option("-d", help="Datasets: numbers, full names or paths.", show_default=False)]
@@ -35,9 +36,6 @@ ModelPlans = Annotated[str | None, typer.Option("-p", help="Name of the plans.")
 ModelFolds = Annotated[list[str] | None, typer.Option("-f", help="Folds [default: every finished one].")]
 ModelFolder = Annotated[Path | None, typer.Option("-m", help="Model folder, instead of -d -c -tr -p.")]
 
-OUT_OF_MEMORY = (
-    "Out of memory. Close other programs, use fewer processes (-np 1), or plan for less: -gpu_memory_target GB."
-)
 ENVIRONMENT_FAULTS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT)
 WRONG_PATHS = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT)
 
@@ -59,8 +57,6 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             # The reader of our output is gone (`| head`); nothing is left to tell it.
             sys.stderr.close()
             raise typer.Exit(0) from None
-        except MemoryError:
-            _leave(OUT_OF_MEMORY, 4)
         except OSError as error:
             if error.errno in ENVIRONMENT_FAULTS:
                 _leave(f"{error.strerror}: {error.filename or 'output'}. Free space or permissions, then run again.", 4)
@@ -68,9 +64,8 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
                 _leave(f"{error.strerror}: {error.filename}.", 2)
             _defect(error)
         except Exception as error:
-            # The last resort: torch tells of exhausted memory by a RuntimeError; anything else is a defect of ours.
-            text = str(error).lower()
-            if isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text):
+            # The last resort: what is not exhausted memory is a defect of ours.
+            if is_out_of_memory(error):
                 _leave(OUT_OF_MEMORY, 4)
             _defect(error)
 
