@@ -227,4 +227,4 @@ def _print_effort(raw, made, fingerprint, hashes, configurations: Sequence[str] 
     from spinecls.planning.stages import folder_of
 
     jobs = outdated_jobs(raw, made, _chosen(made, configurations), folder_of(raw), hashes)
-    print(effort_text(preprocessing_effort(jobs, fingerprint, processes), len(raw.cases), folder_of(raw)))
+    print(effort_text(preprocessing_effort(jobs, fingerprint, processes), len(raw.all_cases), folder_of(raw)))
