@@ -17,6 +17,7 @@ from spinecls.evaluation.selection import Candidate, Judged, classification_cand
 from spinecls.evaluation.vertebra_table import VALIDATED, identified_vertebrae, joined, read_validation
 from spinecls.inference.calibrating import calibrate_model
 from spinecls.inference.models import BEST, TrainedModel, is_sealed, score_name, trained_models, validated_folds
+from spinecls.planning.current import require_current_folds
 from spinecls.planning.plan import load_plan
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
     dataset = paths.dataset_name(request.dataset)
     models = _models(dataset, request)
     folds = _common_folds(models, request.folds)
+    for model in models:
+        require_current_folds(dataset, model.plans, model.fold_folders(folds))
     named = {model.folder.name: model for model in models}
     eligible = [model for model in models if _eligible(model)]
     candidates = [dataclasses.replace(_candidate((m,), folds), eligible=m in eligible) for m in models]

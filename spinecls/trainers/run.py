@@ -21,12 +21,15 @@ from spinecls.dataloading.cases import labelled_regions, sealed_sources, trainin
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
-from spinecls.errors import Busy, DatasetError, PlanError, UsageError
-from spinecls.io.preprocessed import PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
+from spinecls.errors import Busy, DatasetError, PlanError, UsageError, some_names
+from spinecls.io.preprocessed import NATIVE, PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
+from spinecls.io.preprocessed_records import read_record
+from spinecls.planning.current import changed_since, plan_differences, require_current, stored_inputs
 from spinecls.planning.familiarity import familiar_images, unfamiliar
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
+from spinecls.planning.splits import stored_folds
 from spinecls.planning.stages import FINGERPRINT
 from spinecls.tasks.pretrained import Taken, take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
@@ -90,6 +93,10 @@ class _Fold:
     def plans_config(self) -> str:
         return grid_folder_name(self.request.plans, self.request.configuration)
 
+    def inputs(self, cases: Sequence[str]) -> dict[str, str]:
+        """What each of some cases was preprocessed from (`planning.inputs`)."""
+        return {case: read_record(self.preprocessed / NATIVE, case)["inputs"] for case in cases}
+
 
 def train_fold(request: TrainingRequest) -> Path:
     """Train and validate one fold; returns its folder."""
@@ -107,12 +114,15 @@ def train_fold(request: TrainingRequest) -> Path:
     folder = request.folder or model_folder / f"fold_{request.fold}"
     dataset_plan = load_plan(preprocessed / f"{request.plans}.json")
     dataset_plan.configuration(request.configuration)
+    require_current(request.dataset, dataset_plan)
     train, validation = fold_cases(preprocessed, request.fold)
     train = train if request.cases is None else list(request.cases)
     found = None
     if request.refine and not request.validate_only:
         source = paths.model_folder(name, trainer_class.__name__, request.plans, request.configuration)
         found = refinement(source, preprocessed, train, dataset_plan.class_names)
+    if request.resume or request.validate_only:
+        _require_same_data(request, folder, dataset_plan, stored_inputs(preprocessed))
     plan = _plan_of_fold(request, trainer_class, dataset_plan, folder, preprocessed, train, found)
     configuration = plan.configuration(request.configuration)
     fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration, found)
@@ -131,6 +141,30 @@ def train_fold(request: TrainingRequest) -> Path:
     return folder
 
 
+def _require_same_data(request: TrainingRequest, folder: Path, plan: Plan, present: Mapping[str, str]) -> None:
+    """Refuse to go on with a run on other data than those it was begun with, or to validate it by other meanings.
+
+    Raises
+    ------
+    DatasetError
+        Naming what changed since the run was begun.
+    """
+    own, run = folder / "plan.json", folder / "run.json"
+    told = [f"dataset.json: {text}" for text in plan_differences(load_plan(own), plan)] if own.exists() else []
+    noted = files.read_json(run).get("inputs") if run.exists() else None
+    changed = changed_since(noted or {}, present)
+    if changed and request.resume:
+        told.append(f"changed: {some_names(changed)}")
+    elif changed:
+        logger.warning("The run learnt from cases that changed since: %s.", some_names(changed))
+    if told:
+        listed = "\n".join(f"  {text}" for text in told)
+        raise DatasetError(
+            f"{folder}: the run was begun with other data.\n{listed}\nTrain anew without --c and --val, or put the "
+            "data back as they were and preprocess them again."
+        )
+
+
 def find_trainer(name: str) -> type[Trainer]:
     """Trainer class of a name, `file.py:Class` or `module:Class`."""
     found = TRAINERS.find(name)
@@ -141,7 +175,7 @@ def find_trainer(name: str) -> type[Trainer]:
 
 def fold_cases(preprocessed: Path, fold: str) -> tuple[list[str], list[str]]:
     """Training and validation cases of a fold; for `all`, every case and none."""
-    splits = files.read_json(preprocessed / "splits_final.json")
+    splits = stored_folds(preprocessed)
     if fold == ALL:
         return sorted({case for split in splits for case in [*split["train"], *split["val"]]}), []
     if fold not in [str(number) for number in range(len(splits))]:
@@ -244,7 +278,7 @@ def annotated_classes(preprocessed: Path, cases: Sequence[str]) -> dict[str, dic
 def unlabelled_cases(preprocessed: Path, validation: Sequence[str]) -> list[str]:
     """Preprocessed scans without any annotation, those of patients whose cases are validated left out."""
     native = preprocessed / "native"
-    splits = files.read_json(preprocessed / "splits_final.json")
+    splits = stored_folds(preprocessed)
     annotated = {case for split in splits for case in [*split["train"], *split["val"]]}
     others = sorted(path.stem for path in native.glob("*.json") if path.stem not in annotated)
     held_out = {files.read_json(native / f"{case}.json")["patient"] for case in validation}
@@ -377,6 +411,7 @@ def _train(fold: _Fold) -> None:
             "device": str(request.device),
             "seed": request.seed,
             "cases": list(fold.train),
+            "inputs": fold.inputs(fold.train),
             "vertebrae": len(data.sealed),
             "seal": fold.configuration.seal,
             "tasks": [t.task.name for t in trainer.tasks],
@@ -460,5 +495,6 @@ def _validate(fold: _Fold) -> None:
     if fold.plan.familiar is not None:
         for case in _fingerprints(fold.preprocessed, fold.validation):
             warnings[case.case] = unfamiliar(case.shape, case.spacing_mm, case.appearance, fold.plan)
-    device, num_cases = fold.request.device, len(fold.validation)
-    validate(fold.folder, fold.plan, fold.configuration, cases, num_cases, reference, device, warnings)
+    device = fold.request.device
+    inputs = fold.inputs(fold.validation)
+    validate(fold.folder, fold.plan, fold.configuration, cases, inputs, reference, device, warnings)

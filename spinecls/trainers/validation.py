@@ -45,7 +45,7 @@ def validate(
     plan: Plan,
     configuration: Configuration,
     cases: Iterable[PreprocessedCase],
-    num_cases: int,
+    inputs: Mapping[str, str],
     reference: TrainingReference,
     device: torch.device,
     warnings: Mapping[str, tuple[str, ...]] | None = None,
@@ -57,6 +57,7 @@ def validate(
 
     Parameters
     ----------
+    inputs : of each case the hash of what it was preprocessed from; kept with the scores, whose truth it is
     warnings : by case, in which ways its image is unlike those that the fold trained on
 
     Returns
@@ -73,7 +74,7 @@ def validate(
     truth: list[matching.CaseTruth] = []
     failed: list[tuple[str, str]] = []
     target = folder / "validation"
-    for case in tqdm(cases, total=num_cases, desc="validation", unit="case", disable=None):
+    for case in tqdm(cases, total=len(inputs), desc="validation", unit="case", disable=None):
         try:
             volume = predictor.predict_volume(case.native, case.native_geometry)
         except (SpineclsError, RuntimeError, ValueError, MemoryError) as error:
@@ -102,6 +103,7 @@ def validate(
         # What a calibration must know: which weights said so, and how they were asked.
         "checkpoint": short_hash(checkpoint, path),
         "test_time_augmentation": predictor.augment,
+        "inputs": dict(inputs),
         "predicted": predicted,
         "unfamiliar_images": unlike,
         **scores,
