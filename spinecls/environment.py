@@ -1,6 +1,6 @@
-"""Numbers of threads in the environment, made such that every library can read them.
+"""What the environment tells the libraries that we import, put right before the first of them is imported.
 
-A list such as `OMP_NUM_THREADS=2,1` (one number for each level of nesting) is legal there, and some of the libraries
+Numbers of threads are made such that every library can read them. A list such as `OMP_NUM_THREADS=2,1` (one number for each level of nesting) is legal there, and some of the libraries
 that we import fail on it, or on text that is no number, as soon as they are imported.
 """
 
@@ -46,3 +46,15 @@ def settle_thread_counts(environment: MutableMapping[str, str] = os.environ) -> 
                 name,
                 text,
             )
+
+
+INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
+
+
+def avoid_faulty_instructions(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Keep convolutions on the CPU away from matrix tiles (AMX), unless the user said otherwise.
+
+    The gradients that they compute of bfloat16 convolutions on planes of some 128 x 32 voxels and more write beyond
+    their memory (torch 2.13 on Sapphire Rapids): training is aborted, or worse, goes on.
+    """
+    environment.setdefault(INSTRUCTIONS, "AVX512_CORE_FP16")

@@ -84,7 +84,7 @@ def require_current(dataset: str, plan: Plan) -> None:
     if told:
         raise DatasetError(_message(folder, told, _command("plan_and_preprocess", name, plan)))
     if lacking := sorted({case.identifier for case in raw.unlabelled} - stored.keys()):
-        logger.warning("%d scans of imagesUn are not preprocessed, so not learnt from: %s.", len(lacking), _some(lacking))
+        logger.warning("Not preprocessed, and so not learnt from: %s of imagesUn.", _some(lacking))
 
 
 def require_current_fingerprint(raw: RawDataset, hashes: FileHashes) -> None:

@@ -36,6 +36,7 @@ from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # n
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
 from spinecls.trainers.placement import PLACES, lacks_places
 from spinecls.trainers.refinement import REFINED, Refinement, expected_of, refinement
+from spinecls.trainers.user_code import made_trainer, told_as_the_users
 from spinecls.trainers.validation import TrainingReference, validate
 
 logger = logging.getLogger(__name__)
@@ -100,9 +101,14 @@ class _Fold:
 
 def train_fold(request: TrainingRequest) -> Path:
     """Train and validate one fold; returns its folder."""
+    trainer_class = find_trainer(request.trainer)
+    with told_as_the_users(trainer_class):
+        return _train_fold(request, trainer_class)
+
+
+def _train_fold(request: TrainingRequest, trainer_class: type[Trainer]) -> Path:
     name = paths.dataset_name(request.dataset)
     preprocessed = paths.preprocessed_folder(name)
-    trainer_class = find_trainer(request.trainer)
     if request.refine and not trainer_class.learns_beliefs:
         raise UsageError(
             f"--refine: {trainer_class.__name__} does not learn from beliefs. Use -tr UncertainLabelsTrainer or "
@@ -170,6 +176,8 @@ def find_trainer(name: str) -> type[Trainer]:
     found = TRAINERS.find(name)
     if not (isinstance(found, type) and issubclass(found, Trainer)):
         raise UsageError(f"{name}: not a subclass of spinecls.trainers.base.Trainer.")
+    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        raise UsageError(f"{name}: lacks {', '.join(lacking)}(), which every trainer must have.")
     return found
 
 
@@ -367,7 +375,7 @@ class _LoadedCases:
 def _train(fold: _Fold) -> None:
     request = fold.request
     settings = RunSettings(fold.folder, request.device, request.seed, request.workers)
-    trainer = fold.trainer_class(fold.plan, fold.configuration, settings)
+    trainer = made_trainer(fold.trainer_class, fold.plan, fold.configuration, settings)
     if request.validate_only:
         if not trainer.final_path.exists():
             raise UsageError(f"{fold.folder}: --val needs a finished training; there is none.")
