@@ -1,7 +1,8 @@
 """What the environment tells the libraries that we import, put right before the first of them is imported.
 
-Numbers of threads are made such that every library can read them. A list such as `OMP_NUM_THREADS=2,1` (one number for each level of nesting) is legal there, and some of the libraries
-that we import fail on it, or on text that is no number, as soon as they are imported.
+Numbers of threads are made such that every library can read them. A list such as `OMP_NUM_THREADS=2,1` (one number
+for each level of nesting) is legal there, and some of the libraries that we import fail on it, or on text that is no
+number, as soon as they are imported.
 """
 
 from __future__ import annotations
