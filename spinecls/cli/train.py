@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spinecls.cli.common import Dataset, Device, Overrides, parse_settings
-from spinecls.errors import SpineclsError, UsageError
+from spinecls.errors import DefectiveCases, PartialFailure, SpineclsError, UsageError
 from spinecls.paths import DEFAULT_PLANS
 
 
@@ -50,26 +51,37 @@ def train(
     if num_gpus != 1:
         raise UsageError(f"-num_gpus {num_gpus}: training runs on one device. Train folds side by side instead.")
     chosen = pick_device(device)
+    hard: list[PartialFailure] = []
+    folder: Path | None = None
     for fold in [value for text in folds for value in split_value(text, numeric=True)]:
-        folder = train_fold(
-            TrainingRequest(
-                dataset=dataset,
-                configuration=configuration,
-                fold=fold,
-                trainer=trainer,
-                plans=plans,
-                resume=resume,
-                validate_only=validate_only,
-                device=chosen,
-                seed=seed,
-                workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
-                overrides=parse_settings(settings),
-                pretrained=pretrained,
-                refine=refine,
-            )
+        request = TrainingRequest(
+            dataset=dataset,
+            configuration=configuration,
+            fold=fold,
+            trainer=trainer,
+            plans=plans,
+            resume=resume,
+            validate_only=validate_only,
+            device=chosen,
+            seed=seed,
+            workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
+            overrides=parse_settings(settings),
+            pretrained=pretrained,
+            refine=refine,
         )
+        try:
+            folder = train_fold(request)
+        except PartialFailure as error:
+            # The fold is trained and the other folds are not to wait; it is told at the end.
+            print(f"Fold {fold}: {error}", file=sys.stderr)
+            hard.append(error)
+            continue
         _report(folder)
-    _calibrate(folder)
+    if folder is not None:
+        _calibrate(folder)
+    if hard:
+        worst = max(hard, key=lambda error: isinstance(error, DefectiveCases))
+        raise type(worst)(f"{len(hard)} fold(s) were trained, but cases could not be validated; see above.")
 
 
 def _calibrate(folder: Path) -> None:

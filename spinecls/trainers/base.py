@@ -215,7 +215,14 @@ class Trainer(ABC):
         moment = max(m for m in moments(self.configuration.steps) if m <= self.step)
         path = self.settings.folder / PLACES.format(moment)
         if not path.exists():
-            found = predict_places(self.model, self.plan, self.configuration, data.unplaced, self.settings.device)
+            found = predict_places(
+                self.model,
+                self.plan,
+                self.configuration,
+                data.unplaced,
+                self.settings.device,
+                self.settings.folder / "placement",
+            )
             save_places(path, found)
         return with_places(data, load_places(path), self.plan, self.configuration, self.regions_from_masks)
 

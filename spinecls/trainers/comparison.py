@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 from spinecls import files, paths
-from spinecls.errors import Busy, ModelError, UsageError
+from spinecls.errors import Busy, DefectiveCases, ModelError, PartialFailure, UsageError
 from spinecls.evaluation.comparison import Comparison, compare
 from spinecls.evaluation.learning_curve import write_learning_curve
 from spinecls.evaluation.vertebra_table import read_validation
@@ -100,6 +100,11 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
         except Busy:
             logger.info("%s is being trained by another process and left to it.", run.folder)
             continue
+        except DefectiveCases:
+            raise
+        except PartialFailure as error:
+            # They count as cases in which nothing was found.
+            logger.warning("%s", error)
         _report(request, runs, folder)
     if not any(run.finished for run in runs):
         raise Busy(f"{folder}: other processes are training every run. Look at the tables when they are done.")

@@ -12,9 +12,9 @@ import torch
 from tqdm import tqdm
 
 from spinecls.beliefs import agreed_class
-from spinecls.errors import SpineclsError
 from spinecls.evaluation import matching, summary, trivial_counter
 from spinecls.evaluation.score_files import write_scores
+from spinecls.hard_cases import HardCases
 from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import case_prediction
 from spinecls.io.predictions import write_case_json, write_failures, write_table
@@ -64,6 +64,11 @@ def validate(
     -------
     dict
         The content of summary.json.
+
+    Raises
+    ------
+    PartialFailure
+        When cases failed, after everything is written (`HardCases.raise_if_any`).
     """
     path = folder / "checkpoint_final.pt"
     checkpoint = load_checkpoint(path)
@@ -72,24 +77,21 @@ def validate(
     warnings = warnings or {}
     predictions: list[CasePrediction] = []
     truth: list[matching.CaseTruth] = []
-    failed: list[tuple[str, str]] = []
     target = folder / "validation"
+    hard = HardCases(target)
     for case in tqdm(cases, total=len(inputs), desc="validation", unit="case", disable=None):
-        try:
+        name = case.identifier
+        with hard.case(name):
             volume = predictor.predict_volume(case.native, case.native_geometry)
-        except (SpineclsError, RuntimeError, ValueError, MemoryError) as error:
-            logger.exception("validation case %s failed", case.identifier)
-            failed.append((case.identifier, f"{type(error).__name__}: {error}"))
-            truth.append(preprocessed_truth(case, np.zeros(case.native_geometry.shape, np.uint8), description))
-            continue
-        prediction = case_prediction(
-            case.identifier, volume, plan, {"fold": folder.name}, warnings=warnings.get(case.identifier, ())
-        )
-        predictions.append(prediction)
-        truth.append(preprocessed_truth(case, volume.level_map, description))
-        write_case_json(target, prediction)
+            said = warnings.get(name, ())
+            prediction = case_prediction(name, volume, plan, {"fold": folder.name}, warnings=said)
+            write_case_json(target, prediction)
+            predictions.append(prediction)
+        # A case that fails counts as one in which nothing was found.
+        level_map = np.zeros(case.native_geometry.shape, np.uint8) if name in hard.failed else volume.level_map
+        truth.append(preprocessed_truth(case, level_map, description))
     write_table(target, predictions)
-    write_failures(target, failed)
+    write_failures(target, sorted(hard.failed.items()))
     lowest = trivial_counter.commonest_lowest_level(reference.levels)
     outcomes = matching.judge(predictions, truth, description, lowest)
     scores = summary.summarise(outcomes, description, reference.prior, lowest)
@@ -109,6 +111,7 @@ def validate(
         **scores,
     }
     write_scores(target, content, outcomes, description)
+    hard.raise_if_any(len(inputs), str(target / "failed.csv"))
     return scores
 
 

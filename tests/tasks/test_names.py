@@ -66,7 +66,7 @@ def test_two_tasks_must_not_have_one_name():
 def test_a_head_must_have_a_name_of_its_own(head):
     with pytest.raises(TrainerError, match=r"Task 0 \(Mine\): its head .*(no name|taken)"):
         heads_of([task(heads={head: 3})])
-    with pytest.raises(ModelError, match="Head .*(no name|taken)"):
+    with pytest.raises(ModelError, match=r"Head .*(no name|taken)"):
         SpineModel(NETWORK, 1, 2, {head: 3})
 
 
@@ -77,7 +77,7 @@ def test_a_head_must_have_a_number_of_channels(channels):
 
 
 def test_two_tasks_must_not_declare_one_head():
-    with pytest.raises(TrainerError, match="its head 'shared' is already one of task 'a'.*others may read it"):
+    with pytest.raises(TrainerError, match=r"its head 'shared' is already one of task 'a'.*others may read it"):
         heads_of([task("a", {"shared": 1}), task("b", {"shared": 1})])
 
 
