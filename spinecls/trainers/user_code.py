@@ -23,8 +23,8 @@ _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 def told_as_the_users(trainer_class: type) -> Iterator[None]:
     """Turn what a user's own trainer raises into a `TrainerError` with its file, line and traceback.
 
-    It is the user's where a line of code is involved that belongs neither to spinecls nor to a library, unless that is
-    where the trainer comes from.
+    It is the user's where the trainer is, and a line is involved that belongs neither to spinecls nor to a library,
+    unless the library is where the trainer comes from.
 
     Raises
     ------
@@ -40,10 +40,10 @@ def told_as_the_users(trainer_class: type) -> Iterator[None]:
             raise
         frames = traceback.extract_tb(error.__traceback__)
         own = _own_files(trainer_class)
-        first = next((number for number, frame in enumerate(frames) if _is_users(frame.filename, own)), None)
-        if first is None:
+        theirs = [number for number, frame in enumerate(frames) if _is_users(frame.filename, own)]
+        if not _own_classes(trainer_class) or not theirs:
             raise
-        last = [frame for frame in frames if _is_users(frame.filename, own)][-1]
+        first, last = theirs[0], frames[theirs[-1]]
         lines = [*traceback.format_list(frames[first:]), *traceback.format_exception_only(error)]
         raise TrainerError(
             f"{trainer_class.__name__}: an error in your own trainer, in {last.filename}, line {last.lineno}, in "
@@ -80,13 +80,18 @@ def source_of(kind: type) -> str:
         return f"module {kind.__module__}"
 
 
+def _own_classes(trainer_class: type) -> list[type]:
+    """Classes of a trainer that are not ours."""
+    ours = ("spinecls", "builtins", "abc")
+    return [kind for kind in trainer_class.__mro__ if kind.__module__.split(".")[0] not in ours]
+
+
 def _own_files(trainer_class: type) -> set[str]:
-    """Files of the classes of a trainer that are not ours, wherever they are installed."""
+    """Files of those classes, wherever they are installed."""
     found = set()
-    for kind in trainer_class.__mro__:
-        if kind.__module__.split(".")[0] not in ("spinecls", "builtins", "abc"):
-            with contextlib.suppress(OSError, TypeError):
-                found.add(inspect.getfile(kind))
+    for kind in _own_classes(trainer_class):
+        with contextlib.suppress(OSError, TypeError):
+            found.add(inspect.getfile(kind))
     return found
 
 

@@ -7,6 +7,7 @@ from support import run_cli
 
 from spinecls.errors import TrainerError, UsageError
 from spinecls.trainers import user_code
+from spinecls.trainers.baseline import BaselineTrainer
 from spinecls.trainers.run import find_trainer
 from spinecls.trainers.user_code import made_trainer, told_as_the_users
 
@@ -91,10 +92,20 @@ def test_a_trainer_without_its_tasks_is_refused(tmp_path):
         find_trainer(f"{path}:Mine")
 
 
-def test_an_error_of_ours_stays_one(monkeypatch):
-    # As if the test were a part of the package, like what calls trainers.
-    monkeypatch.setattr(user_code, "PACKAGE", Path(__file__).parent)
+def test_an_error_in_a_trainer_of_ours_stays_a_defect():
     with pytest.raises(ZeroDivisionError), told_as_the_users(find_trainer("BaselineTrainer")):
+        1 / 0  # noqa: B018
+
+
+class OfATest(BaselineTrainer):
+    """A trainer that is not the package's."""
+
+
+def test_an_error_in_none_of_the_users_lines_stays_a_defect(monkeypatch):
+    # As if this file were one of a library, and the trainer written elsewhere.
+    monkeypatch.setattr(user_code, "LIBRARIES", (*user_code.LIBRARIES, Path(__file__).parent))
+    monkeypatch.setattr(user_code, "_own_files", lambda trainer_class: set())
+    with pytest.raises(ZeroDivisionError), told_as_the_users(OfATest):
         1 / 0  # noqa: B018
 
 
@@ -102,7 +113,7 @@ def test_memory_that_runs_out_is_not_the_users_fault():
     def short_of_memory():
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
-    with pytest.raises(RuntimeError), told_as_the_users(find_trainer("BaselineTrainer")):
+    with pytest.raises(RuntimeError), told_as_the_users(OfATest):
         short_of_memory()
 
 
