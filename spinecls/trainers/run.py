@@ -128,7 +128,7 @@ def _train_fold(request: TrainingRequest, trainer_class: type[Trainer]) -> Path:
         source = paths.model_folder(name, trainer_class.__name__, request.plans, request.configuration)
         found = refinement(source, preprocessed, train, dataset_plan.class_names)
     if request.resume or request.validate_only:
-        _require_same_data(request, folder, dataset_plan, stored_inputs(preprocessed))
+        _require_same_data(request, folder, dataset_plan, preprocessed, train, validation)
     plan = _plan_of_fold(request, trainer_class, dataset_plan, folder, preprocessed, train, found)
     configuration = plan.configuration(request.configuration)
     fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration, found)
@@ -147,19 +147,31 @@ def _train_fold(request: TrainingRequest, trainer_class: type[Trainer]) -> Path:
     return folder
 
 
-def _require_same_data(request: TrainingRequest, folder: Path, plan: Plan, present: Mapping[str, str]) -> None:
-    """Refuse to go on with a run on other data than those it was begun with, or to validate it by other meanings.
+def _require_same_data(
+    request: TrainingRequest,
+    folder: Path,
+    plan: Plan,
+    preprocessed: Path,
+    train: Sequence[str],
+    validation: Sequence[str],
+) -> None:
+    """Refuse to go on with a run on other data than those it was begun with, or to validate it on what it learnt from.
 
     Raises
     ------
     DatasetError
         Naming what changed since the run was begun.
     """
-    own, run = folder / "plan.json", folder / "run.json"
+    own, path = folder / "plan.json", folder / "run.json"
     told = [f"dataset.json: {text}" for text in plan_differences(load_plan(own), plan)] if own.exists() else []
-    noted = files.read_json(run).get("inputs") if run.exists() else None
-    changed = changed_since(noted or {}, present)
-    if changed and request.resume:
+    run = files.read_json(path) if path.exists() else {"cases": train}
+    if both := sorted(set(run["cases"]) & set(validation)):
+        told.append(f"the run learnt from cases that the fold now validates: {some_names(both)}")
+    changed = changed_since(run.get("inputs", {}), stored_inputs(preprocessed))
+    if request.resume and set(run["cases"]) != set(train):
+        others = sorted(set(run["cases"]) ^ set(train))
+        told.append(f"the fold now trains on other cases: {some_names(others)} came or went")
+    if request.resume and changed:
         told.append(f"changed: {some_names(changed)}")
     elif changed:
         logger.warning("The run learnt from cases that changed since: %s.", some_names(changed))
@@ -167,7 +179,7 @@ def _require_same_data(request: TrainingRequest, folder: Path, plan: Plan, prese
         listed = "\n".join(f"  {text}" for text in told)
         raise DatasetError(
             f"{folder}: the run was begun with other data.\n{listed}\nTrain anew without --c and --val, or put the "
-            "data back as they were and preprocess them again."
+            "data and folds back as they were and preprocess them again."
         )
 
 
