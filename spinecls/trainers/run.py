@@ -21,10 +21,10 @@ from spinecls.dataloading.cases import labelled_regions, sealed_sources, trainin
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
-from spinecls.errors import Busy, DatasetError, PlanError, UsageError, some_names
+from spinecls.errors import Busy, DatasetError, PlanError, UsageError
 from spinecls.io.preprocessed import NATIVE, PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.io.preprocessed_records import read_record
-from spinecls.planning.current import changed_since, plan_differences, require_current, stored_inputs
+from spinecls.planning.current import require_current
 from spinecls.planning.familiarity import familiar_images, unfamiliar
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
@@ -36,6 +36,7 @@ from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # n
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
 from spinecls.trainers.placement import PLACES, lacks_places
 from spinecls.trainers.refinement import REFINED, Refinement, expected_of, refinement
+from spinecls.trainers.same_data import require_same_data
 from spinecls.trainers.user_code import made_trainer, told_as_the_users
 from spinecls.trainers.validation import TrainingReference, validate
 
@@ -128,7 +129,7 @@ def _train_fold(request: TrainingRequest, trainer_class: type[Trainer]) -> Path:
         source = paths.model_folder(name, trainer_class.__name__, request.plans, request.configuration)
         found = refinement(source, preprocessed, train, dataset_plan.class_names)
     if request.resume or request.validate_only:
-        _require_same_data(request, folder, dataset_plan, preprocessed, train, validation)
+        require_same_data(folder, dataset_plan, preprocessed, train, validation, request.resume)
     plan = _plan_of_fold(request, trainer_class, dataset_plan, folder, preprocessed, train, found)
     configuration = plan.configuration(request.configuration)
     fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration, found)
@@ -145,42 +146,6 @@ def _train_fold(request: TrainingRequest, trainer_class: type[Trainer]) -> Path:
             f"{folder} is being trained by another process. Wait for it, or choose another fold."
         ) from None
     return folder
-
-
-def _require_same_data(
-    request: TrainingRequest,
-    folder: Path,
-    plan: Plan,
-    preprocessed: Path,
-    train: Sequence[str],
-    validation: Sequence[str],
-) -> None:
-    """Refuse to go on with a run on other data than those it was begun with, or to validate it on what it learnt from.
-
-    Raises
-    ------
-    DatasetError
-        Naming what changed since the run was begun.
-    """
-    own, path = folder / "plan.json", folder / "run.json"
-    told = [f"dataset.json: {text}" for text in plan_differences(load_plan(own), plan)] if own.exists() else []
-    run = files.read_json(path) if path.exists() else {"cases": train}
-    if both := sorted(set(run["cases"]) & set(validation)):
-        told.append(f"the run learnt from cases that the fold now validates: {some_names(both)}")
-    changed = changed_since(run.get("inputs", {}), stored_inputs(preprocessed))
-    if request.resume and set(run["cases"]) != set(train):
-        others = sorted(set(run["cases"]) ^ set(train))
-        told.append(f"the fold now trains on other cases: {some_names(others)} came or went")
-    if request.resume and changed:
-        told.append(f"changed: {some_names(changed)}")
-    elif changed:
-        logger.warning("The run learnt from cases that changed since: %s.", some_names(changed))
-    if told:
-        listed = "\n".join(f"  {text}" for text in told)
-        raise DatasetError(
-            f"{folder}: the run was begun with other data.\n{listed}\nTrain anew without --c and --val, or put the "
-            "data and folds back as they were and preprocess them again."
-        )
 
 
 def find_trainer(name: str) -> type[Trainer]:

@@ -10,7 +10,7 @@ from spinecls import files
 from spinecls.errors import DatasetError
 from spinecls.planning.current import stored_inputs
 from spinecls.planning.plan import load_plan, save_plan
-from spinecls.trainers.run import TrainingRequest, _require_same_data
+from spinecls.trainers.same_data import require_same_data
 
 TRAIN, VALIDATION = ["phantom_000", "phantom_001"], ["phantom_002"]
 
@@ -26,8 +26,7 @@ def begun(phantom, tmp_path):
         save_plan(tmp_path / "plan.json", plan_of_run)
         content = {"cases": TRAIN, "inputs": {case: inputs[case] for case in TRAIN}} | run
         files.write_json(tmp_path / "run.json", {key: value for key, value in content.items() if value is not None})
-        request = TrainingRequest("1", "3d_fullres", "0", resume=resume, validate_only=not resume)
-        _require_same_data(request, tmp_path, plan, preprocessed, TRAIN, VALIDATION)
+        require_same_data(tmp_path, plan, preprocessed, TRAIN, VALIDATION, resume)
 
     check.plan = plan
     return check
