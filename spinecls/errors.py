@@ -33,6 +33,10 @@ class ModelError(SpineclsError):
     """A checkpoint or model folder is missing, damaged or of another kind."""
 
 
+class TrainerError(SpineclsError):
+    """A trainer or task that a user wrote is faulty."""
+
+
 class ResourceError(SpineclsError):
     """Memory, disk or device do not allow the work."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -42,13 +45,24 @@ class Registry(Generic[T]):
             return self._entries[name]
         for point in importlib.metadata.entry_points(group=self.group):
             if point.name == name:
-                return point.load()
+                with self._told(name):
+                    return point.load()
         if ":" in name:
             return self._from_source(*name.rsplit(":", 1))
         raise UsageError(
             f"{self.kind} {name!r} is not known.{nearest(name, self.names(), 0.4)} Known: {', '.join(self.names())}. "
             f"Your own: file.py:Class, module:Class, or an entry point in group {self.group!r}."
         )
+
+    @contextlib.contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Tell whatever a user's file raises while it is loaded, with the lines that lead there."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if not f.filename.startswith("<frozen")]
+            lines = "".join([*traceback.format_list(frames), *traceback.format_exception_only(error)])
+            raise UsageError(f"{self.kind} {name}: the file cannot be loaded:\n{lines.rstrip()}") from None
 
     def _from_source(self, source: str, class_name: str) -> type[T]:
         if source.endswith(".py"):
@@ -58,15 +72,11 @@ class Registry(Generic[T]):
             spec = importlib.util.spec_from_file_location(f"_spinecls_user_{path.stem}", path)
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module
-            try:
+            with self._told(f"{source}:{class_name}"):
                 spec.loader.exec_module(module)
-            except (SyntaxError, ImportError) as error:
-                raise UsageError(f"{self.kind} {source}:{class_name}: the file cannot be loaded: {error}.") from None
         else:
-            try:
+            with self._told(f"{source}:{class_name}"):
                 module = importlib.import_module(source)
-            except ModuleNotFoundError as error:
-                raise UsageError(f"{self.kind} {source}:{class_name}: {error}.") from None
         if not hasattr(module, class_name):
             raise UsageError(f"{self.kind} {source}:{class_name}: the file has no class of that name.")
         return getattr(module, class_name)

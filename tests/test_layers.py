@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "spinecls"
 LAYERS = [
     {
         "errors", "anatomy", "geometry", "files", "paths", "registry", "records", "beliefs", "curve", "hard_cases",
+        "environment",
         "__init__",
     },
     {"io"},

@@ -117,13 +117,15 @@ def plan_experiment(
     explain: Explain = False,
 ) -> None:
     """Plan for a dataset whose fingerprint is extracted, and make the folds."""
+    from spinecls.planning.current import require_current_fingerprint
     from spinecls.planning.fingerprint_types import load_fingerprint
     from spinecls.planning.stages import FINGERPRINT, folder_of, plan_raw
 
     request = _request(plans, gpu_memory_target, time_budget, device, settings, register)
     for dataset in datasets:
-        raw, _ = _checked(dataset, False, 1)
+        raw, hashes = _checked(dataset, False, 1)
         fingerprint = load_fingerprint(folder_of(raw) / FINGERPRINT)
+        require_current_fingerprint(raw, hashes)
         _print_plan(plan_raw(raw, fingerprint, request, lambda: _probe(device)), explain)
 
 
@@ -137,6 +139,7 @@ def preprocess(
     """Preprocess a dataset by its plan."""
     import dataclasses
 
+    from spinecls.planning.current import require_current_plan
     from spinecls.planning.plan import load_plan, save_plan
     from spinecls.planning.stages import folder_of
 
@@ -145,6 +148,7 @@ def preprocess(
         raw, hashes = _checked(dataset, False, 1)
         path = folder_of(raw) / f"{plans}.json"
         made = load_plan(path)
+        require_current_plan(raw, made)
         if register and not made.register_channels:
             # Prediction must do what preprocessing did, and follows the plan.
             made = dataclasses.replace(made, register_channels=True)
@@ -264,4 +268,4 @@ def _print_effort(raw, made, fingerprint, hashes, configurations: Sequence[str] 
     from spinecls.planning.stages import folder_of
 
     jobs = outdated_jobs(raw, made, _chosen(made, configurations), folder_of(raw), hashes)
-    print(effort_text(preprocessing_effort(jobs, fingerprint, processes), len(raw.cases), folder_of(raw)))
+    print(effort_text(preprocessing_effort(jobs, fingerprint, processes), len(raw.all_cases), folder_of(raw)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from spinecls.cli.common import (
     parse_settings,
     refuse_useless,
 )
-from spinecls.errors import SpineclsError, UsageError, counted
+from spinecls.errors import DefectiveCases, PartialFailure, SpineclsError, UsageError, counted
 from spinecls.paths import DEFAULT_PLANS
 
 
@@ -75,26 +76,37 @@ def train(
     chosen = pick_device(device)
     if trainer is None:
         trainer = default_trainer(name, configuration, plans, numbers, resume or validate_only, refine)
+    hard: list[PartialFailure] = []
+    folder: Path | None = None
     for fold in numbers:
-        folder = train_fold(
-            TrainingRequest(
-                dataset=dataset,
-                configuration=configuration,
-                fold=fold,
-                trainer=trainer,
-                plans=plans,
-                resume=resume,
-                validate_only=validate_only,
-                device=chosen,
-                seed=seed,
-                workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
-                overrides=overrides,
-                pretrained=pretrained,
-                refine=refine,
-            )
+        request = TrainingRequest(
+            dataset=dataset,
+            configuration=configuration,
+            fold=fold,
+            trainer=trainer,
+            plans=plans,
+            resume=resume,
+            validate_only=validate_only,
+            device=chosen,
+            seed=seed,
+            workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
+            overrides=overrides,
+            pretrained=pretrained,
+            refine=refine,
         )
+        try:
+            folder = train_fold(request)
+        except PartialFailure as error:
+            # The fold is trained and the other folds are not to wait; it is told at the end.
+            print(f"Fold {fold}: {error}", file=sys.stderr)
+            hard.append(error)
+            continue
         _report(folder)
-    _calibrate(folder)
+    if folder is not None:
+        _calibrate(folder)
+    if hard:
+        worst = max(hard, key=lambda error: isinstance(error, DefectiveCases))
+        raise type(worst)(f"{counted(len(hard), 'fold')} trained, but not all cases could be validated; see above.")
 
 
 def _require_trainable(

@@ -69,7 +69,10 @@ class BiasField(AbstractTransform):
     def __call__(self, **batch):
         for patch in batch["data"]:
             if np.random.uniform() < self.p_per_sample:
-                ticks = np.meshgrid(*(np.linspace(-1, 1, n) for n in patch.shape[1:]), indexing="ij", sparse=True)
+                # Of an axis of one voxel that voxel is the middle.
+                ends = [float(n > 1) for n in patch.shape[1:]]
+                along = (np.linspace(-end, end, n) for end, n in zip(ends, patch.shape[1:], strict=True))
+                ticks = np.meshgrid(*along, indexing="ij", sparse=True)
                 linear, square = np.random.uniform(-self.strength, self.strength, (2, 3))
                 field = sum(a * t + b * t**2 for a, b, t in zip(linear, square, ticks, strict=True))
                 darkest = patch.min(axis=(1, 2, 3), keepdims=True)
@@ -79,19 +82,21 @@ class BiasField(AbstractTransform):
 
 def open_augmentation(configuration: Configuration) -> Compose:
     """Intensity changes of open patches (key `data`): MRI has no absolute scale, so they are wide."""
+    # Slices alone get fewer: every few of them is kept and those between are interpolated. A patch of one slice has
+    # none between, and less than one cannot be kept.
+    thicker = SimulateLowResolutionTransform(
+        zoom_range=(0.35, 0.75),
+        order_downsample=0,
+        order_upsample=1,
+        ignore_axes=(1, 2),
+        p_per_sample=configuration.thick_slice_share,
+    )
     return Compose(
         [
             InvertContrast(configuration.contrast_inversion_share),
             ContrastCurve(configuration.contrast_curve_share),
             BiasField(0.35, configuration.bias_field_share),
-            # Slices alone get fewer: every few of them is kept and those between are interpolated.
-            SimulateLowResolutionTransform(
-                zoom_range=(0.35, 0.75),
-                order_downsample=0,
-                order_upsample=1,
-                ignore_axes=(1, 2),
-                p_per_sample=configuration.thick_slice_share,
-            ),
+            *([thicker] if configuration.patch_size[0] > 1 else []),
             GaussianNoiseTransform(noise_variance=(0, 0.05), p_per_sample=0.3),
             GaussianBlurTransform((0.4, 1.0), different_sigma_per_channel=True, p_per_sample=0.15),
             BrightnessMultiplicativeTransform((0.75, 1.3), p_per_sample=0.4),

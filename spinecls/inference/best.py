@@ -26,6 +26,7 @@ from spinecls.inference.models import (
     validated_folds,
 )
 from spinecls.inference.scored import score_name
+from spinecls.planning.current import require_current_folds
 from spinecls.planning.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
     folds = _common_folds(models, request.folds)
     models = [dataclasses.replace(model, folds=folds) for model in models]
     plan = require_same_classes(models, "Choose models that agree by -c, -tr and -p.")
+    for model in models:
+        require_current_folds(dataset, model.plans, model.fold_folders(folds))
     named = {model.folder.name: model for model in models}
     eligible = [model for model in models if _eligible(model)]
     candidates = [dataclasses.replace(_candidate((m,), plan), eligible=m in eligible) for m in models]

@@ -13,9 +13,10 @@ from spinecls import files
 from spinecls.calibration.calibrate import calibrate
 from spinecls.calibration.out_of_fold import OutOfFold
 from spinecls.calibration.record import CALIBRATION, Calibration, save_calibration
-from spinecls.errors import DatasetError
+from spinecls.errors import DatasetError, some_names
 from spinecls.evaluation.vertebra_table import joined, read_validation
 from spinecls.inference.models import TrainedModel, checkpoint_hashes, validated_folds
+from spinecls.planning.current import changed_since_validation
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,14 @@ def _proven(model: TrainedModel) -> dict[str, str]:
                 model.name,
                 fold,
                 fold,
+            )
+            del found[fold]
+        elif changed := changed_since_validation(model.dataset, model.folder / f"fold_{fold}"):
+            logger.warning(
+                "%s, fold %s: validated before these cases changed: %s. It does not calibrate. Train it anew.",
+                model.name,
+                fold,
+                some_names(changed),
             )
             del found[fold]
     return found

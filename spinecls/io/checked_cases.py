@@ -26,6 +26,7 @@ def inspect_changed(
     verify_voxels: bool,
     hashes: FileHashes,
     cache_path: Path,
+    keep: bool = True,
 ) -> dict[str, CaseFacts]:
     """Facts of all cases; `inspect` is called for those that are not known to be faultless, if there are any.
 
@@ -35,6 +36,7 @@ def inspect_changed(
     ----------
     inspect : judges cases with their voxels or without, as `verify_voxels` says
     cache_path : JSON file of the facts; those found with their voxels also serve a run that does not look at voxels
+    keep : whether the file is written; where its folder cannot be written to it is only read
     """
     hashes.read(source for case in cases for source in case.sources)
     keys = {case.identifier: _case_key(case, description, hashes) for case in cases}
@@ -50,7 +52,7 @@ def inspect_changed(
         facts |= found
         verified |= dict.fromkeys(found, verify_voxels)
     kept = {name: (keys[name], verified[name], item) for name, item in facts.items() if item.faultless}
-    if kept != cached:
+    if keep and kept != cached:
         _write_cache(cache_path, kept)
     return facts
 

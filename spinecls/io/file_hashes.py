@@ -25,10 +25,12 @@ class FileHashes:
     index_path : JSON file of the index; None = nothing is kept
     root : paths below it are noted relative to it, so a dataset may move
     num_threads : files read at the same time
+    keep : whether the index is written; where its folder cannot be written to it is only read
     """
 
-    def __init__(self, index_path: Path | None, root: Path, num_threads: int = 2) -> None:
+    def __init__(self, index_path: Path | None, root: Path, num_threads: int = 2, keep: bool = True) -> None:
         self._index_path = index_path
+        self._keep = keep and index_path is not None
         self._root = root
         self._num_threads = num_threads
         self._kept = _read_index(index_path)
@@ -43,7 +45,7 @@ class FileHashes:
         # What this run does not ask for, such as scans without annotation, stays known while its files are there.
         index = {key: entry for key, entry in self._kept.items() if (self._root / key).is_file()}
         index |= {self._key(path): entry for path, entry in self._entries.items()}
-        if self._index_path is not None and index != self._kept:
+        if self._keep and index != self._kept:
             files.write_json(self._index_path, dict(sorted(index.items())))
             self._kept = index
 

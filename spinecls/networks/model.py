@@ -17,12 +17,39 @@ import torch.nn.functional as functional
 from torch import nn
 
 from spinecls.anatomy import LEVELS
+from spinecls.errors import ModelError
 from spinecls.networks.pooling import POOLINGS
 from spinecls.networks.unet import Backbone
 from spinecls.planning.plan import NetworkPlan
 
 HEATMAP_PRIOR_LOGIT = -4.0
 """Start of the centre head's bias: few voxels are centres (Lin et al., ICCV 2017, section 3.3)."""
+
+
+BUILT_IN_HEADS = ("heatmap", "offset", "level")
+"""Heads that every network has."""
+
+
+def name_fault(name: object) -> str | None:
+    """What forbids that a part of a network is called so; None for a good name.
+
+    Names are keys of weights and words of `--set`, so they are identifiers, and none that `nn.ModuleDict` has for
+    itself.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        return f"{name!r} is no name; expected a letter or _, then letters, digits and _"
+    if hasattr(nn.ModuleDict(), name):
+        return f"{name!r} is taken by torch"
+    return None
+
+
+def head_fault(name: object, channels: object) -> str | None:
+    """What forbids a further head of this name and number of channels; None for a good one."""
+    if name in BUILT_IN_HEADS:
+        return f"{name!r} is taken: every network has {', '.join(BUILT_IN_HEADS)}"
+    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+        return f"{name!r} has {channels!r} output channels, expected a whole number from 1 on"
+    return name_fault(name)
 
 
 class SpineModel(nn.Module):
@@ -36,6 +63,11 @@ class SpineModel(nn.Module):
     dense_heads : name -> number of output channels of further heads at full resolution (e.g. `vertebra_map`)
     pooling : name in `pooling.POOLINGS`
     ordinal : the classes are grades; then there is one map of evidence, the severity
+
+    Raises
+    ------
+    ModelError
+        When a further head has a name that is taken or none (`head_fault`).
     """
 
     def __init__(
@@ -48,6 +80,9 @@ class SpineModel(nn.Module):
         ordinal: bool = False,
     ) -> None:
         super().__init__()
+        for name, channels in dense_heads.items():
+            if fault := head_fault(name, channels):
+                raise ModelError(f"Head {fault}.")
         self.backbone = Backbone(network, image_channels)
         width = network.features[0]
         self.level_stage = level_stage(network)

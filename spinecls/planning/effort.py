@@ -37,10 +37,14 @@ class Effort:
 
 
 def preprocessing_effort(jobs: Sequence[Job], fingerprint: Fingerprint, num_processes: int) -> Effort:
-    """Estimate for the cases that are out of date."""
+    """Estimate for the cases that are out of date.
+
+    Scans without annotation are preprocessed and not measured; each is taken for the middle one of those that are.
+    """
+    measured = sorted(fingerprint.cases.values(), key=lambda case: math.prod(case.shape))
     seconds = size_bytes = 0.0
     for job in jobs:
-        case = fingerprint.cases[job.case.identifier]
+        case = fingerprint.cases.get(job.case.identifier, measured[len(measured) // 2])
         channels = len(case.channels)
         body = math.prod(stop - start for start, stop in zip(case.body_start, case.body_stop, strict=True))
         grids = sum(_grid_voxels(case, configuration) for configuration in job.configurations)

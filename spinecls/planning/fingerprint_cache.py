@@ -61,6 +61,20 @@ def update_fingerprint(
     )
 
 
+def outdated_fingerprints(dataset: RawDataset, inputs: Mapping[str, str], cache_path: Path) -> list[str]:
+    """Cases that changed since they were measured, are gone or are new; none where it is not known what was measured.
+
+    Parameters
+    ----------
+    inputs, cache_path : as for `update_fingerprint`
+    """
+    measured = {name: key for name, (key, _) in _cached(cache_path).items()}
+    if not measured:
+        return []
+    wanted = {case.identifier: _case_key(inputs[case.identifier], dataset.description) for case in dataset.cases}
+    return sorted(name for name in measured.keys() | wanted.keys() if measured.get(name) != wanted.get(name))
+
+
 def _case_key(inputs: str, description: DatasetDescription) -> str:
     """Changes whenever the fingerprint of a case might."""
     return files.text_hash([FORMAT, inputs, description.structures, description.lesion_structures])

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spinecls.errors import DatasetError, ResourceError, SpineclsError
+from spinecls.errors import DatasetError, ResourceError
 from spinecls.geometry import Geometry
+from spinecls.hard_cases import HardCases
 from spinecls.io.file_hashes import FileHashes
 from spinecls.io.images import Volume, read_chance_map, read_image, read_label_map
 from spinecls.io.preprocessed import save_grid, save_native
@@ -72,8 +73,12 @@ def _store(job: Job) -> Outcome:
         return Outcome(failure=f"{type(error).__name__}: {error}")
     except ResourceError:
         raise
-    except (SpineclsError, MemoryError, RuntimeError) as error:
-        return Outcome(failure=str(error) or type(error).__name__)
+    except Exception as error:
+        # Noted there with its reason; a defect with its traceback beside the preprocessed data.
+        hard, name = HardCases(job.folder), job.case.identifier
+        with hard.case(name):
+            raise error
+        return Outcome(failure=hard.failed[name])
 
 
 def _store_or_raise(job: Job) -> tuple[str, ...]:

@@ -89,8 +89,10 @@ def contrast_curve_share(description: DatasetDescription) -> tuple[float, str]:
     return 0.2, "one channel: in another sequence other tissues are the bright ones."
 
 
-def thick_slice_share(fingerprint: Fingerprint) -> tuple[float, str]:
+def thick_slice_share(fingerprint: Fingerprint, patch_slices: int) -> tuple[float, str]:
     """How often slices are made thicker: where the scans of the dataset differ in it, so will those to come."""
+    if patch_slices == 1:
+        return 0.0, "a patch is one slice, which has no neighbours to be mixed with."
     distances = [case.spacing_mm[0] for case in fingerprint.cases.values()]
     ratio = max(distances) / min(distances)
     return (0.25 if ratio > 1.5 else 0.0), (

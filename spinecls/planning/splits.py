@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from spinecls import files
 from spinecls.errors import PlanError
+from spinecls.io.preprocessed_records import NATIVE
 from spinecls.records import Case
+
+SPLITS = "splits_final.json"
 
 Fold = dict[str, list[str]]
 
@@ -120,13 +125,42 @@ def _rare_class_notes(patients: Mapping[str, list[SplitCase]], num_folds: int) -
     ]
 
 
-def check_split(split: object, cases: Sequence[SplitCase], place: str = "Split file") -> tuple[Fold, ...]:
+def stored_folds(preprocessed: Path) -> tuple[Fold, ...]:
+    """Folds of a preprocessed dataset, checked each time, for anybody may have edited the file since it was written.
+
+    Parameters
+    ----------
+    preprocessed : `<preprocessed>/<Dataset>`
+
+    Raises
+    ------
+    PlanError
+        Listing every fault, see `check_split`.
+    """
+    path, native = preprocessed / SPLITS, preprocessed / NATIVE
+    if not path.is_file():
+        raise PlanError(f"{path}: no folds. Run spinecls_plan_and_preprocess -d {preprocessed.name} first.")
+    patients = {record.stem: files.read_json(record)["patient"] for record in native.glob("*.json")}
+    cases = [SplitCase(case=case, patient=patient) for case, patient in patients.items()]
+    remedy = f"delete it and run spinecls_plan_and_preprocess -d {preprocessed.name}, which makes folds anew."
+    try:
+        return check_split(files.read_json(path), cases, str(path), known="preprocessed")
+    except PlanError as error:
+        raise PlanError(f"{error} Correct the file, or {remedy}") from None
+
+
+def check_split(
+    split: object, cases: Sequence[SplitCase], place: str = "Split file", known: str = "in the dataset"
+) -> tuple[Fold, ...]:
     """Folds of a user's own file, checked.
+
+    Of a single patient nothing can be validated on, so there, and only there, `val` may be empty.
 
     Parameters
     ----------
     split : content of the JSON file, a list of {"train": [...], "val": [...]}
     place : where it comes from, for the message
+    known : what `cases` are and others are not, for the message
 
     Raises
     ------
@@ -139,13 +173,13 @@ def check_split(split: object, cases: Sequence[SplitCase], place: str = "Split f
     patient_of = {case.case: case.patient for case in cases}
     faults: list[str] = []
     for index, fold in enumerate(split):
-        faults += [f"fold {index}: {text}" for text in _fold_faults(fold, patient_of)]
+        faults += [f"fold {index}: {text}" for text in _fold_faults(fold, patient_of, known)]
     if faults:
         raise PlanError(f"{place}: {len(faults)} fault(s). " + " ".join(f"{text}." for text in faults) + f" {form}")
     return tuple({"train": list(fold["train"]), "val": list(fold["val"])} for fold in split)
 
 
-def _fold_faults(fold: object, patient_of: Mapping[str, str]) -> list[str]:
+def _fold_faults(fold: object, patient_of: Mapping[str, str], known: str) -> list[str]:
     if not isinstance(fold, Mapping) or set(fold) != {"train", "val"}:
         found = sorted(map(str, fold)) if isinstance(fold, Mapping) else type(fold).__name__
         return [f"expected the keys train and val, got {found}"]
@@ -154,12 +188,12 @@ def _fold_faults(fold: object, patient_of: Mapping[str, str]) -> list[str]:
         names = fold[side]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return [*faults, f"{side} is not a list of case names"]
-        if not names:
+        if not names and (side == "train" or len(set(patient_of.values())) > 1):
             faults.append(f"{side} is empty")
         if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
             faults.append(f"{side} names {_some(repeated)} more than once")
         if unknown := sorted(set(names) - set(patient_of)):
-            faults.append(f"{side} names cases that are not in the dataset: {_some(unknown)}")
+            faults.append(f"{side} names cases that are not {known}: {_some(unknown)}")
     if both := sorted(set(fold["train"]) & set(fold["val"])):
         faults.append(f"{_some(both)} in both train and val")
     train, val = (

@@ -25,7 +25,7 @@ from spinecls.planning.plan import Plan, from_plain, load_plan, save_plan
 from spinecls.planning.planner import plan
 from spinecls.planning.rules_configuration import MachineProfile
 from spinecls.planning.rules_override import parse_overrides
-from spinecls.planning.splits import check_split, make_folds, split_cases
+from spinecls.planning.splits import SPLITS, check_split, make_folds, split_cases
 from spinecls.records import RawDataset
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ CHECKED = "checked_cases.json"
 MACHINE = "machine.json"
 FINGERPRINT = "fingerprint.json"
 FINGERPRINT_CASES = "fingerprint_cases.json"
-SPLITS = "splits_final.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from spinecls.dataloading.batch import Batch
-from spinecls.networks.model import SpineModel
+from spinecls.errors import TrainerError
+from spinecls.networks.model import SpineModel, head_fault, name_fault
 from spinecls.planning.plan import Configuration, Plan
 
 
@@ -102,3 +103,47 @@ class WeightedTask:
 
     task: Task
     weight: float = 1.0
+
+
+WEIGHTING = "task_weighting"
+"""Name of the part of the network that weighs the tasks."""
+
+TAKEN_NAMES = (WEIGHTING, "step", "seconds", "learning_rate")
+"""What no task may be called: names of another part of the network and of other columns of progress.csv."""
+
+
+def heads_of(tasks: Sequence[WeightedTask]) -> dict[str, int]:
+    """Further heads of all tasks, name -> output channels.
+
+    Raises
+    ------
+    TrainerError
+        When a task, its module or a head has no name, one that is taken, or one that another has.
+    """
+    if not isinstance(tasks, Sequence) or not all(isinstance(t, WeightedTask) for t in tasks):
+        raise TrainerError(f"build_tasks: expected a list of WeightedTask, got {tasks!r}.")
+    owners: dict[str, str] = {}
+    heads: dict[str, int] = {}
+    for number, task in enumerate(weighted.task for weighted in tasks):
+        name = getattr(task, "name", None)
+        where = f"Task {number} ({type(task).__name__})"
+        if fault := name_fault(name):
+            raise TrainerError(f"{where}: its name {fault}. Set the attribute name of the class.")
+        if name in TAKEN_NAMES:
+            raise TrainerError(f"{where}: the name {name!r} is taken. Not for tasks are {', '.join(TAKEN_NAMES)}.")
+        if name in [other.task.name for other in tasks[:number]]:
+            raise TrainerError(f"{where}: another task has the name {name!r}, too; two tasks have the same name.")
+        declared = task.dense_heads()
+        if not isinstance(declared, Mapping):
+            raise TrainerError(f"{where}: dense_heads() gives {declared!r}, expected name -> output channels.")
+        for head, channels in declared.items():
+            if fault := head_fault(head, channels):
+                raise TrainerError(f"{where}: its head {fault}. Rename it, or correct dense_heads().")
+            if head in owners:
+                raise TrainerError(
+                    f"{where}: its head {head!r} is already one of task {owners[head]!r}. Declare a head in one task; "
+                    "others may read it in outputs.open."
+                )
+            owners[head] = name
+            heads[head] = channels
+    return heads

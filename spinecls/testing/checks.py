@@ -17,6 +17,7 @@ import torch
 from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.cases import UNKNOWN
 from spinecls.dataloading.loader import TrainingData, training_batches
+from spinecls.errors import TrainerError
 from spinecls.io.dataset import load_dataset
 from spinecls.planning.fingerprint import extract_fingerprint
 from spinecls.planning.plan import Configuration, Plan
@@ -25,8 +26,9 @@ from spinecls.planning.preprocess import preprocess_dataset
 from spinecls.planning.rules_configuration import MachineProfile
 from spinecls.tasks.base import Outputs, Task
 from spinecls.testing.phantom import write_dataset
-from spinecls.trainers.base import PREDICTING, RunSettings, Trainer
+from spinecls.trainers.base import PREDICTING, RunSettings, Trainer, loss_of
 from spinecls.trainers.run import load_training_data
+from spinecls.trainers.user_code import made_trainer
 
 SETTINGS = {
     "steps": "2",
@@ -66,10 +68,11 @@ def check_trainer(trainer_class: type[Trainer]) -> None:
         plan, configuration, data = material(Path(folder), trainer_class)
         run = RunSettings(Path(folder) / "run", torch.device("cpu"), show_progress=False)
         run.folder.mkdir()
-        trainer = trainer_class(plan, configuration, run)
+        try:
+            trainer = made_trainer(trainer_class, plan, configuration, run)
+        except TrainerError as error:
+            raise BrokenRule(f"{trainer_class.__name__}: {error}") from error
         names = [t.task.name for t in trainer.tasks]
-        if len(set(names)) < len(names):
-            raise BrokenRule(f"{trainer_class.__name__}: two tasks have the same name ({', '.join(names)}).")
         batches = training_batches(data, configuration, seed=0, first_step=0, workers=0)
         batch = next(batches)
         batches.close()
@@ -108,8 +111,9 @@ def material(folder: Path, trainer_class: type[Trainer]) -> tuple[Plan, Configur
 def check_task(trainer: Trainer, task: Task, batch: Batch) -> None:
     """Loss of one task on an annotated batch and on one of which nothing is known."""
     loss = _loss(trainer, task, batch)
-    if loss.ndim != 0 or not bool(torch.isfinite(loss)):
+    if not bool(torch.isfinite(loss)):
         raise BrokenRule(f"{task.name}: the loss is {loss}, expected one finite number.")
+    _check_heads(trainer, task, loss)
     gradients = _gradients(trainer, loss, task)
     if task.own_pass and not any(bool(g.any()) for g in gradients):
         # It may be there for what nobody annotated.
@@ -132,11 +136,25 @@ def check_task(trainer: Trainer, task: Task, batch: Batch) -> None:
 def _loss(trainer: Trainer, task: Task, batch: Batch) -> torch.Tensor:
     model = trainer.model
     if task.own_pass:
-        return task.loss(Outputs(own=task.run(model, batch, torch.Generator().manual_seed(0))), batch)
-    if task.sealed:
+        outputs = Outputs(own=task.run(model, batch, torch.Generator().manual_seed(0)))
+    elif task.sealed:
         logits, evidence = model.sealed_pass(batch.sealed.crops, batch.sealed.pooled)
-        return task.loss(Outputs(logits=logits, evidence=evidence), batch)
-    return task.loss(Outputs(open=model.open_pass(batch.open.image)), batch)
+        outputs = Outputs(logits=logits, evidence=evidence)
+    else:
+        outputs = Outputs(open=model.open_pass(batch.open.image))
+    try:
+        return loss_of(task, outputs, batch)
+    except TrainerError as error:
+        raise BrokenRule(str(error)) from error
+
+
+def _check_heads(trainer: Trainer, task: Task, loss: torch.Tensor) -> None:
+    """A head that the loss does not depend on stays as random as it was made."""
+    for name in task.dense_heads() if loss.requires_grad else ():
+        weights = list(trainer.model.heads[name].parameters())
+        found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+        if not any(g is not None and bool(g.any()) for g in found):
+            raise BrokenRule(f"{task.name}: its loss does not depend on its head {name!r}, which so learns nothing.")
 
 
 def _gradients(trainer: Trainer, loss: torch.Tensor, task: Task) -> list[torch.Tensor]:

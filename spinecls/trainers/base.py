@@ -14,17 +14,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from spinecls import files
 from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.loader import TrainingData, training_batches
-from spinecls.errors import Interrupted, ModelError, UsageError
+from spinecls.errors import Interrupted, ModelError, TrainerError, UsageError
 from spinecls.networks.device import half_precision
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
 from spinecls.tasks.balancing import TaskWeighting
-from spinecls.tasks.base import Outputs, OwnPassTask, WeightedTask
+from spinecls.tasks.base import WEIGHTING, Outputs, OwnPassTask, Task, WeightedTask, heads_of
 from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, meaning_text, model_content, save_checkpoint
 from spinecls.trainers.placement import PLACES, load_places, moments, predict_places, save_places, with_places
 from spinecls.trainers.progress import GradientLog, Progress
@@ -90,10 +91,11 @@ class Trainer(ABC):
         self.plan = plan
         self.configuration = configuration
         self.settings = settings
-        self.tasks = chosen_tasks(self.build_tasks(), configuration.task_weights)
-        heads: dict[str, int] = {}
-        for weighted in self.tasks:
-            heads |= weighted.task.dense_heads()
+        listed = self.build_tasks()
+        # All of them are looked at, whichever the user gives a weight.
+        heads_of(listed)
+        self.tasks = chosen_tasks(listed, configuration.task_weights)
+        heads = heads_of(self.tasks)
         # Without a map there are no masks to cut by at prediction, whatever the trainer usually does.
         self.regions_from_masks = self.regions_from_masks and (SEGMENTATION in heads or not self.finds_vertebrae)
         self.spec = ModelSpec(
@@ -108,9 +110,11 @@ class Trainer(ABC):
         self.model = self.spec.build()
         for weighted in self.tasks:
             if (module := weighted.task.module()) is not None:
+                if not isinstance(module, nn.Module):
+                    raise TrainerError(f"Task {weighted.task.name!r}: module() gives {module!r}, expected a nn.Module.")
                 self.model.auxiliary[weighted.task.name] = module
         self.weighting = TaskWeighting(self.tasks, configuration.task_weighting, configuration.task_weights)
-        self.model.auxiliary["task_weighting"] = self.weighting
+        self.model.auxiliary[WEIGHTING] = self.weighting
         self.model.to(settings.device)
         for weighted in self.tasks:
             weighted.task.bind(self.model)
@@ -211,7 +215,14 @@ class Trainer(ABC):
         moment = max(m for m in moments(self.configuration.steps) if m <= self.step)
         path = self.settings.folder / PLACES.format(moment)
         if not path.exists():
-            found = predict_places(self.model, self.plan, self.configuration, data.unplaced, self.settings.device)
+            found = predict_places(
+                self.model,
+                self.plan,
+                self.configuration,
+                data.unplaced,
+                self.settings.device,
+                self.settings.folder / "placement",
+            )
             save_places(path, found)
         return with_places(data, load_places(path), self.plan, self.configuration, self.regions_from_masks)
 
@@ -233,7 +244,10 @@ class Trainer(ABC):
                 continue
             if gradients is not None:
                 gradients |= {name: self._shared_gradient(loss) for name, loss in found.items()}
-            self.weighting.total(found).backward()
+            total = self.weighting.total(found)
+            if not total.requires_grad:
+                raise TrainerError(f"The losses of {', '.join(found)} have no gradient, so they teach nothing.")
+            total.backward()
             losses |= {name: float(loss.detach()) for name, loss in found.items()}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_LIMIT)
         if not bool(torch.isfinite(norm)):
@@ -250,7 +264,7 @@ class Trainer(ABC):
             return {}
         with self._autocast():
             outputs = Outputs(open=self.model.open_pass(batch.open.image))
-        return {task.name: task.loss(outputs, batch) for task in tasks}
+        return {task.name: loss_of(task, outputs, batch) for task in tasks}
 
     def _sealed_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         tasks = [t.task for t in self.tasks if t.task.sealed]
@@ -259,7 +273,7 @@ class Trainer(ABC):
         with self._autocast():
             logits, evidence = self.model.sealed_pass(batch.sealed.crops, batch.sealed.pooled)
         outputs = Outputs(logits=logits, evidence=evidence)
-        return {task.name: task.loss(outputs, batch) for task in tasks}
+        return {task.name: loss_of(task, outputs, batch) for task in tasks}
 
     def _own_loss(self, task: OwnPassTask, batch: Batch) -> dict[str, torch.Tensor]:
         if self.step % task.every:
@@ -268,7 +282,7 @@ class Trainer(ABC):
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
         with self._autocast():
             outputs = Outputs(own=task.run(self.model, batch, generator))
-        return {task.name: task.loss(outputs, batch)}
+        return {task.name: loss_of(task, outputs, batch)}
 
     # -- gradients of the tasks ----------------------------------------------------------------------------------
 
@@ -400,6 +414,24 @@ class Trainer(ABC):
     def _leave(self) -> None:
         told = f"Stopped at step {self.step} of {self.configuration.steps}; the state is saved. Go on with --c."
         raise KeyboardInterrupt(told) if self._stop_signal == signal.SIGINT else Interrupted(told)
+
+
+def loss_of(task: Task, outputs: Outputs, batch: Batch) -> torch.Tensor:
+    """Loss of a task.
+
+    Raises
+    ------
+    TrainerError
+        When it is anything but one number in a tensor.
+    """
+    found = task.loss(outputs, batch)
+    if isinstance(found, torch.Tensor) and found.ndim == 0 and found.is_floating_point():
+        return found
+    got = f"a tensor of shape {tuple(found.shape)}, {found.dtype}" if isinstance(found, torch.Tensor) else repr(found)
+    raise TrainerError(
+        f"Task {task.name!r} ({type(task).__name__}): its loss is {got}, expected one number in a floating tensor of "
+        "shape ()."
+    )
 
 
 def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> list[WeightedTask]:

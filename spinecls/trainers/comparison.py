@@ -14,11 +14,13 @@ import torch
 from filelock import FileLock
 
 from spinecls import files, paths
-from spinecls.errors import Busy, ModelError, UsageError
+from spinecls.errors import Busy, DefectiveCases, ModelError, PartialFailure, UsageError
 from spinecls.evaluation.comparison import Comparison, compare
 from spinecls.evaluation.learning_curve import write_learning_curve
 from spinecls.evaluation.vertebra_table import read_validation
+from spinecls.planning.current import require_current
 from spinecls.planning.plan import load_plan
+from spinecls.planning.splits import stored_folds
 from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.trainers.base import PREDICTING
 from spinecls.trainers.run import TrainingRequest, annotated_classes, find_trainer, fold_cases, train_fold
@@ -85,6 +87,8 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
     Busy
         When no run is finished and others are training all of them.
     """
+    preprocessed = paths.preprocessed_folder(paths.dataset_name(request.dataset))
+    require_current(request.dataset, load_plan(preprocessed / f"{request.plans}.json"))
     runs = planned_runs(request)
     folder = runs[0].folder.parents[2]
     _remember(request, folder)
@@ -96,6 +100,11 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
         except Busy:
             logger.info("%s is being trained by another process and left to it.", run.folder)
             continue
+        except DefectiveCases:
+            raise
+        except PartialFailure as error:
+            # They count as cases in which nothing was found.
+            logger.warning("%s", error)
         _report(request, runs, folder)
     if not any(run.finished for run in runs):
         raise Busy(f"{folder}: other processes are training every run. Look at the tables when they are done.")
@@ -234,7 +243,7 @@ def _remember(request: ComparisonRequest, folder: Path) -> None:
         "overrides": dict(request.overrides),
         "reference": request.trainers[0],
         "plan": load_plan(preprocessed / f"{request.plans}.json").dataset_hash,
-        "folds": files.text_hash(files.read_json(preprocessed / "splits_final.json")),
+        "folds": files.text_hash(stored_folds(preprocessed)),
     }
     known = files.read_json(path) if path.exists() else asked
     changed = [key for key in asked if known.get(key) != asked[key]]

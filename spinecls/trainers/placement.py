@@ -23,8 +23,8 @@ from spinecls.anatomy import LEVELS
 from spinecls.beliefs.readers import Readers
 from spinecls.dataloading.cases import SealedSource, sealed_sources
 from spinecls.dataloading.loader import TrainingData
-from spinecls.errors import SpineclsError
-from spinecls.inference.predictor import Predictor
+from spinecls.hard_cases import HardCases
+from spinecls.inference.predictor import Located, Predictor
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import Configuration, Plan
@@ -71,30 +71,52 @@ def moments(steps: int) -> list[int]:
 
 
 def predict_places(
-    model: SpineModel, plan: Plan, configuration: Configuration, cases: Sequence[PreprocessedCase], device: torch.device
+    model: SpineModel,
+    plan: Plan,
+    configuration: Configuration,
+    cases: Sequence[PreprocessedCase],
+    device: torch.device,
+    log_folder: Path,
 ) -> dict[str, Places]:
-    """Look for the vertebrae of scans; the network is left in the mode it was in."""
+    """Look for the vertebrae of scans; the network is left in the mode it was in.
+
+    A scan that cannot be looked through is left out with a warning.
+
+    Parameters
+    ----------
+    log_folder : where the traceback of a defect is kept, see `HardCases`
+
+    Raises
+    ------
+    DefectiveCases
+        When every scan failed, some of them by a defect.
+    """
     training = model.training
     predictor = Predictor([model], plan, configuration, device, augment=False)
-    found = {}
+    found, hard = {}, HardCases(log_folder)
     try:
         for case in cases:
-            try:
+            with hard.case(case.identifier):
                 volume = predictor.locate(case.native.astype(np.float32), case.native_geometry)
-            except (SpineclsError, ValueError) as error:
-                logger.warning("%s: no vertebra could be placed (%s)", case.identifier, error)
-                continue
-            decoding = volume.decoding
-            codes = np.zeros(len(decoding.labels) + 1, np.uint8)
-            codes[1:] = [plan.levels.get(level, 0) for level in decoding.labels]
-            found[case.identifier] = Places(
-                {n: tuple(map(float, c)) for n, c in zip(decoding.labels, volume.centres_lps, strict=True)},
-                {n: float(p[LEVELS.index(n)]) for n, p in zip(decoding.labels, decoding.posterior, strict=True)},
-                None if volume.masks is None else codes[volume.masks],
-            )
+                found[case.identifier] = _places(volume, plan)
+            if case.identifier in hard.failed:
+                logger.warning("%s: no vertebra could be placed (%s)", case.identifier, hard.failed[case.identifier])
     finally:
         model.train(training)
+    if hard.defects and not found:
+        hard.raise_if_any(len(cases))
     return found
+
+
+def _places(volume: Located, plan: Plan) -> Places:
+    decoding = volume.decoding
+    codes = np.zeros(len(decoding.labels) + 1, np.uint8)
+    codes[1:] = [plan.levels.get(level, 0) for level in decoding.labels]
+    return Places(
+        {n: tuple(map(float, c)) for n, c in zip(decoding.labels, volume.centres_lps, strict=True)},
+        {n: float(p[LEVELS.index(n)]) for n, p in zip(decoding.labels, decoding.posterior, strict=True)},
+        None if volume.masks is None else codes[volume.masks],
+    )
 
 
 def placed_sources(

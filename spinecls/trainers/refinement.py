@@ -12,11 +12,13 @@ import numpy as np
 
 from spinecls import files
 from spinecls.beliefs import agreed_class
-from spinecls.errors import UsageError
+from spinecls.errors import UsageError, some_names
 from spinecls.evaluation.audit import Noise, held_out_predictions, label_noise
 from spinecls.evaluation.score_files import SUMMARY
 from spinecls.evaluation.vertebra_table import VERTEBRAE
 from spinecls.inference.models import checkpoint_hashes, model_at
+from spinecls.planning.current import changed_since_validation
+from spinecls.planning.splits import stored_folds
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,12 @@ def refinement(folder: Path, preprocessed: Path, train: Sequence[str], class_nam
     if len(class_names) < 2:
         raise UsageError("--refine: the dataset has no classes to refine.")
     numbers = _complete_folds(folder, preprocessed)
+    for number in numbers:
+        if changed := changed_since_validation(preprocessed.name, folder / f"fold_{number}"):
+            raise UsageError(
+                f"--refine: fold {number} of {folder} was validated before these cases changed: {some_names(changed)}. "
+                "Train the first round anew."
+            )
     predictions, misnamed = held_out_predictions([folder / f"fold_{number}" / "validation" for number in numbers])
     expected: dict[str, dict[str, np.ndarray]] = {}
     for case in predictions:
@@ -130,7 +138,7 @@ def _noise(exact: Sequence[tuple[int, np.ndarray]]) -> Noise | None:
 
 def _complete_folds(folder: Path, preprocessed: Path) -> list[str]:
     """Numbers of the folds of a round, all of them trained on the present split and validated."""
-    splits = files.read_json(preprocessed / "splits_final.json")
+    splits = stored_folds(preprocessed)
     numbers = [str(number) for number in range(len(splits))]
     folders = {number: folder / f"fold_{number}" / "validation" for number in numbers}
     missing = [n for n, made in folders.items() if not ((made / SUMMARY).exists() and (made / VERTEBRAE).exists())]

@@ -23,19 +23,24 @@ from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError, counted
 from spinecls.inference.folds import unlike_folds
-from spinecls.io.preprocessed import PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
+from spinecls.io.preprocessed import NATIVE, PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
+from spinecls.io.preprocessed_records import read_record
+from spinecls.planning.current import require_current
 from spinecls.planning.familiarity import familiar_images, unfamiliar
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.meaning import said
 from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
+from spinecls.planning.splits import stored_folds
 from spinecls.planning.stages import FINGERPRINT
 from spinecls.tasks.pretrained import Taken, take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
 from spinecls.trainers.placement import PLACES, lacks_places
 from spinecls.trainers.refinement import REFINED, Refinement, expected_of, refinement
+from spinecls.trainers.same_data import require_same_data
 from spinecls.trainers.training_images import learned_from, training_images
+from spinecls.trainers.user_code import made_trainer, told_as_the_users
 from spinecls.trainers.validation import TrainingReference, validate
 
 logger = logging.getLogger(__name__)
@@ -93,12 +98,21 @@ class _Fold:
     def plans_config(self) -> str:
         return grid_folder_name(self.request.plans, self.request.configuration)
 
+    def inputs(self, cases: Sequence[str]) -> dict[str, str]:
+        """What each of some cases was preprocessed from (`planning.inputs`)."""
+        return {case: read_record(self.preprocessed / NATIVE, case)["inputs"] for case in cases}
+
 
 def train_fold(request: TrainingRequest) -> Path:
     """Train and validate one fold; returns its folder."""
+    trainer_class = find_trainer(request.trainer)
+    with told_as_the_users(trainer_class):
+        return _train_fold(request, trainer_class)
+
+
+def _train_fold(request: TrainingRequest, trainer_class: type[Trainer]) -> Path:
     name = paths.dataset_name(request.dataset)
     preprocessed = paths.preprocessed_folder(name)
-    trainer_class = find_trainer(request.trainer)
     if request.refine and not trainer_class.learns_beliefs:
         raise UsageError(
             f"--refine: {trainer_class.__name__} does not learn from beliefs. Use -tr UncertainLabelsTrainer or "
@@ -110,12 +124,15 @@ def train_fold(request: TrainingRequest) -> Path:
     folder = request.folder or model_folder / f"fold_{request.fold}"
     dataset_plan = load_plan(preprocessed / f"{request.plans}.json")
     dataset_plan.configuration(request.configuration)
+    require_current(request.dataset, dataset_plan)
     train, validation = fold_cases(preprocessed, request.fold)
     train = train if request.cases is None else list(request.cases)
     found = None
     if request.refine and not request.validate_only:
         source = paths.model_folder(name, trainer_class.__name__, request.plans, request.configuration)
         found = refinement(source, preprocessed, train, dataset_plan.class_names)
+    if request.resume or request.validate_only:
+        require_same_data(folder, dataset_plan, preprocessed, train, validation, request.resume)
     plan = _plan_of_fold(request, trainer_class, dataset_plan, folder, preprocessed, train, found)
     configuration = plan.configuration(request.configuration)
     fold = _Fold(request, trainer_class, preprocessed, folder, train, validation, plan, configuration, found)
@@ -158,12 +175,14 @@ def find_trainer(name: str) -> type[Trainer]:
     found = TRAINERS.find(name)
     if not (isinstance(found, type) and issubclass(found, Trainer)):
         raise UsageError(f"{name}: not a subclass of spinecls.trainers.base.Trainer.")
+    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        raise UsageError(f"{name}: lacks {', '.join(lacking)}(), which every trainer must have.")
     return found
 
 
 def fold_cases(preprocessed: Path, fold: str) -> tuple[list[str], list[str]]:
     """Training and validation cases of a fold; for `all`, every case and none."""
-    splits = files.read_json(preprocessed / "splits_final.json")
+    splits = stored_folds(preprocessed)
     if fold == ALL:
         return sorted({case for split in splits for case in [*split["train"], *split["val"]]}), []
     if fold not in [str(number) for number in range(len(splits))]:
@@ -267,7 +286,7 @@ def annotated_classes(preprocessed: Path, cases: Sequence[str]) -> dict[str, dic
 def unlabelled_cases(preprocessed: Path, validation: Sequence[str]) -> list[str]:
     """Preprocessed scans without any annotation, those of patients whose cases are validated left out."""
     native = preprocessed / "native"
-    splits = files.read_json(preprocessed / "splits_final.json")
+    splits = stored_folds(preprocessed)
     annotated = {case for split in splits for case in [*split["train"], *split["val"]]}
     others = sorted(path.stem for path in native.glob("*.json") if path.stem not in annotated)
     held_out = {files.read_json(native / f"{case}.json")["patient"] for case in validation}
@@ -356,7 +375,7 @@ class _LoadedCases:
 def _train(fold: _Fold) -> None:
     request = fold.request
     settings = RunSettings(fold.folder, request.device, request.seed, request.workers)
-    trainer = fold.trainer_class(fold.plan, fold.configuration, settings)
+    trainer = made_trainer(fold.trainer_class, fold.plan, fold.configuration, settings)
     if request.validate_only:
         if not trainer.final_path.exists():
             raise UsageError(f"{fold.folder}: --val needs a finished training; there is none.")
@@ -400,6 +419,7 @@ def _train(fold: _Fold) -> None:
             "device": str(request.device),
             "seed": request.seed,
             "cases": list(fold.train),
+            "inputs": fold.inputs(fold.train),
             "vertebrae": len(data.sealed),
             "seal": fold.configuration.seal,
             "tasks": [t.task.name for t in trainer.tasks],
@@ -487,5 +507,6 @@ def _validate(fold: _Fold) -> None:
     if fold.plan.familiar is not None:
         for case in validated:
             warnings[case.case] = unfamiliar(case.shape, case.spacing_mm, case.appearance, fold.plan)
-    device, num_cases = fold.request.device, len(fold.validation)
-    validate(fold.folder, fold.plan, fold.configuration, cases, num_cases, reference, device, warnings)
+    device = fold.request.device
+    inputs = fold.inputs(fold.validation)
+    validate(fold.folder, fold.plan, fold.configuration, cases, inputs, reference, device, warnings)

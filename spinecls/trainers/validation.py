@@ -12,9 +12,9 @@ import torch
 from tqdm import tqdm
 
 from spinecls.beliefs import agreed_class
-from spinecls.errors import SpineclsError
 from spinecls.evaluation import matching, summary, trivial_counter
 from spinecls.evaluation.score_files import write_scores
+from spinecls.hard_cases import HardCases
 from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import case_prediction
 from spinecls.io.predictions import write_case_json, write_failures, write_table
@@ -45,7 +45,7 @@ def validate(
     plan: Plan,
     configuration: Configuration,
     cases: Iterable[PreprocessedCase],
-    num_cases: int,
+    inputs: Mapping[str, str],
     reference: TrainingReference,
     device: torch.device,
     warnings: Mapping[str, tuple[str, ...]] | None = None,
@@ -57,12 +57,18 @@ def validate(
 
     Parameters
     ----------
+    inputs : of each case the hash of what it was preprocessed from; kept with the scores, whose truth it is
     warnings : by case, in which ways its image is unlike those that the fold trained on
 
     Returns
     -------
     dict
         The content of summary.json.
+
+    Raises
+    ------
+    PartialFailure
+        When cases failed, after everything is written (`HardCases.raise_if_any`).
     """
     path = folder / "checkpoint_final.pt"
     checkpoint = load_checkpoint(path)
@@ -71,25 +77,21 @@ def validate(
     warnings = warnings or {}
     predictions: list[CasePrediction] = []
     truth: list[matching.CaseTruth] = []
-    failed: list[tuple[str, str]] = []
     target = folder / "validation"
     model = {"fold": folder.name, "training_images": plan.training_images}
-    for case in tqdm(cases, total=num_cases, desc="validation", unit="case", disable=None):
-        try:
+    hard = HardCases(target)
+    for case in tqdm(cases, total=len(inputs), desc="validation", unit="case", disable=None):
+        name = case.identifier
+        with hard.case(name):
             volume = predictor.predict_volume(case.native, case.native_geometry)
-        except (SpineclsError, RuntimeError, ValueError, MemoryError) as error:
-            logger.exception("validation case %s failed", case.identifier)
-            failed.append((case.identifier, f"{type(error).__name__}: {error}"))
-            truth.append(preprocessed_truth(case, np.zeros(case.native_geometry.shape, np.uint8), description))
-            continue
-        prediction = case_prediction(
-            case.identifier, volume, plan, model, warnings=warnings.get(case.identifier, ())
-        )
-        predictions.append(prediction)
-        truth.append(preprocessed_truth(case, volume.level_map, description))
-        write_case_json(target, prediction)
+            prediction = case_prediction(name, volume, plan, model, warnings=warnings.get(name, ()))
+            write_case_json(target, prediction)
+            predictions.append(prediction)
+        # A case that fails counts as one in which nothing was found.
+        level_map = np.zeros(case.native_geometry.shape, np.uint8) if name in hard.failed else volume.level_map
+        truth.append(preprocessed_truth(case, level_map, description))
     write_table(target, predictions)
-    write_failures(target, failed)
+    write_failures(target, sorted(hard.failed.items()))
     lowest = trivial_counter.commonest_lowest_level(reference.levels)
     outcomes = matching.judge(predictions, truth, description, lowest)
     scores = summary.summarise(outcomes, description, reference.prior, lowest)
@@ -103,11 +105,13 @@ def validate(
         # What a calibration must know: which weights said so, and how they were asked.
         "checkpoint": short_hash(checkpoint, path),
         "test_time_augmentation": predictor.augment,
+        "inputs": dict(inputs),
         "predicted": predicted,
         "unfamiliar_images": unlike,
         **scores,
     }
     write_scores(target, content, outcomes, description)
+    hard.raise_if_any(len(inputs), str(target / "failed.csv"))
     return scores
 
 

@@ -1,9 +1,17 @@
+"""What random changes of intensity do; guards against patches of one or few voxels along an axis, and of one value."""
+
 import dataclasses
 
 import numpy as np
 import pytest
 
-from spinecls.dataloading.augmentation import BiasField, ContrastCurve, InvertContrast, open_augmentation
+from spinecls.dataloading.augmentation import (
+    BiasField,
+    ContrastCurve,
+    InvertContrast,
+    open_augmentation,
+    sealed_augmentation,
+)
 from spinecls.planning.plan import Configuration, NetworkPlan
 
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
@@ -85,3 +93,44 @@ def test_an_augmented_patch_keeps_shape_and_type():
     out = open_augmentation(dataclasses.replace(CONFIGURATION, **shares))(data=patches())["data"]
     assert out.shape == (2, 1, 8, 24, 20)
     assert np.isfinite(out).all()
+
+
+SHARES = dict.fromkeys(
+    ("contrast_inversion_share", "contrast_curve_share", "bias_field_share", "thick_slice_share"), 1.0
+)
+
+
+@pytest.mark.parametrize("size", [(1, 24, 20), (2, 24, 20), (3, 24, 20), (1, 2, 2), (8, 1, 20), (8, 24, 1), (1, 1, 1)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_transform_keeps_a_patch_that_is_small_along_an_axis(size, channels):
+    network = NetworkPlan(features=(4,), strides=((1, 1, 1),), kernels=((1, 3, 3),))
+    configuration = dataclasses.replace(CONFIGURATION, patch_size=size, network=network, **SHARES)
+    opened = open_augmentation(configuration)
+    for transform in (*opened.transforms, *sealed_augmentation().transforms):
+        for name in ("p_per_sample", "p_per_channel"):
+            if hasattr(transform, name):
+                setattr(transform, name, 1.0)
+    for seed in range(20):
+        np.random.seed(seed)
+        out = opened(data=patches((2, channels, *size)))["data"]
+        assert out.shape == (2, channels, *size)
+        assert np.isfinite(out).all()
+        sealed = sealed_augmentation()(sealed=patches((2, channels, *size)))["sealed"]
+        assert np.isfinite(sealed).all()
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 1e4])
+def test_a_patch_of_one_value_stays_finite(value):
+    opened = open_augmentation(dataclasses.replace(CONFIGURATION, **SHARES))
+    for seed in range(10):
+        np.random.seed(seed)
+        out = opened(data=np.full((1, 2, 8, 24, 20), value, np.float32))["data"]
+        assert np.isfinite(out).all()
+
+
+def test_the_only_slice_lies_in_the_middle_of_a_bias_field():
+    np.random.seed(0)
+    field = BiasField(0.35, 1.0)(data=np.array([0.0, 1.0] * 50, np.float32).reshape(1, 1, 1, 10, 10).copy())["data"]
+    np.random.seed(0)
+    strip = np.array([0.0, 1.0] * 50, np.float32).reshape(1, 1, 1, 10, 10).repeat(3, axis=2)
+    assert np.allclose(field[0, 0, 0], BiasField(0.35, 1.0)(data=strip)["data"][0, 0, 1])

@@ -164,8 +164,9 @@ def test_one_channel_is_also_shown_inverted_and_several_are_not():
 def test_slices_are_thickened_where_the_scans_differ_in_them():
     alike = make_dataset(each=lambda i: {"spacing_mm": (3.0 + (i % 2), 1.0, 1.0)})
     unlike = make_dataset(each=lambda i: {"spacing_mm": (2.0 + 2 * (i % 2), 1.0, 1.0)})
-    assert rules_training.thick_slice_share(alike)[0] == 0.0
-    assert rules_training.thick_slice_share(unlike)[0] == 0.25
+    assert rules_training.thick_slice_share(alike, 8)[0] == 0.0
+    assert rules_training.thick_slice_share(unlike, 8)[0] == 0.25
+    assert rules_training.thick_slice_share(unlike, 1)[0] == 0.0
 
 
 def test_long_scans_are_also_shown_cut_short_and_short_ones_are_not():

@@ -1,7 +1,10 @@
+"""Folds; guards against training on folds that somebody has edited since they were made."""
+
 import pytest
 
+from spinecls import files
 from spinecls.errors import PlanError
-from spinecls.planning.splits import SplitCase, check_split, make_folds, split_cases
+from spinecls.planning.splits import SplitCase, check_split, make_folds, split_cases, stored_folds
 from spinecls.records import Case, ClassReading, VertebraAnnotation
 
 
@@ -126,3 +129,43 @@ def test_a_class_is_spread_by_patients_even_when_one_has_many_scans():
     patient = {c.case: c.patient for c in cases}
     for fold in make_folds(cases, seed=5).folds:
         assert len({patient[c] for c in fold["val"]} & {f"p{p:02d}" for p in rare}) == 2
+
+
+def _stored(folder, split, patients):
+    for case, patient in patients.items():
+        files.write_json(folder / "native" / f"{case}.json", {"patient": patient})
+    files.write_json(folder / "splits_final.json", split)
+    return folder
+
+
+PATIENTS = {"a": "p1", "b": "p2", "c": "p3", "d": "p3"}
+EDITED = {
+    "validated cases also train": ([{"train": ["a", "b"], "val": ["b"]}], "b in both train and val"),
+    "an unknown case": ([{"train": ["a", "x"], "val": ["b"]}], "train names cases that are not preprocessed: x"),
+    "a case twice": ([{"train": ["a", "a"], "val": ["b"]}], "train names a more than once"),
+    "a patient on both sides": ([{"train": ["a", "c"], "val": ["d"]}], r"patient\(s\) p3 in both train and val"),
+    "nobody to learn from": ([{"train": [], "val": ["b"]}], "train is empty"),
+    "nobody to validate": ([{"train": ["a"], "val": []}], "val is empty"),
+    "another form": ({"train": ["a"], "val": ["b"]}, "expected a list with one entry a fold"),
+}
+
+
+@pytest.mark.parametrize(("split", "said"), EDITED.values(), ids=EDITED)
+def test_folds_that_were_edited_wrongly_are_refused_when_used(split, said, tmp_path):
+    with pytest.raises(PlanError, match=f"splits_final.json: .*{said}.*Correct the file, or delete it and run"):
+        stored_folds(_stored(tmp_path, split, PATIENTS))
+
+
+def test_folds_that_were_edited_well_are_used(tmp_path):
+    split = [{"train": ["a", "b"], "val": ["c", "d"]}, {"train": ["c", "d"], "val": ["a"]}]
+    assert stored_folds(_stored(tmp_path, split, PATIENTS)) == tuple(split)
+
+
+def test_of_one_patient_alone_nothing_is_validated(tmp_path):
+    split = [{"train": ["a"], "val": []}]
+    assert stored_folds(_stored(tmp_path, split, {"a": "p1"})) == tuple(split)
+
+
+def test_folds_that_are_missing_are_told_with_the_command_that_makes_them(tmp_path):
+    with pytest.raises(PlanError, match=r"no folds. Run spinecls_plan_and_preprocess -d"):
+        stored_folds(tmp_path)

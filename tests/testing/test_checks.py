@@ -58,11 +58,43 @@ class Namesake(Demanding):
     name = "centre"
 
 
+class NoTensor(Aside):
+    def loss(self, outputs, batch):
+        return float(outputs.open["aside"].sum())
+
+
+class Nothing(Aside):
+    def loss(self, outputs, batch):
+        return None
+
+
+class Whole(Aside):
+    def loss(self, outputs, batch):
+        return (outputs.open["aside"] > 0).sum()
+
+
+class Elsewhere(Aside):
+    """Learns from a head that is not its own; its own is never looked at."""
+
+    def loss(self, outputs, batch):
+        return outputs.open["heatmap"].square().mean()
+
+
+class Replaces(Demanding):
+    def dense_heads(self):
+        return {"heatmap": 3}
+
+
 BROKEN = {
     NotFinite: "expected one finite number",
-    Vector: "expected one finite number",
+    Vector: r"its loss is a tensor of shape \(3,\), .*expected one number",
+    NoTensor: "its loss is -?[0-9.]+, expected one number in a floating tensor",
+    Nothing: "its loss is None, expected one number",
+    Whole: r"shape \(\), torch.int64, expected one number",
+    Elsewhere: "does not depend on its head 'aside'",
+    Replaces: "head 'heatmap' is taken: every network has heatmap, offset, level",
     Detached: "has no gradient",
-    Unreached: "does not reach the shared network",
+    Unreached: "does not depend on its head 'aside'",
     Demanding: "nothing is annotated, expected 0",
     Namesake: "two tasks have the same name",
 }

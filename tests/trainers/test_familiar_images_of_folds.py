@@ -78,8 +78,9 @@ def test_validation_writes_which_images_are_unlike_those_of_training(preprocesse
     cases = [load_case(preprocessed, "spineclsPlans_3d_fullres", case) for case in held_out]
     reference = validation.TrainingReference(levels=[["L1", "L2"]], class_counts=[1, 1, 1])
     said = ("noise 9; training scans 1",)
+    inputs = dict.fromkeys(held_out, "made from")
     validation.validate(
-        tmp_path, plan, plan.configuration("3d_fullres"), cases, len(cases), reference, None, {held_out[0]: said}
+        tmp_path, plan, plan.configuration("3d_fullres"), cases, inputs, reference, None, {held_out[0]: said}
     )
     assert read_case_json(tmp_path / "validation" / f"{held_out[0]}.json").warnings == said
     assert read_case_json(tmp_path / "validation" / f"{held_out[1]}.json").warnings == ()
