@@ -10,6 +10,10 @@ from scipy.spatial import cKDTree
 
 from spinecls.errors import ModelError
 
+MOST_CENTRES = 100
+"""Centres that are looked at; a spine has 27 vertebrae at most. A network that has learnt nothing sees thousands, and
+the curve through them would take hours to find."""
+
 _LEAST_SHARE = 1e-6
 """Heat below this share of its peak counts as this share, so that its logarithm exists."""
 
@@ -39,9 +43,9 @@ def find_centres(
     """Centres in a heatmap.
 
     Every local maximum is a candidate; of candidates within `min_distance_mm` the hottest stays (a sphere in
-    millimetres, so thick slices do not join or part vertebrae). Its position is refined to the vertex of the
-    parabola through the log-heat along each axis, exact for a Gaussian (Zhang et al., DARK, CVPR 2020), and with
-    offsets to the heat-weighted mean of where the voxels around it point.
+    millimetres, so thick slices do not join or part vertebrae), and of those the `MOST_CENTRES` hottest. Its position
+    is refined to the vertex of the parabola through the log-heat along each axis, exact for a Gaussian (Zhang et al.,
+    DARK, CVPR 2020), and with offsets to the heat-weighted mean of where the voxels around it point.
 
     Parameters
     ----------
@@ -64,7 +68,7 @@ def find_centres(
         raise ModelError("The centre heatmap holds values that are not finite numbers. Train again.")
     index = _tops(heatmap, threshold)
     score = heatmap[tuple(np.round(index).astype(int).T)].astype(float)
-    kept = _hottest_apart(index * spacing, score, min_distance_mm)
+    kept = _hottest_apart(index * spacing, score, min_distance_mm)[:MOST_CENTRES]
     index, score = index[kept], score[kept]
     index = np.array([_vertex(heatmap, peak) for peak in index]).reshape(-1, 3)
     if offset_mm is not None:

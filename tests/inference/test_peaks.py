@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spinecls.errors import ModelError
-from spinecls.inference.peaks import find_centres
+from spinecls.inference.peaks import MOST_CENTRES, find_centres
 
 SPACING_MM = (4.0, 1.0, 1.0)
 SHAPE = (12, 90, 60)
@@ -79,6 +79,14 @@ def test_least_distance_is_measured_in_millimetres(apart, expected):
     heat = gaussian([first, first + apart], sigma_mm=2.0, heights=[1.0, 0.8])
     found = find_centres(heat, None, SPACING_MM, threshold=0.3, min_distance_mm=12)
     assert len(found.score) == expected
+
+
+def test_of_the_noise_of_an_untrained_network_only_the_hottest_centres_are_looked_at():
+    heat = np.random.default_rng(0).uniform(0.3, 0.9, (8, 60, 60)).astype(np.float32)
+    found = find_centres(heat, None, (4.0, 4.0, 4.0), threshold=0.3, min_distance_mm=12)
+    assert len(found.score) == MOST_CENTRES
+    assert found.score[0] == heat.max()
+    assert (np.diff(found.score) <= 0).all()
 
 
 def test_flat_top_is_one_centre_at_its_middle():
