@@ -99,5 +99,4 @@ def _row(text: str, scores: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _columns(first: str, others: Sequence[str]) -> str:
-    # What has no interval says why, which may be wider than a column.
     return (f"{first:33s} " + "".join(f"{text:{_COLUMN - 2}s}  " for text in others)).rstrip()

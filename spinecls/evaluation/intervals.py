@@ -257,9 +257,9 @@ def paired_interval(
 
 
 def format_interval(score: Mapping[str, Any], form: str = ".3f") -> str:
-    """The interval as a person writes it, or why there is none; `score` is `Interval.as_dict`."""
+    """The interval as a person writes it, or what the number rests on alone; `score` is `Interval.as_dict`."""
     if score.get("no_interval"):
-        return f"[no interval: {score['no_interval']}]"
+        return f"[{ONE_PATIENT}]"
     if score["low"] is None or np.isnan(score["low"]):
         return "[no interval]"
     return f"[{score['low']:{form}}, {score['high']:{form}}]"

@@ -204,8 +204,8 @@ def _refuse_strangers(folder: Path, strangers: Sequence[str], raw: RawDataset, t
     split = "Tr" if training is None else "Ts"
     annotated = [case.identifier for case in raw.cases]
     raise DatasetError(
-        f"{folder}: none of its {len(strangers)} cases ({some_names(strangers)}) is an annotated {split} case of "
-        f"{raw.description.name} ({some_names(annotated) or 'none'}). Check -gt and --split."
+        f"{folder}: none of its {counted(len(strangers), 'case')} ({some_names(strangers)}) is an annotated {split} "
+        f"case of {raw.description.name} ({some_names(annotated) or 'none'}). Check -gt and --split."
     )
 
 

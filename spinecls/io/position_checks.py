@@ -14,7 +14,7 @@ import numpy as np
 
 from spinecls.anatomy import PLAUSIBLE_PITCH, RANK, VERTEBRA_SIDE_MM, pitch_quotient
 from spinecls.io.findings import Finding, error, warning
-from spinecls.io.map_shapes import order_findings
+from spinecls.io.level_order import order_findings
 from spinecls.io.name_checks import odd_step_text
 from spinecls.io.position_readings import (
     AS_WRITTEN,

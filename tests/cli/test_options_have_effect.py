@@ -61,7 +61,7 @@ USELESS = {
     "simulate -d 1 -o x/y --shortcut_correlation 0.9": "--shortcut_correlation: needs --shortcut",
     "simulate -d 1 -o x/y --shortcut m4 --shortcut_contrast 3": "--shortcut_contrast: is of --shortcut m1 and m2",
     "simulate -o x/y --phantom 3 -d 1": "Give either -d",
-    "verify_evidence -m model -i a -d 1": "Give either images by -i",
+    "verify_evidence -m model -i a -d 1": "Give images by -i",
 }
 
 

@@ -25,14 +25,14 @@ def line_of(text, start):
     return next(line for line in text.splitlines() if line.strip().startswith(start))
 
 
-def test_scores_stand_with_their_intervals():
+def test_scores_stand_with_their_intervals_or_with_what_they_rest_on():
     assert line_of(text_of(), "right name within 20 mm").split() == [
-        "right", "name", "within", "20", "mm", "1.000", "[1.000,", "1.000]",
+        "right", "name", "within", "20", "mm", "1.000", "[one", "patient]",
     ]  # fmt: skip
 
 
 def test_each_class_has_a_line_with_its_number_of_vertebrae():
-    assert line_of(text_of(), "oedema (1)").split("  ")[-1].strip() == "1.000 [1.000, 1.000]"
+    assert line_of(text_of(), "oedema (1)").split("  ")[-1].strip() == "1.000 [one patient]"
     assert "not defined" in line_of(text_of(), "normal (0)")
 
 
@@ -42,7 +42,7 @@ def test_text_is_short():
 
 
 def test_referral_is_told_where_a_vertebra_is_referred():
-    assert line_of(text_of(flags=("refer",)), "share referred").endswith("1.000 [1.000, 1.000]")
+    assert line_of(text_of(flags=("refer",)), "share referred").endswith("1.000 [one patient]")
     assert "referred" not in text_of()
 
 

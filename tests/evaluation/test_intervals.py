@@ -105,7 +105,7 @@ def test_one_patient_has_a_number_and_no_interval(values):
     assert result.estimate == pytest.approx(np.mean(values))
     assert np.isnan(ends(result)).all()
     assert result.no_interval == "one patient"
-    assert intervals.format_score(result.as_dict()) == f"{np.mean(values):.3f} [no interval: one patient]"
+    assert intervals.format_score(result.as_dict()) == f"{np.mean(values):.3f} [one patient]"
 
 
 def test_a_number_that_is_undefined_without_one_patient_hangs_on_him():
@@ -148,7 +148,7 @@ def test_an_interval_that_is_none_is_null_in_json(tmp_path):
     content = files.read_json(tmp_path / "s.json")
     assert (content["estimate"], content["low"], content["high"]) == (1.0, None, None)
     assert content["no_interval"] == "one patient"
-    assert intervals.format_score(content) == "1.000 [no interval: one patient]"
+    assert intervals.format_score(content) == "1.000 [one patient]"
 
 
 def test_an_interval_holds_its_estimate():

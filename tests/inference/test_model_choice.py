@@ -79,8 +79,8 @@ def test_more_folds_do_not_help_a_model_that_found_nothing(results, pair):
 
 def test_what_is_taken_is_said_with_what_it_found(pair, caplog):
     pair((0.5, 0.0), (0.44, 0.2))
-    assert f"taking {DATASET}/{OTHER} (0.440, 20% identified, 1 folds)" in caplog.text
-    assert f"Others: {DATASET}/{MODEL} (0.500, 0% identified, 1 folds)" in caplog.text
+    assert f"taking {DATASET}/{OTHER} (0.440, 20% identified, 1 fold)" in caplog.text
+    assert f"Others: {DATASET}/{MODEL} (0.500, 0% identified, 1 fold)" in caplog.text
 
 
 def test_models_of_which_none_was_validated_are_asked_for_by_name(results):

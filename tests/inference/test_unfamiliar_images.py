@@ -60,10 +60,10 @@ def predicted(predictor, case, tmp_path):
     return read_case_json(tmp_path / "out" / "scan.json")
 
 
-def short_of(case):
-    """The upper part of a scan, 40 mm high."""
-    geometry = case.geometry.cropped((0, 0, 0), (8, 20, 48))
-    return dataclasses.replace(case, image=case.image[:, :, :20], geometry=geometry)
+def short_of(case, rows=20):
+    """The upper part of a scan, of rows of 2 mm."""
+    geometry = case.geometry.cropped((0, 0, 0), (8, rows, 48))
+    return dataclasses.replace(case, image=case.image[:, :, :rows], geometry=geometry)
 
 
 def test_a_further_scan_of_the_same_kind_is_not_warned_of(predictor, further):
@@ -121,7 +121,7 @@ def test_channels_are_measured_as_scanned_also_when_they_are_aligned(predictor, 
 def test_a_plan_without_limits_is_said_once_and_nothing_is_compared(further, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(predict_folder, "model_description", lambda model, predictor: {"trainer": "T"})
     for name in ("one", "two"):
-        written(short_of(further), tmp_path / "in", name)
+        written(short_of(further, rows=30), tmp_path / "in", name)
     with caplog.at_level(logging.WARNING):
         done = predict_folder.predict_folder(
             predictor_of("S2"), None, tmp_path / "in", tmp_path / "out", FolderOptions()
