@@ -54,8 +54,8 @@ setup(
     ],
     extras_require={
         "verify": ["captum>=0.8"],
-        "test": ["pytest>=8", "crepes>=0.9"],
-        "dev": ["pytest>=8", "crepes>=0.9", "ruff>=0.6"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "crepes>=0.9"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "crepes>=0.9", "ruff>=0.6"],
     },
     entry_points={
         "console_scripts": [

@@ -30,7 +30,7 @@ def test_files_that_are_named_exist(page):
 
 def test_ci_runs_the_test_command_of_the_readme():
     fences = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    command = next(fence.strip() for fence in fences if fence.strip().endswith("-m pytest"))
+    command = next(fence.strip() for fence in fences if "-m pytest" in fence)
     assert command in (ROOT / ".ci/run").read_text()
 
 
