@@ -32,6 +32,7 @@ from sklearn.model_selection import GroupKFold
 from spinecls import files
 from spinecls.evaluation import intervals, matching, metrics
 from spinecls.inference.models import ModelChoice, TrainedModel, choose_model, load_predictor
+from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import case_prediction
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map
@@ -83,6 +84,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="raw dataset of scans without lesions")
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="model folders, one a seed")
+    parser.add_argument("--finder", type=Path, help="model folder that locates instead of the models themselves")
     parser.add_argument("--folds", nargs="+", default=["1", "2"])
     parser.add_argument("--draws", type=int, default=4, help="draws of lesions in every scan")
     parser.add_argument("--first_seed", type=int, default=1000, help="of the draws; not that of the training dataset")
@@ -94,12 +96,20 @@ def parse() -> argparse.Namespace:
 def seen_by(folder: Path, fold: str, jobs: dict[str, Job], options: argparse.Namespace) -> Iterator[Seen]:
     """All vertebrae of the held-out scans of a fold, in all draws."""
     model = choose_model(ModelChoice(folder=folder, folds=(fold,)))
-    instrument = Instrument(load_predictor(model, torch.device("cpu"), augment=False, calibrated=False))
+    predictor = predictor_of(folder, fold)
+    if options.finder is not None:
+        predictor.locate = predictor_of(options.finder, fold).locate
+    instrument = Instrument(predictor)
     prior = training_prior(instrument.predictor.plan)
     for name in held_out(model, fold):
         if name in jobs:
             for seed in range(options.first_seed, options.first_seed + options.draws):
                 yield from seen_in(instrument, jobs[name], SimulationOptions(seed=seed), prior)
+
+
+def predictor_of(folder: Path, fold: str) -> Predictor:
+    model = choose_model(ModelChoice(folder=folder, folds=(fold,)))
+    return load_predictor(model, torch.device("cpu"), augment=False, calibrated=False)
 
 
 def held_out(model: TrainedModel, fold: str) -> list[str]:
@@ -120,8 +130,9 @@ def seen_in(instrument: Instrument, job: Job, options: SimulationOptions, prior:
     )
     contrasts = observed(drawn.image[0], drawn_map, grid, plan.levels, job.sequences[0], options, stream)
     result = predictor.predict_volume(drawn.image, grid)
-    centres = {v.level: v.centre_lps for v in job.case.vertebrae if v.centre_lps is not None}
     classes = {level: plan.class_names.index(name) for level, name in drawn.classes.items()}
+    present = [level for level, code in plan.levels.items() if np.any(drawn_map == code)]
+    centres = {n: tuple(grid.to_world(np.argwhere(drawn_map == plan.levels[n]).mean(axis=0))) for n in present}
     truth = matching.CaseTruth(
         identifier=job.case.identifier, patient=job.case.patient, centres_lps=centres, classes=classes
     )
@@ -129,7 +140,7 @@ def seen_in(instrument: Instrument, job: Job, options: SimulationOptions, prior:
     outcome = matching.judge([prediction], [truth], description, None)[0]
     named = {v.level: v.prediction for v in outcome.vertebrae}
     found = dict(zip(levels_at(result.located, truth), result.vertebrae, strict=True))
-    levels = [level for level in classes if level in centres]
+    levels = list(classes)
     margin_mm = predictor.configuration.sealing_margin_mm
     regions = [region_from_mask(drawn_map == plan.levels[level], grid, margin_mm) for level in levels]
     marrow = result.located.marrow if result.located.regions else marrow_reference(drawn.image, regions)
@@ -228,7 +239,8 @@ def observer_probabilities(seen: Sequence[Seen], truth: np.ndarray, patients: Se
 
 
 def text(statistic: intervals.Statistic, patients: Sequence[str], draws: intervals.PatientDraws) -> str:
-    return intervals.format_score(intervals.interval(statistic, patients, draws).as_dict())
+    found = intervals.interval(statistic, patients, draws)
+    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 if __name__ == "__main__":
