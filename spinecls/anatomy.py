@@ -55,8 +55,9 @@ measured (Spine 1991, cervical and thoracic; 1992, lumbar) plus usual heights of
 PLAUSIBLE_PITCH = (0.51, 1.4)
 """Least and greatest quotient of a column's pitch and an adult's that happen: from a child of two years to a giant."""
 
-COMMON_PITCH = 1.22
-"""The same, but for the median of several people; it lay between 0.9 and 1.16 in 56 lumbar examinations of adults."""
+COMMON_PITCH = (0.82, 1.22)
+"""The same, but for the median of several people; in 56 lumbar examinations of adults it
+lay between 0.9 and 1.16."""
 
 VERTEBRA_SIDE_MM = (3.0, 180.0)
 """Least and greatest side of a box around a vertebra or its body, the whole sacrum and newborns included."""

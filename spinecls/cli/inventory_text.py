@@ -24,6 +24,9 @@ def inventory_text(found: Mapping) -> list[str]:
             f"  {level:<5}{item['code']:>6}{item['vertebrae']:>11}{item['in_map']:>9}{item['point']:>8}{item['box']:>7}"
             f"{item['no_position']:>10}{size}"
         )
+    if pitch := found["pitch"]:
+        text = f"  neighbours lie {pitch['of_adults']:g} times as far apart as in adults (median of {pitch['cases']})"
+        lines.append(text + (f"; as {pitch['like']} vertebrae: are the names right?" if pitch["like"] else ""))
     for name, item in found["classes"].items():
         lines.append(f"  class {name}: {item['vertebrae']} vertebrae of {item['patients']} patients")
     if found["classes"] and found["not_read"]:

@@ -13,7 +13,7 @@ NOTHING = (
 """Spellings of an empty cell by people, spreadsheets, pandas and R, in small letters."""
 
 _NOT_READ = ("unknown", "unk", "not read", "missing")
-_SPREADSHEET_ERRORS = ("#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#getting_data", "#####")
+SPREADSHEET_ERRORS = ("#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#getting_data", "#####")
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9, "x": 10}
 
 
@@ -80,13 +80,16 @@ class ClassCells:
             return self._by_name[part.casefold()]
         index = as_number(part)
         listed = ", ".join(f"{i} {name}" for i, name in enumerate(self.names))
-        numbered = [name for name, number in self._number_of.items() if number == index and index is not None]
+        number = _number_in(part) if index is None else index
+        numbered = [name for name, own in self._number_of.items() if own == number and number is not None]
         if index is None or not index.is_integer() or not 0 <= index < len(self.names):
-            if part.casefold() in _SPREADSHEET_ERRORS:
+            if part.casefold() in SPREADSHEET_ERRORS:
                 raise UnreadableClass(f"class {part!r} is an error of the spreadsheet. Correct its formula.")
             near = difflib.get_close_matches(part.casefold(), self._by_name, n=1)
             meant = self._by_name[near[0]] if near else numbered[0] if len(numbered) == 1 else None
             hint = f" Did you mean {meant!r}?" if meant else ""
+            if not near and len(several := re.split(r"\s*[;,/+&]\s*", part)) > 1 and all(several):
+                hint = f" Part several possible classes by |, such as {'|'.join(several)}."
             raise UnreadableClass(f"class {part!r} is unknown.{hint} Known: {listed}.")
         chosen = self.names[int(index)]
         others = [name for name in numbered if name != chosen]

@@ -10,6 +10,7 @@ from spinecls.io.remedies import python_line
 _ROUND = 100
 """Offsets that are multiples of it are meant; TPTBox numbers discs by level + 100."""
 _FACTORS = (10, 100, 1000)
+_FEWEST_DOUBLED = 3
 
 
 def code_hint(path: Path, present: Collection[int], known: Set[int]) -> str:
@@ -24,7 +25,7 @@ def code_hint(path: Path, present: Collection[int], known: Set[int]) -> str:
     if not present or set(present) <= known:
         return ""
     read = f"i = s.ReadImage('{path}')"
-    factor = next((f for f in _FACTORS if all(code % f == 0 and code // f in known for code in present)), None)
+    factor = next((f for f in _factors(present) if all(code % f == 0 and code // f in known for code in present)), None)
     if factor is not None:
         line = python_line(read, f"s.WriteImage(i // {factor}, '{path}')")
         return f" Divided by {factor} all codes of the map are known ones: {line}"
@@ -38,6 +39,11 @@ def code_hint(path: Path, present: Collection[int], known: Set[int]) -> str:
     line = python_line(read, f"s.WriteImage({moved}, '{path}')")
     text = f" All codes of the map are known ones {sign} {abs(offset)}{sure}: {line}"
     return text + (" (By the codes of TPTBox they would be discs.)" if offset == _ROUND else "")
+
+
+def _factors(present: Collection[int]) -> tuple[int, ...]:
+    """Few codes are even by chance."""
+    return (*_FACTORS, 2) if len(present) >= _FEWEST_DOUBLED else _FACTORS
 
 
 def _offset(present: Collection[int], known: Set[int]) -> int | None:

@@ -146,8 +146,8 @@ def _parsed(
         faults.append(error("709", f"{place}: confidence is {confidence:g}, expected 0 to 1.", case))
     centre = _numbers(record, POINT, "point", place, case, faults)
     corners = _numbers(record, BOX, "box", place, case, faults)
-    if corners and any(low >= high for low, high in zip(corners[:3], corners[3:], strict=True)):
-        faults.append(error("713", f"{place}: the box has a minimum that is not below its maximum.", case))
+    if corners and (text := _reversed_text(corners)):
+        faults.append(error("713", f"{place}: {text}", case))
     found += faults
     if faults:
         return None
@@ -163,6 +163,19 @@ def _parsed(
         centre_lps=centre,
         box_lps=(corners[:3], corners[3:]) if corners else None,
     )
+
+
+def _reversed_text(corners: Sequence[float]) -> str:
+    """Which sides of a box run backwards and what its numbers may be; empty for a box."""
+    odd = [axis for axis, low, high in zip("xyz", corners[:3], corners[3:], strict=True) if low >= high]
+    if not odd:
+        return ""
+    listed = ", ".join(f"{axis}_min_mm {corners['xyz'.index(axis)]:g} and {axis}_max_mm "
+                       f"{corners['xyz'.index(axis) + 3]:g}" for axis in odd)
+    text = f"the box has {listed}, and a minimum lies below its maximum. "
+    if odd == ["x", "y"]:
+        return text + "Were signs changed from RAS to LPS? Then exchange minimum and maximum of x and y too."
+    return text + "The numbers are two corners (LPS mm), the smaller of each axis first; no size, no centre."
 
 
 def _name(record, column: str) -> str:

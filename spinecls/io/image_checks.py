@@ -133,6 +133,8 @@ def _empty_slice_notes(channel: np.ndarray) -> Notes:
     for axis, name in enumerate(_AXES):
         others = tuple(other for other in range(3) if other != axis)
         spread = channel.max(axis=others) - channel.min(axis=others)
+        if not spread.any():
+            return [("E509", f"has one value in each of its {len(spread)} slices {name}: no scan. Export it again.")]
         filled = np.flatnonzero(spread > _AIR_SPREAD * np.median(spread[spread > 0]))
         between = spread[filled[0] : filled[-1] + 1]
         empty = int(np.count_nonzero(between == 0))

@@ -28,7 +28,7 @@ from spinecls.io.nifti_gate import (
     read_nifti_header,
     several_volumes,
 )
-from spinecls.io.remedies import SINGLE_DICOM
+from spinecls.io.remedies import SINGLE_DICOM, rewrite_by_sform
 from spinecls.io.source_grid import SourceGrid, directions, source_grid
 from spinecls.io.text_headers import check_text_header, segmentation_text, segments, text_fields, text_header_notes
 
@@ -115,6 +115,9 @@ def _open(path: Path) -> _Opened:
         reason = str(error).strip().splitlines()[-1]
         if header is not None:
             check_nifti_bytes(path, header)
+            if header.version == 2:
+                text = "is NIfTI of version 2, which the image library does not read. Write it as version 1: "
+                raise CodedFault("E306", path, text + rewrite_by_sform(path)) from None
         raise CodedFault("E306", path, f"cannot be read as an image ({reason}). Export it again.") from None
     size = list(reader.GetSize())
     while len(size) > 3 and size[-1] == 1:

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spinecls.anatomy import RANK
+import numpy as np
+
+from spinecls.anatomy import COMMON_PITCH, RANK
 from spinecls.io.case_facts import CaseFacts
 from spinecls.io.case_table import read_sequences
 from spinecls.io.dataset_tables import Table
+from spinecls.io.name_checks import median_pitch, region_like
 from spinecls.records import Case, DatasetDescription
 
 
@@ -26,7 +29,7 @@ def inventory(
 
     A level has `vertebrae`, of these `in_map`, `point`, `box` and `no_position` (the first that holds), and the median
     `voxels` and `height_mm` (see `map_codes.LevelInMap`) of those in maps. A class has
-    `vertebrae` and `patients` of which one reading at least names it alone.
+    `vertebrae` and `patients` of which one reading at least names it alone. `pitch` tells how far neighbours lie apart.
     """
     levels: dict[str, list[tuple[Case, int]]] = {}
     for case in cases:
@@ -47,6 +50,7 @@ def inventory(
             level: _level(level, description.levels[level], levels[level], facts)
             for level in sorted(levels, key=RANK.__getitem__)
         },
+        "pitch": _pitch(facts, table),
         "classes": _classes(description.class_names, cases),
         "not_read": {text or "(empty)": count for text, count in sorted(table.not_read.items())},
     }
@@ -78,6 +82,26 @@ def _level(level: str, code: int, places: Sequence[tuple[Case, int]], facts: Map
         "voxels": _median([item.voxels[level] for item in drawn]),
         "height_mm": _median([item.sizes_mm[level][1] for item in drawn]),
     }
+
+
+def _pitch(facts: Mapping[str, CaseFacts], table: Table) -> dict:
+    """Distance of neighbours in units of adults', and the region whose distances it has if not that of the names.
+
+    Whether small distances are those of children or of other vertebrae, only a person can tell.
+    """
+    centres = {}
+    for name, item in facts.items():
+        rows = table.vertebrae.get(name, {}).items()
+        boxes = {level: tuple(np.mean(row.box_lps, axis=0).tolist()) for level, row in rows if row.box_lps}
+        points = {level: row.centre_lps for level, row in rows if row.centre_lps}
+        centres[name] = {**boxes, **points, **item.centres_lps}
+    median = median_pitch(centres)
+    if median is None:
+        return {}
+    name, quotient, count = median
+    low, high = COMMON_PITCH
+    like = "" if low <= quotient <= high else region_like(centres[name])
+    return {"of_adults": round(quotient, 2), "cases": count, "like": like}
 
 
 def _median(values: Sequence[float]) -> float | None:

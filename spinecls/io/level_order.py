@@ -8,7 +8,7 @@ import numpy as np
 
 from spinecls.anatomy import RANK, levels_between
 from spinecls.geometry import Geometry
-from spinecls.io.code_schemes import numbering_remedy
+from spinecls.io.code_schemes import counted_from_below
 from spinecls.io.findings import Finding, error, warning
 
 _LEVEL_STEP_MM = -1.0
@@ -35,7 +35,7 @@ def order_findings(
     if np.all(steps < _LEVEL_STEP_MM):
         text = f"{levels[-1]} lies {-steps.sum():.0f} mm above {levels[0]}. Is the {'map' if codes else 'case'} upside "
         text += "down, or are the levels counted from below?"
-        remedy = numbering_remedy([codes[name] for name in levels], from_below=True) if codes else ""
+        remedy = counted_from_below([codes[name] for name in levels]) if codes else ""
         return [error("605", text + remedy, case)]
     found = []
     for upper, lower, step in zip(levels, levels[1:], steps, strict=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,8 @@ def check_codes(
     place = f"{path.parent.name}/{path.name}"
     unknown = [code for code in present if code not in known]
     drawn = set(present) - {description.ignore_label}
-    hint = (scheme_hint(drawn, codes) if of_vertebrae else "") or code_hint(Path(place), drawn, set(codes.values()))
+    hint = scheme_hint(drawn, codes, _fall(array, drawn)) if of_vertebrae and unknown else ""
+    hint = hint or code_hint(Path(place), drawn, set(codes.values()))
     if len(unknown) > _MOST_UNKNOWN or (hint and len(unknown) > 1):
         text = f"{place} has {len(unknown)} values that dataset.json does not name, from {min(unknown)} to "
         found.append(error("603", f"{text}{max(unknown)}.{hint or ' Is it an image?'}", case))
@@ -96,3 +97,10 @@ def check_codes(
             text += " A mask of 0 and 1 does not tell the vertebrae apart."
         found.append(error("603", text + hint, case))
     return present
+
+
+def _fall(array: np.ndarray, codes: Collection[int]) -> bool:
+    """Whether codes of a map (S, R, A) fall from each vertebra to the next below."""
+    listed = sorted(codes)
+    rows = [centre[1] for centre in ndimage.center_of_mass(array > 0, array, listed)]
+    return len(rows) > 1 and bool(np.all(np.diff(rows) < 0))

@@ -11,6 +11,7 @@ from spinecls.anatomy import (
     PLAUSIBLE_PITCH,
     RANK,
     TALLEST_MM,
+    VARIANTS,
     chain,
     levels_between,
     pitch_quotient,
@@ -36,7 +37,7 @@ def name_findings(cases: Sequence[CaseFacts], codes: Mapping[str, int]) -> list[
     codes : codes of the levels in maps
     """
     found = [finding for facts in cases for finding in _size_findings(facts, codes) or _pitch_findings(facts, codes)]
-    return found or _common_findings(cases, codes)
+    return [*(found or _common_findings(cases, codes)), *_variant_findings(cases)]
 
 
 def _size_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
@@ -53,6 +54,10 @@ def _size_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
 
 
 def _pitch_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
+    if list(facts.centres_lps) == ["C1"]:
+        text = f"C1 (code {codes['C1']}) is the only vertebra of the map, and hardly a scan shows no other. A mask of "
+        text += "one value does not tell which vertebra it is: give it the code of its level."
+        return [warning("614", text, facts.identifier)]
     quotient = pitch_quotient(facts.centres_lps)
     low, high = PLAUSIBLE_PITCH
     if quotient is None or low <= quotient <= high:
@@ -88,15 +93,44 @@ def odd_step_text(centres_mm: Mapping[str, Sequence[float]]) -> str:
 
 def _common_findings(cases: Sequence[CaseFacts], codes: Mapping[str, int]) -> list[Finding]:
     """One warning where single cases are plausible, but hardly all of them."""
-    quotients = {facts.identifier: pitch_quotient(facts.centres_lps) for facts in cases}
+    facts_of = {facts.identifier: facts for facts in cases}
+    median = unlike_median({name: facts.centres_lps for name, facts in facts_of.items()})
+    if median is None:
+        return []
+    name, quotient, count = median
+    return [warning("614", f"in the median of {count} cases, {_unlike_text(facts_of[name], codes, quotient)}")]
+
+
+def unlike_median(centres: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[str, float, int] | None:
+    """`median_pitch`, if it is more than of adults and like that of another region."""
+    median = median_pitch(centres)
+    if median is None or median[2] < _FEW or median[1] <= COMMON_PITCH[1] or not region_like(centres[median[0]]):
+        return None
+    return median
+
+
+def median_pitch(centres: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[str, float, int] | None:
+    """The median case by pitch, its quotient (see `pitch_quotient`) and the number of cases; None without neighbours.
+
+    Parameters
+    ----------
+    centres : position (mm) of every level by case
+    """
+    quotients = {name: pitch_quotient(of_case) for name, of_case in centres.items()}
     known = sorted((quotient, name) for name, quotient in quotients.items() if quotient is not None)
-    if len(known) < _FEW:
-        return []
-    quotient, name = known[(len(known) - 1) // 2]
-    facts = next(facts for facts in cases if facts.identifier == name)
-    if quotient <= COMMON_PITCH or not _region_like(facts):
-        return []
-    return [warning("614", f"in the median of {len(known)} cases, {_unlike_text(facts, codes, quotient)}")]
+    return (*reversed(known[(len(known) - 1) // 2]), len(known)) if known else None
+
+
+def _variant_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
+    """Levels that few people have and most cases of the dataset."""
+    shown = [facts.centres_lps for facts in cases if facts.centres_lps]
+    found = []
+    for level in VARIANTS:
+        count = sum(level in centres for centres in shown)
+        if count >= _FEW and count > len(shown) / 2:
+            text = f"{count} of {len(shown)} cases have {level}, which about one person in twenty has. Are the names "
+            found.append(warning("614", f"{text}one level off, or does its code stand for another structure?"))
+    return found
 
 
 def _unlike_text(facts: CaseFacts, codes: Mapping[str, int], quotient: float) -> str:
@@ -104,21 +138,21 @@ def _unlike_text(facts: CaseFacts, codes: Mapping[str, int], quotient: float) ->
     levels = sorted(facts.centres_lps, key=RANK.__getitem__)
     far = "far from" if quotient > 1 else "close to"
     text = f"{levels[0]} to {levels[-1]} lie too {far} each other, {quotient:.2g} times what is usual in adults."
-    like = _region_like(facts)
+    like = region_like(facts.centres_lps)
     text += f" Their distances are those of {like} vertebrae: are the names right?" if like else ""
-    remedy = numbering_remedy([codes[level] for level in levels], from_below=False)
+    remedy = numbering_remedy([codes[level] for level in levels])
     text += remedy or " Check the codes under `vertebrae` in dataset.json, and the spacing of the image."
-    return text + (" Or is it a small child?" if quotient < 1 else "")
+    return text + (" Or are they children?" if quotient < 1 else "")
 
 
-def _region_like(facts: CaseFacts) -> str:
+def region_like(centres_mm: Mapping[str, Sequence[float]]) -> str:
     """Part of the spine whose distances the vertebrae have, if it is another than their names say."""
-    levels = sorted(facts.centres_lps, key=RANK.__getitem__)
+    levels = sorted(centres_mm, key=RANK.__getitem__)
     whole = chain(levels)
     ranks = [whole.index(level) for level in levels]
     best, region_of_best = math.inf, ""
     for shift in range(-ranks[0], len(whole) - ranks[-1]):
-        moved = {whole[rank + shift]: facts.centres_lps[level] for rank, level in zip(ranks, levels, strict=True)}
+        moved = {whole[rank + shift]: centres_mm[level] for rank, level in zip(ranks, levels, strict=True)}
         unlike = abs(math.log(max(pitch_quotient(moved), 1e-6)))
         if unlike < best:
             best, region_of_best = unlike, region(whole[ranks[len(ranks) // 2] + shift])

@@ -20,7 +20,7 @@ import numpy as np
 from spinecls.io.affine import times
 from spinecls.io.findings import CodedFault
 from spinecls.io.nifti_forms import NiftiForms, forms_of
-from spinecls.io.remedies import foreign_format, python_line
+from spinecls.io.remedies import foreign_format, python_line, rewrite_by_sform
 
 MAX_VOXELS = 500_000_000
 MAX_SIDE = 4096
@@ -43,6 +43,7 @@ class NiftiHeader:
 
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
+    version: int
     compressed: bool
     offset: int
     expected_bytes: int
@@ -125,6 +126,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     return NiftiHeader(
         shape=shape,
         spacing_mm=spacing_mm,
+        version=1 if fields["header_bytes"] == 348 else 2,
         compressed=compressed,
         offset=offset,
         expected_bytes=offset + voxels * _bytes_a_voxel(path, fields["datatype"]),
@@ -205,10 +207,20 @@ def _judged_grid(path: Path, fields: dict) -> tuple[tuple[int, int, int], tuple[
     spacing = fields["pixdim"][1:4]
     if not all(math.isfinite(value) and value > 0 for value in spacing):
         text = times(spacing)
-        raise CodedFault("E404", path, f"the header says a voxel spacing of {text} mm, expected numbers above 0.")
+        text = f"the header says a voxel spacing of {text} mm, expected numbers above 0. "
+        raise CodedFault("E404", path, text + _edges_remedy(path, fields))
     if not (math.isfinite(fields["offset"]) and 0 <= fields["offset"] < 1 << 30):
         raise CodedFault("E303", path, f"the header says the voxels start at byte {fields['offset']}.")
     return tuple(sides), tuple(float(value) for value in spacing)
+
+
+def _edges_remedy(path: Path, fields: dict) -> str:
+    """How to mend a pixdim; the columns of an sform tell the edges too."""
+    rows = fields["rows"]
+    edges = np.linalg.norm(rows[:, :3], axis=0)
+    if not fields["sform_code"] or not np.all(np.isfinite(rows)) or np.any(edges == 0):
+        return "Convert it again from DICOM."
+    return f"Its sform says {times(edges)} mm. Keep a copy and run: {rewrite_by_sform(path)}"
 
 
 def _bytes_a_voxel(path: Path, datatype: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from spinecls.anatomy import PLAUSIBLE_PITCH, RANK, VERTEBRA_SIDE_MM, pitch_quotient
 from spinecls.io.findings import Finding, error, warning
 from spinecls.io.level_order import order_findings
-from spinecls.io.name_checks import odd_step_text
+from spinecls.io.name_checks import odd_step_text, region_like, unlike_median
 from spinecls.io.position_readings import (
     AS_WRITTEN,
     READINGS,
@@ -59,7 +59,7 @@ def position_findings(placed: Sequence[PlacedCase]) -> list[Finding]:
             of_case += _findings_beside_map(item) or _order_with_map(item)
         found += of_case
     if all(AS_WRITTEN in names for names in fitting.values()):
-        found += _findings_beside_middle(placed, fitting)
+        found += _findings_beside_middle(placed, fitting) or _common_findings(placed)
     return found + _copied_positions(placed)
 
 
@@ -182,10 +182,24 @@ def _findings_beside_middle(placed: Sequence[PlacedCase], fitting: Mapping[str, 
 
     common = [name for name in READINGS if all(name in names for names in fitting.values())]
     best = min(common, key=beside_mm)
-    if beside_mm(AS_WRITTEN) < _BESIDE_MM or beside_mm(best) > _IN_MIDDLE_MM:
+    if beside_mm(AS_WRITTEN) < _BESIDE_MM:
         return []
-    text = f"the {placed[0].kind}s lie {beside_mm(AS_WRITTEN):.0f} mm beside the middle of the images, and would lie "
-    return [warning("725", f"{text}{beside_mm(best):.0f} mm beside it if read as {best}")]
+    text = f"the {placed[0].kind}s lie {beside_mm(AS_WRITTEN):.0f} mm beside the middle of the images"
+    if beside_mm(best) > _IN_MIDDLE_MM:
+        return [warning("725", f"{text}, where spines mostly are. Is x_mm right?")]
+    return [warning("725", f"{text}, and would lie {beside_mm(best):.0f} mm beside it if read as {best}")]
+
+
+def _common_findings(placed: Sequence[PlacedCase]) -> list[Finding]:
+    """One warning where single columns are plausible, but hardly all of them."""
+    positions = {item.case: item.positions for item in placed}
+    median = unlike_median(positions)
+    if median is None:
+        return []
+    name, quotient, count = median
+    text = f"in the median of {count} cases, the {placed[0].kind}s lie {quotient:.2g} times as far from each other as "
+    text += f"is usual in adults, as those of {region_like(positions[name])} vertebrae do. Are the names right?"
+    return [warning("724", text)]
 
 
 def _copied_positions(placed: Sequence[PlacedCase]) -> list[Finding]:

@@ -42,16 +42,18 @@ class PlacedCase:
         points = READINGS[reading](np.array([self.positions[level] for level in levels], float), self)
         return {level: tuple(float(v) for v in point) for level, point in zip(levels, points, strict=True)}
 
+    def from_index(self, index, towards: str) -> np.ndarray:
+        """World positions (LPS mm) of voxel indices (N, 3) in an image whose axes run `towards` sides such as RAS."""
+        own = [next(j for j in range(3) if towards[j] in pair) for pair in _CANONICAL_AXES]
+        canonical = np.asarray(index, float)[:, own]
+        for axis, (_, opposite) in enumerate(_CANONICAL_AXES):
+            if towards[own[axis]] == opposite:
+                canonical[:, axis] = self.geometry.shape[axis] - 1 - canonical[:, axis]
+        return self.geometry.to_world(canonical)
+
     def from_file_index(self, index) -> np.ndarray:
         """World positions (LPS mm) of voxel indices (i, j, k) in the axis order of the image's file."""
-        index = np.asarray(index, float)
-        canonical = np.empty_like(index)
-        for axis, (towards, opposite) in enumerate(_CANONICAL_AXES):
-            own = next(j for j in range(3) if self.orientation[j] in (towards, opposite))
-            flipped = self.orientation[own] == opposite
-            last = self.geometry.shape[axis] - 1
-            canonical[:, axis] = last - index[:, own] if flipped else index[:, own]
-        return self.geometry.to_world(canonical)
+        return self.from_index(index, self.orientation)
 
     def file_spacing_mm(self) -> np.ndarray:
         """Voxel distances in the axis order of the image's file."""
@@ -74,7 +76,17 @@ READINGS: dict[str, Callable[[np.ndarray, PlacedCase], np.ndarray]] = {
     "millimetres with the sign of x_mm reversed": lambda p, _: p * (-1, 1, 1),
     "millimetres with the sign of y_mm reversed": lambda p, _: p * (1, -1, 1),
     "millimetres with the sign of z_mm reversed": lambda p, _: p * (1, 1, -1),
-}
+    **{
+        f"voxel indices {written} of the image file": lambda p, case, order=order: case.from_file_index(p[:, order])
+        for written, order in {
+            "(j, i, k)": [1, 0, 2], "(i, k, j)": [0, 2, 1], "(j, k, i)": [2, 0, 1], "(k, i, j)": [1, 2, 0],
+        }.items()
+    },
+    **{
+        f"voxel indices of the image turned to {sides}": lambda p, case, sides=sides: case.from_index(p, sides)
+        for sides in ("RAS", "LPS", "PIR", "RIP")
+    },
+}  # fmt: skip
 """Meanings of the three numbers, the right one first, then the usual mistakes; each gives LPS millimetres."""
 
 AS_WRITTEN = next(iter(READINGS))

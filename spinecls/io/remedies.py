@@ -69,6 +69,15 @@ def rewrite_at(path: Path, place: Affine) -> str:
     )
 
 
+def rewrite_by_sform(path: Path) -> str:
+    """Line that writes a NIfTI file again as version 1, voxel edges as its sform has them; by nibabel."""
+    name = path.as_posix()
+    return (
+        f"python -c \"import nibabel as n, numpy as p; i = n.load('{name}'); "
+        f"n.save(n.Nifti1Image(p.array(i.dataobj), i.affine), '{name}')\" (pip install nibabel)"
+    )
+
+
 def copy_grid(path: Path, image: Path) -> str:
     """Line that gives a map the place of its image, voxel for voxel."""
     statements = (f"i = s.ReadImage('{path}')", f"i.CopyInformation(s.ReadImage('{image}'))")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from spinecls.anatomy import RANK
 from spinecls.errors import some_names
+from spinecls.io.class_cells import SPREADSHEET_ERRORS
 from spinecls.io.findings import Finding, warning
 from spinecls.io.table_twins import twin_groups
 
 if TYPE_CHECKING:
     from spinecls.io.dataset_tables import TableRow
+
+_SPOILED = re.compile(r"#+|[+-]?\d+([.,]\d*)?[eE][+]\d+")
+"""A number that is too long for its cell."""
+_NOBODY = (
+    "unknown", "unk", "anonymous", "anonymized", "anonymised", "anon", "patient", "patient1", "test", "0", "00", "000",
+    "0000", "missing", "unbekannt", "anonym", "x", "xxx", "inconnu", "anonyme", "desconocido", "no name", "noname",
+)  # fmt: skip
 
 
 def patient_findings(
@@ -32,7 +41,24 @@ def patient_findings(
         text = f"{table_name}: {len(blank)} of {len(set(cases))} cases have no patient ({some_names(blank)}); each is "
         text += "taken as another patient. Fill the column for all, or folds may part the scans of one person."
         found.append(warning("726", text))
-    return found + twin_findings(table_name, {"patient": patients.values()})
+    return [*found, *_nobody_findings(table_name, patients), *twin_findings(table_name, {"patient": patients.values()})]
+
+
+def _nobody_findings(table_name: str, patients: Mapping[str, str]) -> list[Finding]:
+    """Patients that name several people at once: what spreadsheets make of numbers and formulas, and `unknown`."""
+    found = []
+    cases_of: dict[str, list[str]] = {}
+    for case, patient in patients.items():
+        cases_of.setdefault(patient, []).append(case)
+    for patient, cases in cases_of.items():
+        text = f"{table_name}: the patient of {some_names(sorted(cases))} is {patient!r}, "
+        if _SPOILED.fullmatch(patient) or patient.casefold() in SPREADSHEET_ERRORS:
+            text += "which a spreadsheet makes of other names. Make the column one of text and fill it again."
+            found.append(warning("737", text))
+        elif len(cases) > 1 and patient.casefold() in _NOBODY:
+            text += f"so that {len(cases)} cases count as one person's. Name the patients, or leave these cells empty."
+            found.append(warning("737", text))
+    return found
 
 
 def twin_findings(table_name: str, columns: Mapping[str, Collection[str]]) -> list[Finding]:
@@ -48,13 +74,16 @@ def twin_findings(table_name: str, columns: Mapping[str, Collection[str]]) -> li
 
 
 def repeat_findings(case: str, rows_of: Mapping[str, Sequence[TableRow]]) -> list[Finding]:
-    """Vertebrae of a case that several rows without a reader classify: one finding for equal rows, one for unlike ones.
+    """Vertebrae of a case that several rows classify, not all with a reader: a finding for equal rows, one for unlike.
 
-    Each such row counts as the reading of another person, which a pasted copy is not.
+    Each row without a reader counts as the reading of another person, which a pasted copy is not; one beside named
+    readers who say otherwise is.
     """
     equal, unlike = [], []
     for level in sorted(rows_of, key=RANK.__getitem__):
         rows = [row for row in rows_of[level] if row.classes and not row.reader]
+        if len(rows) == 1:
+            rows += [row for row in rows_of[level] if row.reader and row.classes == rows[0].classes]
         if len(rows) < 2:
             continue
         lines = ", ".join(str(row.line) for row in rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,9 +66,10 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
     lines = text.splitlines()
     skipped = 0
     separator = None
-    if lines and lines[0].casefold().startswith("sep=") and len(lines[0].strip()) == 5:
+    first = lines[0].strip().strip('"') if lines else ""
+    if first.casefold().startswith("sep=") and len(first) == 5:
         # The first line by which Excel tells itself the separator.
-        separator, skipped = lines[0].strip()[4], 1
+        separator, skipped = first[4], 1
     head = lines[skipped] if len(lines) > skipped else ""
     separator = separator or max(SEPARATORS, key=head.count)
     # Strict, so that a quote that is never closed does not swallow the rows below it.
@@ -81,6 +83,7 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
     if not rows:
         text = f"{name} is empty. Write the line case,vertebra,class and one row a vertebra below it."
         return [], [error("728", text)]
+    rows = _named_columns(rows)
     header = rows[0][1]
     found = _header_findings(name, header, with_classes)
     if any(finding.is_error for finding in found):
@@ -89,6 +92,9 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
     records = []
     for line, cells in rows[1:]:
         cells = [_unprotected(cell) for cell in cells]
+        if len(cells) == 1 and (other := max(SEPARATORS, key=cells[0].count)) in cells[0]:
+            text = f"{name} line {line} parts its cells by {other!r}, the header by {separator!r}. Use one of them."
+            return [], [*found, error("701", text)]
         if len(cells) > len(columns) and any(cells[len(columns) :]):
             text = f"{name} line {line} has {len(cells)} cells, the header {len(columns)}."
             found.append(error("701", text + " Quote cells that contain the separator."))
@@ -98,6 +104,12 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
         text = f"{name} has a header and no row. Write one row a vertebra, or remove the file."
         found.append((error if with_classes else warning)("728", text))
     return records, found
+
+
+def _named_columns(rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """Without empty columns at the right, which spreadsheets leave."""
+    width = max(column for _, cells in rows for column, cell in enumerate(cells, start=1) if cell)
+    return [(line, cells[:width]) for line, cells in rows]
 
 
 def missing_table_text(path: Path) -> str:
@@ -142,8 +154,10 @@ def _decoded(name: str, content: bytes) -> tuple[str, str]:
 
 
 def _unprotected(cell: str) -> str:
-    """Without the apostrophe that keeps spreadsheets from running a cell."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@") else cell
+    """Without the apostrophe or `="..."` that keeps spreadsheets from running a cell or taking it for a number."""
+    if quoted := re.fullmatch(r'="([^"]*)"', cell):
+        return quoted[1].strip()
+    return cell[1:] if re.match(r"'[=+\-@\d]", cell) else cell
 
 
 def _header_findings(name: str, header: Sequence[str], with_classes: bool) -> list[Finding]:
@@ -190,8 +204,10 @@ def _missing_columns_text(name: str, header: Sequence[str], missing: Sequence[st
         renames += [f"{header[columns.index(source)]!r} to {target!r}"] if source else []
     if renames:
         text += f" Rename {', '.join(renames)}."
+    elif len(header) == 1 and any(separator in header[0] for separator in SEPARATORS):
+        text += " Whole lines stand in quotation marks, or a line sep= names another separator. Remove them."
     elif len(header) == 1 and header[0]:
-        text += " Cells are parted by commas, semicolons or tabs."
+        text += " The first line holds the names of the columns, parted by commas, semicolons or tabs."
     elif "vertebra" in missing:
         text += " It has one row a vertebra, not one a case."
     return text + f" Needed: {', '.join(needed)}."

@@ -209,7 +209,11 @@ def _on_grid(case: CaseFiles, path: Path, grids: _Grids, own: Geometry, interpol
     if image.is_file():
         like = Path(image.parent.name) / image.name
         resampled = resample(name, like, _INTERPOLATORS[interpolation])
-        if source.orientation == grids.orientation and own.shape == grids.image.shape:
+        file_shape = own.shape if source.orientation == grids.orientation else ()
+        if any(code == "W407" for code, _ in notes):
+            # Its axes are not known, so only the order of its voxels in the file can be compared.
+            file_shape = _canonical_shape(source.size, grids.orientation)
+        if file_shape == grids.image.shape:
             text += f" If it was drawn on this image, only its header is wrong: {copy_grid(name, like)}. If it belongs"
             text += f" where its header says: Resample it {interpolation}: {resampled}"
         else:
@@ -218,6 +222,11 @@ def _on_grid(case: CaseFiles, path: Path, grids: _Grids, own: Geometry, interpol
         text += f" Resample it {interpolation} onto the grid of the image, or draw it on that."
     found.append(error(number, text, case.identifier))
     return False
+
+
+def _canonical_shape(size: Sequence[int], orientation: str) -> tuple[int, ...]:
+    """Canonical shape of an array of a file, if its axes run as `orientation` says."""
+    return tuple(size[next(j for j in range(3) if orientation[j] in pair)] for pair in ("RL", "IS", "PA"))
 
 
 def _named(levels: set[str]) -> str:

@@ -34,6 +34,8 @@ def test_inventory_shows_what_was_understood(folder, capsys):
     # 4 x 12 x 12 voxels, 12 rows of 1 mm.
     assert "L2       21          5        5       0      0         0      576   12 mm" in page
     assert "class normal: 9 vertebrae of 5 patients" in page
+    # 18 mm where adults have 36.
+    assert "neighbours lie 0.51 times as far apart as in adults (median of 5); as cervical vertebrae: are" in page
     assert "not read: 'NaN' (1)" in page
 
 

@@ -298,7 +298,7 @@ TABLE_FAULTS = [
     ("two patients", rows("a1,p0,L2", "a1,p9,L2"), "E712", "patient is 'p9', earlier 'p0'"),
     ("two sites", columns("case,vertebra,class,site", "a1,L1,0,A", "a1,L2,0,B"), "E712", "site is 'B', earlier 'A'"),
     ("half a point", columns(POINTS, "a1,p0,L1,0,1,,3"), "E713", "the point lacks y_mm"),
-    ("reversed box", columns(BOXES, "a1,p0,L1,0,0,0,0,-1,1,1"), "E713", "not below its maximum"),
+    ("reversed box", columns(BOXES, "a1,p0,L1,0,0,0,0,-1,1,1"), "E713", "a minimum lies below its maximum"),
     ("point outside", columns(POINTS, "a1,p0,L1,0,500,0,0"), "E714", "(500.0, 0.0, 0.0) lies outside the image"),
     ("box outside", columns(BOXES, "a1,p0,L1,0,500,0,0,510,1,1"), "E714", "box centre (505.0, 0.5, 0.5) lies outside"),
     ("positions apart", columns(POINTS, "a1,p0,L1,0,0,30,0", "a1,p0,L1,0,0,70,0"), "E715", "about 40 mm apart"),

@@ -9,6 +9,7 @@ import tiny_dataset as tiny
 from spinecls.geometry import Geometry
 from spinecls.io.dataset import check_dataset
 from spinecls.io.findings import CodedFault
+from spinecls.io.image_checks import intensity_notes
 from spinecls.io.images import read_image, volume_from_array, volume_from_sitk
 
 # Array axes of the tiny scans: to the right, to the feet, to the back, as the columns say in LPS.
@@ -154,3 +155,11 @@ def test_sheared_image_in_memory_is_refused():
     image = tiny.to_image(X, direction=(0, 0, -1, 1, 0.1, 0, 0, -0.995, 0))
     with pytest.raises(CodedFault, match=r"E405.*sheared by"):
         volume_from_sitk(image)
+
+
+@pytest.mark.parametrize(("axis", "name"), [(0, "left-right"), (1, "head-feet"), (2, "front-back")])
+def test_an_image_that_varies_along_one_axis_is_no_scan(axis, name):
+    shape = (20, 30, 40)
+    ramp = np.linspace(1, 100, shape[axis], dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+    notes = intensity_notes(np.broadcast_to(ramp, shape).copy())
+    assert ("E509", f"has one value in each of its {shape[axis]} slices {name}: no scan. Export it again.") in notes

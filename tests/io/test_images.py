@@ -354,7 +354,9 @@ def test_header_of_nifti_2_is_read_in_both_byte_orders(tmp_path, order):
     struct.pack_into(order + "8q", header, 16, 3, 56, 60, 6, 1, 1, 1, 1)
     struct.pack_into(order + "8d", header, 104, 1, 0.5, 0.6, 4.0, 0, 0, 0, 0)
     struct.pack_into(order + "q", header, 168, 544)
-    (tmp_path / "scan.nii").write_bytes(bytes(header))
+    (tmp_path / "scan.nii").write_bytes(bytes(header) + bytes(56 * 60 * 6 * 2))
+    with pytest.raises(DatasetError, match=r"is NIfTI of version 2, which .* does not read.*n\.Nifti1Image"):
+        read_image([tmp_path / "scan.nii"])
     found = read_nifti_header(tmp_path / "scan.nii")
     assert found.shape == (56, 60, 6)
     assert found.spacing_mm == (0.5, 0.6, 4.0)

@@ -48,6 +48,14 @@ def test_maps_with_the_usual_codes_have_no_finding(folder):
         (lambda a: np.where(a > 0, a - 12, 0), "E614", "Their distances are those of lumbar vertebrae"),
         (lambda a: np.where(a > 0, a + 1000, 0), "E603", "All codes of the map are known ones + 1000: python -c"),
         (lambda a: np.where(a > 0, a + 100, 0), "E603", "By the codes of TPTBox they would be discs"),
+        (lambda a: 2 * a, "E603", "Divided by 2 all codes of the map are known ones: python -c"),
+        (lambda a: np.where(a == 22, 1, 0), "W614", "C1 (code 1) is the only vertebra of the map"),
+        (lambda a: np.where(a > 19, a + 1, 0), "W614", "3 of 3 cases have L6, which about one person in twenty has."),
+        (lambda a: np.where(a == 26, 27, a), "E603", 'If 27 is the sacrum, write "S1": 27 under `vertebrae`.'),
+        (lambda a: np.where(a > 0, 52 - np.where(a == 26, 25, a), 0) - (a > 0), "E603",
+         """version 2 write "vertebrae": {"S1": 26, "L5": 27, "L4": 28, "L3": 29, "L2": 30, "L1": 31, "T12": 32}"""),
+        (lambda a: np.where(a > 0, 26 - np.where(a == 26, 25, a), 0), "E605",
+         """by those of TotalSegmentator's vertebrae_mr write "vertebrae": {"S1": 1, "L5": 2, "L4": 3, "L3": 4, "L2"""),
         (lambda a: np.where(a > 0, a + 500, 0), "E603", "has 7 values that dataset.json does not name, from 519 to"),
     ],
 )
@@ -117,8 +125,12 @@ def test_a_small_column_named_lumbar_is_a_warning(folder, monkeypatch):
         ({20, 21, 22, 120, 121}, "By the codes of TPTBox and SPINEPS, level + 100 and + 200: 120 to 121 are discs."),
         ({20, 21, 22, 220, 221, 222}, "220 to 222 are endplates. Move what is no vertebra to structuresTr"),
         ({32, 41, 42, 43, 44, 45, 50, 95, 100}, 'codes of TotalSpineSeg: write "vertebrae": {"T12": 32, "L1": 41,'),
+        ({26, 27, 28, 29, 30, 31, 32}, 'codes of TotalSpineSeg: write "vertebrae": {"T6": 26, "T7": 27'),
         ({7, 20, 300}, ""),
         ({20, 21, 22}, ""),
+        ({24, 26, 27}, "What lies below S1 is not named here: set it to 0, or join it to S1 (26)."),
+        ({20, 24, 29, 30}, "27 is the coccyx and 29 to 33 are S2 to S6"),
+        ({3, 4, 27}, ""),
     ],
 )
 def test_codes_of_other_tools_are_recognised(present, words):
@@ -166,3 +178,11 @@ def test_what_is_no_level_is_told_with_a_guess(tmp_path, text, words):
     tiny.write_good(folder)
     tiny.replace_in_table(folder, "a1,p0,L1", f"a1,p0,{text}")
     assert any(words in line for line in told(folder) if "[E704]" in line)
+
+
+def test_a_thoracic_column_named_lumbar_is_seen_in_the_inventory(folder, monkeypatch):
+    monkeypatch.setattr(column, "PITCH_MM", 24.0)
+    monkeypatch.setattr(column, "CODES", dict(zip(column.LEVELS, (18, 19, 20, 21, 22, 23, 24), strict=True)))
+    column.write_points(folder, column.rows_of())
+    # Steps of 24 mm and a little bend over the 36 mm of adults.
+    assert check_dataset(folder).inventory["pitch"] == {"of_adults": 0.68, "cases": 3, "like": "thoracic"}

@@ -60,6 +60,12 @@ def test_points_for_some_vertebrae_have_no_finding(folder):
         (lambda p, _: p[:, [2, 1, 0]], "millimetres with x_mm and z_mm exchanged"),
         (lambda p, _: p * (1, -1, 1), "millimetres with the sign of y_mm reversed"),
         (lambda p, _: p * (1, 1, -1), "millimetres with the sign of z_mm reversed"),
+        (lambda p, case: column.file_indices(p, case)[:, [1, 0, 2]], "voxel indices (j, i, k) of the image file"),
+        (lambda p, case: column.file_indices(p, case)[:, [1, 2, 0]], "voxel indices (j, k, i) of the image file"),
+        (lambda p, case: column.file_indices(p, case)[:, [2, 0, 1]], "voxel indices (k, i, j) of the image file"),
+        # The file runs to P, I and R, so turned to RAS its last index comes first, and the others are counted back.
+        (lambda p, case: np.abs(column.file_indices(p, case)[:, [2, 0, 1]] - (0, 49, 129)),
+         "voxel indices of the image turned to RAS"),
     ],
 )
 @pytest.mark.parametrize("cases", [("a1",), ("a1", "a2", "a3")])
@@ -195,3 +201,38 @@ def test_points_that_fit_the_map_in_another_frame_are_told_so(folder):
     column.write_maps(folder, lambda a: a, classes={"normal": 0, "fracture": 1}, vertebrae=column.CODES)
     tiny.table(folder, "case,patient,vertebra,class,x_mm,y_mm,z_mm", *column.rows_of(column.file_indices, ("a1",)))
     assert "They fit if read as voxel indices (i, j, k) of the image file." in told(folder)[0]
+
+
+def test_points_beside_the_middle_of_all_images_are_told(folder, monkeypatch):
+    monkeypatch.setattr(column, "SHAPE", (16, 130, 50))
+    column.write_points(folder, column.rows_of(lambda p, _: p + (-24, 0, 0)))
+    text = "[W725] the points lie 17 mm beside the middle of the images, where spines mostly are. Is x_mm right?"
+    assert told(folder) == [text]
+
+
+def test_points_of_other_vertebrae_than_named_are_told_by_all_cases_together(folder, monkeypatch):
+    monkeypatch.setattr(column, "PITCH_MM", 32.0)
+    monkeypatch.setattr(column, "LEVELS", ("T5", "T6", "T7", "T8", "T9", "T10", "T11"))
+    monkeypatch.setattr(column, "CODES", dict(zip(column.LEVELS, range(12, 19), strict=True)))
+    column.write_points(folder, column.rows_of())
+    # 32 mm over 23 to 27 of adults.
+    assert told(folder) == [
+        "[W724] in the median of 3 cases, the points lie 1.3 times as far from each other as is usual in adults, as "
+        "those of lumbar vertebrae do. Are the names right?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((-1, -1, 1, -1, -1, 1), "Then exchange minimum and maximum of x and y too."),
+        ((1, 1, 1, 1, 1, -1), "are two corners (LPS mm), the smaller of each axis first; no size, no centre."),
+    ],
+)
+def test_a_reversed_box_is_told_with_its_likely_cause(folder, change, words):
+    column.write_boxes(folder, (14, 15, 13))
+    head, *rows = (folder / "vertebraeTr.csv").read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    changed = [[*c[:4], *(str(sign * float(v)) for sign, v in zip(change, c[4:], strict=True))] for c in cells]
+    tiny.table(folder, head, *(",".join(c) for c in changed))
+    assert told(folder)[0].endswith(words)

@@ -110,6 +110,15 @@ def test_map_on_a_finer_grid_is_resampled_by_the_line_in_the_message(folder):
     assert check_dataset(folder).findings == ()
 
 
+def test_map_that_lost_its_orientation_takes_the_header_of_its_image(folder):
+    # Codes of qform and sform.
+    tiny.header_field(folder / MAP, "<2h", 252, 0, 0)
+    text = told(folder, "E410")
+    assert "If it was drawn on this image, only its header is wrong" in text
+    run_line(text, 0, folder)
+    assert check_dataset(folder).findings == ()
+
+
 def test_map_in_another_axis_order_is_never_given_the_header_of_its_image(folder):
     image = sitk.DICOMOrient(sitk.ReadImage(str(folder / MAP)), "LPS")
     image.SetOrigin(np.add(image.GetOrigin(), 30).tolist())

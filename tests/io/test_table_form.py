@@ -84,7 +84,12 @@ REFUSED = [
      "are missing. It seems to have one row a case and a column for each vertebra (L1, L2, L3 ...). Write one row a "
      "vertebra instead, such as case,vertebra,class and then spine_01,L1,normal."),
     (rewritten(lambda t: t.replace(",", "|").encode()), f"E702 has the columns case|patient|vertebra|class; {MISSING} "
-     f"Cells are parted by commas, semicolons or tabs. {NEEDED}"),
+     f"The first line holds the names of the columns, parted by commas, semicolons or tabs. {NEEDED}"),
+    (rewritten(lambda t: ("\n".join(f'"{line}"' for line in t.splitlines())).encode()),
+     f"E702 has the columns case,patient,vertebra,class; {MISSING} Whole lines stand in quotation marks, or a line "
+     f"sep= names another separator. Remove them. {NEEDED}"),
+    (rewritten(lambda t: t.replace(",", ";", 3).encode()),
+     "E701 line 2 parts its cells by ',', the header by ';'. Use one of them."),
     (renamed("case,patienten-id,vertebra,class"),
      "E703: column 'patienten-id' is unknown. Did you mean 'patient'? Rename or remove it."),
 ]  # fmt: skip

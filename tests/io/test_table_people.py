@@ -71,6 +71,37 @@ def test_rows_of_named_readers_are_no_copies(folder):
     assert lines(folder, "W732") + lines(folder, "W733") == []
 
 
+def test_a_row_of_nobody_that_repeats_a_named_reader_is_told(folder):
+    tiny.table(folder, "case,vertebra,class,reader", "a1,L1,0,x", "a1,L2,1,x", "a1,L1,0,")
+    assert lines(folder, "W732")[0].startswith("[W732] a1: L1 (lines 4, 2: normal): rows repeat each other, and count")
+
+
+@pytest.mark.parametrize("spoiled", ["1E+05", '"1,2E+12"', "########", "#NAME?"])
+def test_a_patient_that_a_spreadsheet_spoiled_is_told(folder, spoiled):
+    tiny.replace_in_table(folder, ",p0,", f",{spoiled},")
+    plain = spoiled.strip('"')
+    assert lines(folder, "W737") == [
+        f"[W737] vertebraeTr.csv: the patient of a1 is {plain!r}, which a spreadsheet makes of other names. Make the "
+        "column one of text and fill it again."
+    ]
+
+
+@pytest.mark.parametrize("nobody", ["unknown", "Anonymous", "0"])
+def test_several_cases_of_nobody_are_not_one_person_without_a_word(folder, nobody):
+    tiny.replace_in_table(folder, ",p0,", f",{nobody},")
+    assert lines(folder, "W737") == []
+    tiny.replace_in_table(folder, ",p1,", f",{nobody},")
+    assert lines(folder, "W737")[0].startswith(
+        f"[W737] vertebraeTr.csv: the patient of a1, a2 is {nobody!r}, so that 2 cases count as one person's. Name the"
+    )
+
+
+@pytest.mark.parametrize("protected", ['"=""007"""', "'007"])
+def test_a_number_that_was_kept_from_a_spreadsheet_is_the_number(folder, protected):
+    tiny.replace_in_table(folder, ",p0,", f",{protected},")
+    assert load_dataset(folder, verify_voxels=False).cases[0].patient == "007"
+
+
 @pytest.mark.parametrize(
     "written", ["a1.nii.gz", "a1_0000.nii.gz", "a1_0000", "imagesTr/a1_0000.nii.gz", r"C:\data\a1.nii", "a1.mha"]
 )
