@@ -14,6 +14,7 @@ Notes = list[tuple[str, str]]
 
 _SPACING_MM = (0.1, 15.0)
 _FIELD_MM = (50.0, 1200.0)
+_LARGEST_MM, _LARGEST_MM3 = 2500.0, 1.5e9
 _MOSTLY_ZERO = 0.95
 _NEARLY_ALL_ZERO = 0.999
 _CLIPPED_SHARE = 0.05
@@ -82,12 +83,24 @@ def grid_notes(geometry: Geometry) -> Notes:
     return notes
 
 
-def require_volume(place: object, shape) -> None:
-    """Raise E402 for an array (S, R, A) of one slice."""
+def require_volume(place: object, geometry: Geometry) -> None:
+    """Refuse a canonical grid that is no volume of a patient.
+
+    Raises
+    ------
+    CodedFault
+        E402 for a single slice, E406 for what is larger than a person, which a usual grid has no memory for.
+    """
+    shape = geometry.shape
     if min(shape) < 2:
         axis = _AXES[int(np.argmin(shape))]
         text = f"a single slice ({times(shape)} voxels, one {axis}), expected a volume. Convert the whole series."
         raise CodedFault("E402", place, text)
+    field_mm = np.array(geometry.spacing_mm) * shape
+    if field_mm.max() > _LARGEST_MM or field_mm.prod() > _LARGEST_MM3:
+        text = f"covers {times(field_mm.round())} mm with voxels of {times(np.round(geometry.spacing_mm, 4))} mm, more "
+        text += "than a person. Correct the voxel size in its header, or export it again."
+        raise CodedFault("E406", place, text)
 
 
 def intensity_notes(channel: np.ndarray) -> Notes:

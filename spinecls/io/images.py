@@ -110,7 +110,7 @@ def _assembled(channels: Sequence[_Channel], register: bool) -> Volume:
     source = source_grid(first.image)
     arrays = [_canonical(first.place, first.image)]
     grid = canonical_geometry(source)
-    require_volume(first.place, grid.shape)
+    require_volume(first.place, grid)
     notes = _named(first, [*first.notes, *grid_notes(grid), *_voxel_notes(first, arrays[0])])
     motions = []
     for channel in others:

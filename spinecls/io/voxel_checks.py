@@ -126,7 +126,7 @@ def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | 
         try:
             source, notes = read_header(path)
             geometry = canonical_geometry(source)
-            require_volume(path, geometry.shape)
+            require_volume(path, geometry)
         except CodedFault as fault:
             found.append(_coded(fault, case.identifier))
             faults += 1

@@ -218,6 +218,7 @@ HEADER_FAULTS = [
     ("sheared", field("<f", 300, 0.3), "E405", "sheared"),
     ("huge spacing", image(X, spacing=(1, 1, 40.0)), "W406", "spacing of 40 x 1 x 1 mm"),
     ("small field", image(X, spacing=(0.5, 0.5, 4)), "W406", "covers 30 mm head-feet and 28 mm"),
+    ("giant", image(X, spacing=(40, 40, 400)), "E406", "mm, more than a person"),
     ("no orientation", field("<2h", 252, 0, 0), "W407", "neither sform nor qform"),
     ("few slices", image(X[:4]), "W408", "has 4 sagittal slices"),
     ("axial", image(X, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1)), "W409", "thick slices along head-feet"),
