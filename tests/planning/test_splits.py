@@ -143,7 +143,7 @@ def _stored(folder, split, patients, unlabelled=()):
 PATIENTS = {"a": "p1", "b": "p2", "c": "p3", "d": "p3", "u": "p4"}
 EDITED = {
     "validated cases also train": ([{"train": ["a", "b"], "val": ["b"]}], "b in both train and val"),
-    "an unknown case": ([{"train": ["a", "x"], "val": ["b"]}], "train names cases that are not preprocessed with an annotation: x"),
+    "an unknown case": ([{"train": ["a", "x"], "val": ["b"]}], "train names cases that are not preprocessed.*: x"),
     "a scan without annotation": ([{"train": ["a"], "val": ["b", "u"]}], "not preprocessed with an annotation: u"),
     "a case twice": ([{"train": ["a", "a"], "val": ["b"]}], "train names a more than once"),
     "a patient on both sides": ([{"train": ["a", "c"], "val": ["d"]}], r"patient\(s\) p3 in both train and val"),
