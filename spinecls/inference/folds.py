@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spinecls.errors import ModelError, SpineclsError
 from spinecls.planning.meaning import Meaning, class_meaning, differences, flat, meaning, require_same, said
 from spinecls.planning.plan import Configuration, Plan, load_plan
-from spinecls.tasks.checkpoint import EARLIER_SEAL, MEANING, read_spec
+from spinecls.tasks.checkpoint import EARLIER_SEAL, LEARNED_FROM, MEANING, learned_from, read_spec
 
 if TYPE_CHECKING:
     from spinecls.inference.models import TrainedModel
@@ -35,11 +35,21 @@ def agreed_plans(name: str, folders: Mapping[str, Path], configuration: str) -> 
     ModelError
         Naming two folds that do not, and how they differ.
     """
-    plans = {fold: load_plan(folder / PLAN) for fold, folder in folders.items()}
+    plans = {fold: fold_plan(folder) for fold, folder in folders.items()}
     meanings = {fold: fold_meaning(plan, configuration) for fold, plan in plans.items()}
     named = {f"fold {fold}": found for fold, found in meanings.items()}
     require_same(named, name, f"Choose folds that agree by -f ({_groups(meanings)}), or train the others anew.")
     return plans
+
+
+def fold_plan(folder: Path) -> Plan:
+    """Plan that a fold was trained by; no other can stand in for one that is gone, which raises `ModelError`."""
+    if not (folder / PLAN).is_file():
+        raise ModelError(
+            f"{folder}: has no {PLAN}, which says what the fold was trained by. Put it back, remove the fold, or train "
+            "it anew."
+        )
+    return load_plan(folder / PLAN)
 
 
 def fold_meaning(plan: Plan, configuration: str) -> dict[str, Any]:
@@ -114,12 +124,14 @@ def require_plan_of(content: Mapping[str, Any], plan: Plan, configuration: Confi
     }
     if MEANING in content:
         trained = _recorded(content[MEANING], where) | trained
+        if LEARNED_FROM in trained:
+            planned |= learned_from(plan)
     else:
         planned = {part: value for part, value in planned.items() if part in trained}
     if told := differences(trained, planned, "the checkpoint", f"the {PLAN} beside it"):
         raise ModelError(
-            f"{where}: was trained by another plan than the one beside it; they differ in {said(told)}. Put the plan "
-            "back as it was, or train anew."
+            f"{where}: was trained by another plan than the one beside it; they differ in {said(told)}. Put back the "
+            "plan, or the checkpoint, that belongs there, or train anew."
         )
 
 

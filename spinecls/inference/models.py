@@ -14,11 +14,11 @@ from spinecls.calibration.prior import checked_prior
 from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
 from spinecls.errors import ModelError, UsageError
 from spinecls.evaluation.vertebra_table import VALIDATED
-from spinecls.inference.folds import PLAN, agreed_plans, require_plan_of, require_same_classes
+from spinecls.inference.folds import PLAN, agreed_plans, fold_plan, require_plan_of, require_same_classes
 from spinecls.inference.predictor import Predictor
 from spinecls.inference.scored import best_validated
 from spinecls.planning.meaning import class_meaning, differences, flat, require_same, said
-from spinecls.planning.plan import Plan, load_plan
+from spinecls.planning.plan import Plan
 from spinecls.sealing.levels import GUARANTEED, is_guaranteed
 from spinecls.tasks.checkpoint import build_model, load_checkpoint, read_spec, short_hash
 from spinecls.tasks.classification import class_prior
@@ -196,7 +196,7 @@ def is_sealed(model: TrainedModel) -> bool:
 
 def _seals(model: TrainedModel) -> set[str]:
     """Sealing levels of a model's folds."""
-    plans = [load_plan(model.folder / f"fold_{fold}" / PLAN) for fold in model.folds]
+    plans = [fold_plan(model.folder / f"fold_{fold}") for fold in model.folds]
     return {plan.configuration(model.configuration).seal for plan in plans}
 
 
@@ -298,7 +298,7 @@ def checkpoint_hashes(model: TrainedModel) -> dict[str, str]:
     """
     hashes = {}
     for fold, folder in zip(model.folds, model.fold_folders(model.folds), strict=True):
-        path, content = _checkpoint(model, fold, load_plan(folder / PLAN))
+        path, content = _checkpoint(model, fold, fold_plan(folder))
         hashes[fold] = short_hash(content, path)
     return hashes
 

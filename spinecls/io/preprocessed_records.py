@@ -100,6 +100,11 @@ def read_record(folder: Path, identifier: str) -> dict:
     return record
 
 
+def is_annotated(record: Mapping) -> bool:
+    """Whether the case of a native record has rows or maps; others serve as images only and belong to no fold."""
+    return bool(record["vertebrae"]) or set(record["arrays"]) != {"image"}
+
+
 def read_checked(folder: Path, record: Mapping, name: str) -> bytes:
     """Content of the file of an array, by its name in `ARRAY_ENDINGS`; a damaged one raises `DatasetError`."""
     path = folder / f"{record['identifier']}{ARRAY_ENDINGS[name]}"

@@ -164,8 +164,16 @@ def plan_differences(plan: Plan, other: Plan | DatasetDescription) -> list[str]:
         planned, now = getattr(plan, field), getattr(other, field)
         # Without codes in dataset.json the plan has the usual ones.
         if planned != now and not (field == "levels" and not now):
+            now, planned = _only_different(now, planned), _only_different(planned, now)
             told.append(f"{key} is now {_plain(now)}, planned was {_plain(planned)}")
     return told
+
+
+def _only_different(value: object, other: object) -> object:
+    """Of a mapping the entries that the other lacks or has otherwise: the rest would hide them."""
+    if not isinstance(value, Mapping) or not isinstance(other, Mapping):
+        return value
+    return {key: entry for key, entry in value.items() if key not in other or other[key] != entry}
 
 
 def _plain(value: object) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from spinecls import files
 from spinecls.errors import PlanError
-from spinecls.io.preprocessed_records import NATIVE
+from spinecls.io.preprocessed_records import NATIVE, is_annotated
 from spinecls.records import Case
 
 SPLITS = "splits_final.json"
@@ -140,11 +140,11 @@ def stored_folds(preprocessed: Path) -> tuple[Fold, ...]:
     path, native = preprocessed / SPLITS, preprocessed / NATIVE
     if not path.is_file():
         raise PlanError(f"{path}: no folds. Run spinecls_plan_and_preprocess -d {preprocessed.name} first.")
-    patients = {record.stem: files.read_json(record)["patient"] for record in native.glob("*.json")}
-    cases = [SplitCase(case=case, patient=patient) for case, patient in patients.items()]
+    records = {path.stem: files.read_json(path) for path in native.glob("*.json")}
+    cases = [SplitCase(case=case, patient=r["patient"]) for case, r in records.items() if is_annotated(r)]
     remedy = f"delete it and run spinecls_plan_and_preprocess -d {preprocessed.name}, which makes folds anew."
     try:
-        return check_split(files.read_json(path), cases, str(path), known="preprocessed")
+        return check_split(files.read_json(path), cases, str(path), known="preprocessed with an annotation")
     except PlanError as error:
         raise PlanError(f"{error} Correct the file, or {remedy}") from None
 

@@ -28,11 +28,21 @@ What the network description and `seal` say stands there alone.
 """
 
 
+LEARNED_FROM = "digest of the training images"
+"""Part of the meaning that says which fold a checkpoint is of; the folds of a model differ in it."""
+
+
+def learned_from(plan: Plan) -> dict[str, str]:
+    """That part, by a fold's plan; empty where the plan does not say."""
+    return {} if plan.training_images is None else {LEARNED_FROM: text_hash(list(plan.training_images))[:16]}
+
+
 def meaning_text(plan: Plan, configuration: Configuration) -> str:
-    """What a final checkpoint says of the meaning of its outputs."""
+    """What a final checkpoint says of the meaning of its outputs, and of which fold it is."""
     found = meaning(plan, configuration)
     by_network = ("pooling", "class_order", "seal", *(part for part in found if part.startswith("network.")))
-    return json.dumps({part: value for part, value in found.items() if part not in by_network})
+    own = {part: value for part, value in found.items() if part not in by_network}
+    return json.dumps(own | learned_from(plan))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError, counted
-from spinecls.inference.folds import unlike_folds
+from spinecls.inference.folds import fold_plan, require_plan_of, unlike_folds
 from spinecls.io.preprocessed import NATIVE, PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.io.preprocessed_records import read_record
 from spinecls.planning.current import require_current
@@ -33,6 +33,7 @@ from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
 from spinecls.planning.splits import stored_folds
 from spinecls.planning.stages import FINGERPRINT
+from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.tasks.pretrained import Taken, take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings, Trainer
@@ -205,8 +206,9 @@ def _plan_of_fold(
     compared with, are those of the fold's training cases, so nothing of its validation cases enters.
     """
     stored = folder / "plan.json"
-    if (request.resume or request.validate_only) and stored.exists():
-        own = load_plan(stored)
+    begun = any((folder / name).exists() for name in (trainer_class.final_name, "checkpoint_latest.pt"))
+    if (request.resume or request.validate_only) and (begun or stored.exists()):
+        own = fold_plan(folder)
         if request.overrides and dict(request.overrides) != {k: own.overrides.get(k) for k in request.overrides}:
             raise UsageError(
                 f"--set: this run was started with {dict(own.overrides) or 'no settings'}. Continue without --set, or "
@@ -379,8 +381,10 @@ def _train(fold: _Fold) -> None:
     if request.validate_only:
         if not trainer.final_path.exists():
             raise UsageError(f"{fold.folder}: --val needs a finished training; there is none.")
+        _require_own_weights(fold, trainer.final_path)
         return
     if request.resume and trainer.final_path.exists():
+        _require_own_weights(fold, trainer.final_path)
         logger.info("%s: training is finished already.", fold.folder)
         return
     refined = _refined(fold)
@@ -445,6 +449,12 @@ def _train(fold: _Fold) -> None:
         f", from step {trainer.step}" if trainer.step else "",
     )
     trainer.fit(data)
+
+
+def _require_own_weights(fold: _Fold, path: Path) -> None:
+    """Refuse to validate weights of another fold, which may have learned from the cases of this one's validation."""
+    if fold.trainer_class.final_name == PREDICTING:
+        require_plan_of(load_checkpoint(path), fold.plan, fold.configuration, path)
 
 
 def _refined(fold: _Fold) -> dict | None:

@@ -19,7 +19,7 @@ from spinecls.inference.calibrating import calibrate_model
 from spinecls.inference.models import load_predictor, model_at
 from spinecls.planning.meaning import class_meaning, meaning
 from spinecls.planning.plan import load_plan, save_plan
-from spinecls.tasks.checkpoint import load_checkpoint, meaning_text, save_checkpoint
+from spinecls.tasks.checkpoint import learned_from, load_checkpoint, meaning_text, save_checkpoint
 
 DATASET = "Dataset001_Phantom"
 NAMES = ("normal", "inflammatory", "structural")
@@ -208,6 +208,21 @@ def test_a_plan_that_was_edited_or_made_anew_beside_a_checkpoint_is_noticed(part
     assert told in str(refused.value)
 
 
+def test_weights_of_another_fold_are_noticed(two_folds):
+    for number in (0, 1):
+        retrain(two_folds / f"fold_{number}", "training_images", (f"image of fold {number}",))
+    load_predictor(model_at(two_folds), "cpu", augment=False)
+    shutil.copy(two_folds / "fold_0/checkpoint_final.pt", two_folds / "fold_1/checkpoint_final.pt")
+    with pytest.raises(ModelError, match=r"fold_1.*they differ in digest of the training images.*Put back"):
+        load_predictor(model_at(two_folds), "cpu", augment=False)
+
+
+def test_a_fold_whose_plan_is_gone_is_told_with_what_to_do(two_folds):
+    (two_folds / "fold_1/plan.json").unlink()
+    with pytest.raises(ModelError, match=r"fold_1: has no plan.json.*Put it back, remove the fold, or train it anew"):
+        load_predictor(model_at(two_folds), "cpu", augment=False)
+
+
 def test_another_patch_may_be_predicted_with(results):
     path = results / MODEL / "fold_0/plan.json"
     save_plan(path, changed_plan(load_plan(path), "patch_size", (8, 48, 24)))
@@ -242,7 +257,7 @@ def test_a_checkpoint_says_all_that_its_plan_says_of_its_meaning(results):
     plan = load_plan(fold / "plan.json")
     told = json.loads(load_checkpoint(fold / "checkpoint_final.pt")["meaning"])
     by_network = {part for part in meaning(plan, plan.configuration(CONFIGURATION)) if part.startswith("network.")}
-    every = meaning(plan, plan.configuration(CONFIGURATION))
+    every = meaning(plan, plan.configuration(CONFIGURATION)) | learned_from(plan)
     assert set(every) - set(told) == {"pooling", "class_order", "seal"} | by_network
     assert {part: every[part] for part in told} == told
     assert class_meaning(plan) == {"class_names": list(NAMES), "class_order": False}

@@ -131,17 +131,20 @@ def test_a_class_is_spread_by_patients_even_when_one_has_many_scans():
         assert len({patient[c] for c in fold["val"]} & {f"p{p:02d}" for p in rare}) == 2
 
 
-def _stored(folder, split, patients):
+def _stored(folder, split, patients, unlabelled=()):
     for case, patient in patients.items():
-        files.write_json(folder / "native" / f"{case}.json", {"patient": patient})
+        vertebrae = [] if case in unlabelled else [{"level": "L1"}]
+        record = {"patient": patient, "vertebrae": vertebrae, "arrays": {"image": {}}}
+        files.write_json(folder / "native" / f"{case}.json", record)
     files.write_json(folder / "splits_final.json", split)
     return folder
 
 
-PATIENTS = {"a": "p1", "b": "p2", "c": "p3", "d": "p3"}
+PATIENTS = {"a": "p1", "b": "p2", "c": "p3", "d": "p3", "u": "p4"}
 EDITED = {
     "validated cases also train": ([{"train": ["a", "b"], "val": ["b"]}], "b in both train and val"),
-    "an unknown case": ([{"train": ["a", "x"], "val": ["b"]}], "train names cases that are not preprocessed: x"),
+    "an unknown case": ([{"train": ["a", "x"], "val": ["b"]}], "train names cases that are not preprocessed.*: x"),
+    "a scan without annotation": ([{"train": ["a"], "val": ["b", "u"]}], "not preprocessed with an annotation: u"),
     "a case twice": ([{"train": ["a", "a"], "val": ["b"]}], "train names a more than once"),
     "a patient on both sides": ([{"train": ["a", "c"], "val": ["d"]}], r"patient\(s\) p3 in both train and val"),
     "nobody to learn from": ([{"train": [], "val": ["b"]}], "train is empty"),
@@ -153,17 +156,18 @@ EDITED = {
 @pytest.mark.parametrize(("split", "said"), EDITED.values(), ids=EDITED)
 def test_folds_that_were_edited_wrongly_are_refused_when_used(split, said, tmp_path):
     with pytest.raises(PlanError, match=f"splits_final.json: .*{said}.*Correct the file, or delete it and run"):
-        stored_folds(_stored(tmp_path, split, PATIENTS))
+        stored_folds(_stored(tmp_path, split, PATIENTS, "u"))
 
 
 def test_folds_that_were_edited_well_are_used(tmp_path):
     split = [{"train": ["a", "b"], "val": ["c", "d"]}, {"train": ["c", "d"], "val": ["a"]}]
-    assert stored_folds(_stored(tmp_path, split, PATIENTS)) == tuple(split)
+    assert stored_folds(_stored(tmp_path, split, PATIENTS, "u")) == tuple(split)
 
 
 def test_of_one_patient_alone_nothing_is_validated(tmp_path):
     split = [{"train": ["a"], "val": []}]
-    assert stored_folds(_stored(tmp_path, split, {"a": "p1"})) == tuple(split)
+    # A scan without annotation is of another patient, and nothing can be validated on it.
+    assert stored_folds(_stored(tmp_path, split, {"a": "p1", "u": "p2"}, "u")) == tuple(split)
 
 
 def test_folds_that_are_missing_are_told_with_the_command_that_makes_them(tmp_path):

@@ -77,7 +77,7 @@ def no_maps(folder: Path) -> None:
 
 def no_classes(folder: Path) -> None:
     no_structures(folder)
-    describe(classes=None)(folder)
+    describe(classes={})(folder)
     write_table(folder, [{k: v for k, v in row.items() if k != "class"} for row in table(folder)])
     (folder / "vertebraeTs.csv").unlink()
 
@@ -95,12 +95,12 @@ def other_slice_distance(folder: Path) -> None:
     shutil.rmtree(extra)
 
 
-def middle_slice(folder: Path) -> None:
-    """One slice of every image and map; what it does not show leaves the table."""
+def middle_slices(folder: Path) -> None:
+    """The two middle slices, the fewest of a volume, of every image and map; what they do not show leaves the table."""
     for path in folder.glob("*/*.nii.gz"):
         image = sitk.ReadImage(str(path))
         # Files run to the back, to the feet, to the right: the last axis counts slices.
-        sitk.WriteImage(image[:, :, image.GetDepth() // 2 : image.GetDepth() // 2 + 1], str(path))
+        sitk.WriteImage(image[:, :, image.GetDepth() // 2 - 1 : image.GetDepth() // 2 + 1], str(path))
     write_table(folder, [{k: row[k] for k in ("case", "patient", "vertebra", "class")} for row in table(folder)])
     codes = files.read_json(folder / "dataset.json")["vertebrae"]
     shown = {
@@ -145,7 +145,7 @@ KINDS: dict[str, tuple[PhantomOptions, tuple[Edit, ...]]] = {
     "whole spine": (WHOLE, ()),
     "isotropic": (ISOTROPIC, ()),
     "four slices": (FOUR_SLICES, ()),
-    "one slice": (FOUR_SLICES, (middle_slice,)),
+    "two slices": (FOUR_SLICES, (middle_slices,)),
     "one case": (LUMBAR, ()),
     "grades": (LUMBAR, (describe(class_order=True),)),
     "rare": (LUMBAR, (each_row(lambda case, row: row if case < 2 else {**row, "class": "normal"}),)),

@@ -69,9 +69,10 @@ def test_scans_of_validation_patients_are_not_learnt_from(unlabelled, tmp_path):
     _, validation = fold_cases(preprocessed, "0")
     copy = tmp_path / "Dataset001_Phantom"
     (copy / "native").mkdir(parents=True)
-    (copy / "splits_final.json").write_bytes((preprocessed / "splits_final.json").read_bytes())
+    splits = files.read_json(preprocessed / "splits_final.json")
+    files.write_json(copy / "splits_final.json", splits)
     held_out = files.read_json(preprocessed / "native" / f"{validation[0]}.json")["patient"]
-    for name in (validation[0], "unlabelled_000", "unlabelled_001"):
+    for name in (*splits[0]["train"], *splits[0]["val"], "unlabelled_000", "unlabelled_001"):
         record = files.read_json(preprocessed / "native" / f"{name}.json")
         record["patient"] = held_out if name == "unlabelled_001" else record["patient"]
         files.write_json(copy / "native" / f"{name}.json", record)

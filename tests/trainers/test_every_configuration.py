@@ -1,6 +1,6 @@
 """Every configuration that the planner can make, of every made-up dataset: trained, resumed, and predicted with.
 
-Guards against datasets of a shape that only some part of training or prediction cannot take: one slice, four slices,
+Guards against datasets of a shape that only some part of training or prediction cannot take: two slices, four slices,
 slice distances that differ, no map, no class, one case, several channels or readers. Nothing is learnt.
 """
 

@@ -104,8 +104,8 @@ def test_a_training_whose_validation_fails_does_not_end_as_if_all_were_well(
     words = ("train", "1", "3d_fullres", "0", "1", "-device", "cpu", "--set", "steps=1")
     assert run_cli(*words) == code
     told = capfd.readouterr().err
-    assert told.count("cases failed (see ") == 2
-    assert "2 fold(s) were trained, but cases could not be validated; see above." in told
-    model = tmp_path / "results/Dataset001_Phantom/BaselineTrainer__spineclsPlans__3d_fullres"
+    assert told.count("1 of 1 case failed (see ") == 2
+    assert "2 folds trained, but not all cases could be validated; see above." in told
+    model = tmp_path / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
     # Both folds are there, the second too, though the first could not be validated.
     assert all((model / fold / "checkpoint_final.pt").exists() for fold in ("fold_0", "fold_1"))

@@ -148,14 +148,16 @@ def test_places_are_predicted_twice_in_a_training():
 
 
 @pytest.mark.slow
-def test_places_are_where_the_localiser_finds_vertebrae_and_it_goes_on_learning(trained_phantom, material, case):
+def test_places_are_where_the_localiser_finds_vertebrae_and_it_goes_on_learning(
+    trained_phantom, material, case, tmp_path
+):
     _, plan, configuration = material
     folder = trained_phantom / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
     predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), augment=False)
     located = predictor.locate(case.native.astype(np.float32), case.native_geometry)
     assert len(located.centres_lps) > 0
     model = predictor.models[0].train()
-    places = predict_places(model, plan, configuration, [case], torch.device("cpu"))[case.identifier]
+    places = predict_places(model, plan, configuration, [case], torch.device("cpu"), tmp_path)[case.identifier]
     assert model.training
     assert places.centres_lps == {
         name: tuple(centre) for name, centre in zip(located.decoding.labels, located.centres_lps, strict=True)
@@ -175,7 +177,7 @@ def training(material, folder, monkeypatch, steps=10):
     others = [load_case(preprocessed, PLANS_CONFIG, name) for name in cases[3:5]]
     data = dataclasses.replace(data, unplaced=[without_positions(other) for other in others])
 
-    def perfect(model, plan, configuration, asked, device):
+    def perfect(model, plan, configuration, asked, device, log_folder):
         return {case.identifier: places_of(case) for case in others}
 
     monkeypatch.setattr(trainer_base, "predict_places", perfect)

@@ -82,3 +82,19 @@ def test_folds_that_were_edited_wrongly_are_not_trained_on(phantom, tmp_path, mo
     for fold in ("0", "1", "all"):
         assert run_cli("train", "1", "3d_fullres", fold, "-device", "cpu") == 3
         assert "in both train and val" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--val", "--c"])
+def test_a_run_without_its_plan_or_with_the_weights_of_another_fold_is_not_validated(
+    word, phantom_roots, tmp_path, capfd
+):
+    words = ("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu")
+    assert run_cli(*words, "--set", "steps=1") in (0, 5)
+    fold = tmp_path / "results/Dataset001_Phantom/BaselineTrainer__spineclsPlans__3d_fullres/fold_0"
+    plan = load_plan(fold / "plan.json")
+    save_plan(fold / "plan.json", dataclasses.replace(plan, training_images=("an image of another fold",)))
+    assert run_cli(*words, word) == 3
+    assert "they differ in digest of the training images" in capfd.readouterr().err
+    (fold / "plan.json").unlink()
+    assert run_cli(*words, word) == 3
+    assert "has no plan.json" in capfd.readouterr().err
