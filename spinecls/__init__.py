@@ -1,12 +1,11 @@
 """Locate, name and classify every vertebra of a spine MRI, the class from the vertebra's own voxels."""
 
-from spinecls.environment import avoid_faulty_instructions, settle_thread_counts
+from spinecls.environment import settle_thread_counts
 
 __version__ = "0.1.0"
 
 # Before any library is imported.
 settle_thread_counts()
-avoid_faulty_instructions()
 
 _LIBRARY = {
     "load_model": "spinecls.inference.library",

@@ -47,15 +47,3 @@ def settle_thread_counts(environment: MutableMapping[str, str] = os.environ) -> 
                 name,
                 text,
             )
-
-
-INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
-
-
-def avoid_faulty_instructions(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Keep convolutions on the CPU away from matrix tiles (AMX), unless the user said otherwise.
-
-    The gradients that they compute of bfloat16 convolutions on planes of some 128 x 32 voxels and more write beyond
-    their memory (torch 2.13 on Sapphire Rapids): training is aborted, or worse, goes on.
-    """
-    environment.setdefault(INSTRUCTIONS, "AVX512_CORE_FP16")

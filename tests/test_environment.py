@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from spinecls.environment import THREAD_COUNTS, avoid_faulty_instructions, settle_thread_counts
+from spinecls.environment import THREAD_COUNTS, settle_thread_counts
 
 NUMBERS = {"2": "2", "2,1": "2", " 4 , 2 ": "4", "08": "8", "3,2,1": "3"}
 NONSENSE = ("abc", "0", "-3", "2,x", "2.5", ",2", "1e3", "²", "0,2")
@@ -47,26 +47,3 @@ def test_training_and_prediction_can_be_imported_whatever_the_environment_says(t
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     warned = len(THREAD_COUNTS) if text in ("abc", "0") else 0
     assert (done.returncode, len(done.stderr.splitlines())) == (0, warned), done.stderr
-
-
-GRADIENTS = """
-import spinecls, torch
-conv = torch.nn.Conv3d(16, 16, (1, 3, 3), padding=(0, 1, 1))
-for _ in range(4):
-    with torch.autocast("cpu", torch.bfloat16):
-        found = conv(torch.randn(1, 16, 1, 224, 64, requires_grad=True))
-    found.float().square().mean().backward()
-"""
-
-
-def test_gradients_of_large_planes_do_not_write_beyond_their_memory():
-    # Where the processor has tiles of matrices this ends by a signal without what we say to the library.
-    assert subprocess.run([sys.executable, "-c", GRADIENTS], capture_output=True, check=False).returncode == 0
-
-
-def test_instructions_that_the_user_chose_are_kept():
-    chosen, silent = {"ONEDNN_MAX_CPU_ISA": "AVX2"}, {}
-    avoid_faulty_instructions(chosen)
-    avoid_faulty_instructions(silent)
-    assert chosen == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-    assert silent == {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"}

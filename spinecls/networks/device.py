@@ -8,10 +8,12 @@ from spinecls.errors import ResourceError, UsageError
 
 
 def half_precision(device: torch.device) -> bool:
-    """Whether bfloat16 is computed by the hardware and so saves time."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether training computes in bfloat16: on GPUs that have it, never on a CPU.
+
+    The gradients that oneDNN computes of bfloat16 convolutions by matrix tiles (AMX) write beyond their memory on large
+    planes (torch 2.13; `benchmarks/cpu_instructions.py`), and without tiles bfloat16 is no faster than float32.
+    """
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def pick_device(text: str | None) -> torch.device:
