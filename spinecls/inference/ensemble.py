@@ -32,7 +32,13 @@ from spinecls.inference.predict_folder import tell_of_empty
 from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_map, write_map
 from spinecls.io.kept_results import output_digests, require_whole
-from spinecls.io.prediction_folder import PROBABILITIES, PredictionFolder, contribution_file, evidence_file
+from spinecls.io.prediction_folder import (
+    PROBABILITIES,
+    PredictionFolder,
+    alone_in,
+    contribution_file,
+    evidence_file,
+)
 from spinecls.io.predictions import (
     FAILURES_NAME,
     is_case_json,
@@ -94,6 +100,8 @@ def ensemble_folders(
         With fewer than two folders, the same one twice, or the target among them.
     DatasetError
         When the folders have no case in common and none has failed, or what they predicted does not mean the same.
+    ResourceError
+        When another process writes to the target.
     PartialFailure
         After all else was written, when cases could not be averaged; failed.csv says why.
     """
@@ -102,6 +110,11 @@ def ensemble_folders(
         raise UsageError("-i: an ensemble needs two or more different prediction folders.")
     if target.resolve() in resolved:
         raise UsageError(f"-o {target}: is one of the folders to be averaged. Give another one.")
+    with alone_in(target):
+        return _average_folders(sources, target, cases)
+
+
+def _average_folders(sources: Sequence[Path], target: Path, cases: Collection[str] | None) -> list[CasePrediction]:
     reasons = {case: reason for source in sources for case, reason in read_failures(source)}
     read = [_read_folder(source) for source in sources]
     predicted = [{case.identifier for case in cases_of_one} for cases_of_one in read]

@@ -132,10 +132,7 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
 
 def _choose_by_score(choice: ModelChoice) -> TrainedModel:
     if choice.folder is not None:
-        model = model_at(choice.folder.resolve()) if (choice.folder / PLAN).exists() else None
-        if model is None or not model.folds:
-            raise ModelError(f"{choice.folder}: not a model folder with a finished fold (plan.json, fold_*/{FINAL}).")
-        return _with_folds(model, choice.folds)
+        return _with_folds(_named_by_folder(choice.folder), choice.folds)
     fitting = _fitting(choice)
     sealed = [model for model in fitting if is_sealed(model)]
     if not sealed and choice.trainer is None:
@@ -149,6 +146,23 @@ def _choose_by_score(choice: ModelChoice) -> TrainedModel:
     candidates = [model for model in candidates if set(choice.folds) <= set(model.folds)] or candidates
     narrowed = [_with_folds(model, choice.folds) for model in candidates]
     return narrowed[0] if len(narrowed) == 1 else best_validated(narrowed)
+
+
+def _named_by_folder(folder: Path) -> TrainedModel:
+    if not folder.is_dir():
+        raise ModelError(f"-m {folder}: no such folder.")
+    if folder.resolve().name.startswith("fold_"):
+        fold = folder.resolve().name.removeprefix("fold_")
+        raise ModelError(f"-m {folder}: a fold of a model. Write -m {folder.parent} -f {fold}.")
+    model = model_at(folder.resolve())
+    if not (folder / PLAN).exists() or (model is not None and not model.folds):
+        raise ModelError(f"{folder}: not a model folder with a finished fold ({PLAN}, fold_*/{FINAL}).")
+    if model is None:
+        raise ModelError(
+            f"{folder}: the name of a model folder says what it is, <trainer>__<plans>__<configuration>, as in "
+            "AuxSegTrainer__spineclsPlans__3d_fullres. Give it its name back."
+        )
+    return model
 
 
 def _fitting(choice: ModelChoice) -> list[TrainedModel]:

@@ -21,9 +21,15 @@ from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import VolumePrediction, case_prediction, class_names
 from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image, write_map
-from spinecls.io.input_files import InputCase, find_inputs
+from spinecls.io.input_files import InputCase, Inputs, find_inputs
 from spinecls.io.kept_results import KeptResults, input_digest, output_digests
-from spinecls.io.prediction_folder import PROBABILITIES, PredictionFolder, contribution_file, evidence_file
+from spinecls.io.prediction_folder import (
+    PROBABILITIES,
+    PredictionFolder,
+    alone_in,
+    contribution_file,
+    evidence_file,
+)
 from spinecls.io.predictions import FAILURES_NAME, REFERRALS_NAME, write_case_json
 from spinecls.records import CasePrediction
 
@@ -65,6 +71,8 @@ def predict_folder(
     ------
     UsageError
         When the target is the input folder, or holds other cases of another model.
+    ResourceError
+        When another process writes to the target.
     PartialFailure
         After everything else was written, when cases failed; failed.csv says why.
     """
@@ -73,6 +81,13 @@ def predict_folder(
     inputs = find_inputs(source, len(predictor.plan.channel_names), output=target)
     for line in inputs.skipped_lines:
         logger.warning(line)
+    with alone_in(target):
+        return _predict_cases(predictor, model, inputs, target, options)
+
+
+def _predict_cases(
+    predictor: Predictor, model: TrainedModel, inputs: Inputs, target: Path, options: FolderOptions
+) -> list[CasePrediction]:
     folder = PredictionFolder(target, inputs.names, model_description(model, predictor), predictor.evidence_names)
     if predictor.plan.familiar is None:
         logger.warning("The plan of this model does not say what images it was trained on; images are not compared.")

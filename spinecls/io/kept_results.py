@@ -12,7 +12,7 @@ from spinecls import files
 from spinecls.errors import DatasetError, some_names
 from spinecls.io.file_hashes import files_of
 from spinecls.io.prediction_folder import model_difference
-from spinecls.io.predictions import read_case_json
+from spinecls.io.predictions import read_case_json, said_hash
 from spinecls.records import CasePrediction
 
 logger = logging.getLogger(__name__)
@@ -47,11 +47,18 @@ def require_whole(folder: Path, prediction: CasePrediction, names: Iterable[str]
             raise DatasetError(f"{folder / name}: {reason}. Predict again with --continue_prediction.")
 
 
+def changed_since(folder: Path, prediction: CasePrediction) -> bool:
+    """Whether the JSON or the map of a case is not as it was predicted; of earlier versions this is not known."""
+    names = {f"{prediction.identifier}.json", f"{prediction.identifier}.nii.gz"} & prediction.outputs.keys()
+    return any(_fault(folder, name, prediction.outputs) for name in names)
+
+
 def _fault(folder: Path, name: str, outputs: Mapping[str, str]) -> str | None:
     path = folder / name
     if not path.is_file():
         return "is missing"
-    return None if files.content_hash(path) == outputs.get(name) else "is not as it was written (damaged or changed)"
+    found = said_hash(path) if path.suffix == ".json" else files.content_hash(path)
+    return None if found == outputs.get(name) else "is not as it was written (damaged or changed)"
 
 
 @dataclass
@@ -92,6 +99,8 @@ class KeptResults:
             return "its JSON file is damaged or of another version"
         if not (found.input.get("files") and found.outputs):
             return "written by an earlier version, which did not note its input and files"
+        if found.identifier != case:
+            return "its JSON file is that of another case"
         if found.model != self.model:
             return f"by another model, or in another way: {model_difference(found.model, self.model)}"
         if found.input["files"] != input_digest(images):

@@ -74,10 +74,16 @@ def write_case_json(folder: Path, prediction: CasePrediction) -> Path:
         "geometry": None if prediction.geometry is None else prediction.geometry.as_dict(),
         "warnings": prediction.warnings,
         "input": prediction.input,
-        "outputs": prediction.outputs,
     }
-    files.write_json(path, content)
+    # Where the files of a case are known by their hashes, so is what this one says.
+    outputs = {**prediction.outputs, path.name: files.text_hash(content)} if prediction.outputs else {}
+    files.write_json(path, {**content, "outputs": outputs})
     return path
+
+
+def said_hash(path: Path) -> str:
+    """Hash of what the JSON of a case says, as its `outputs` have it under its own name."""
+    return files.text_hash({key: value for key, value in files.read_json(path).items() if key != "outputs"})
 
 
 def _file_stem(identifier: str) -> str:
