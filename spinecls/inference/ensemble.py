@@ -28,7 +28,7 @@ from spinecls.geometry import Geometry
 from spinecls.hard_cases import HardCases
 from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.native_maps import abnormal_class
-from spinecls.inference.predict_folder import tell_of_empty
+from spinecls.inference.predict_folder import tell_of_empty, tell_of_old_scores
 from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_map, write_map
 from spinecls.io.kept_results import output_digests, require_whole
@@ -143,6 +143,7 @@ def _average_folders(sources: Sequence[Path], target: Path, cases: Collection[st
     finally:
         folder.write_tables(() if first is None else first.class_names, hard.failed)
     tell_of_empty(done, target)
+    tell_of_old_scores(target, len(done))
     hard.raise_if_any(len(done) + len(hard.failed), str(target / FAILURES_NAME))
     return done
 
@@ -190,9 +191,14 @@ def saved_case(folder: Path, case: str) -> SavedCase:
         When the probabilities were not saved, or a file is damaged or does not belong to the JSON.
     """
     path = folder / PROBABILITIES.format(case)
+    prediction = read_case_json(folder / f"{case}.json")
+    if "ensemble" in prediction.model:
+        raise DatasetError(
+            f"{folder}: holds a mean, which cannot be averaged again. Give the folders that it is of by -i, together "
+            "with the others."
+        )
     if not path.exists():
         raise DatasetError(f"{path}: not there. Predict with --save_probabilities.")
-    prediction = read_case_json(folder / f"{case}.json")
     require_whole(folder, prediction, prediction.outputs)
     try:
         with np.load(path) as content:

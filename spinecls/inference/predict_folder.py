@@ -14,6 +14,7 @@ from tqdm import tqdm
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
 from spinecls.errors import UsageError, some_names
+from spinecls.evaluation.score_files import SUMMARY
 from spinecls.hard_cases import HardCases
 from spinecls.inference.calibrating import described
 from spinecls.inference.models import TrainedModel
@@ -109,6 +110,7 @@ def _predict_cases(
     finally:
         folder.write_tables(class_names(predictor.plan), hard.failed)
     tell_of_empty(done, target)
+    tell_of_old_scores(target, len(done) - len(kept))
     hard.raise_if_any(len(done) + len(hard.failed), str(target / FAILURES_NAME))
     return done
 
@@ -121,6 +123,12 @@ def tell_of_empty(done: Sequence[CasePrediction], target: Path) -> None:
             "No vertebra was found in %d of %d cases (%s); see %s.",
             len(empty), len(done), some_names(empty), target / REFERRALS_NAME,
         )  # fmt: skip
+
+
+def tell_of_old_scores(target: Path, new: int) -> None:
+    """Say that scores in the folder are of what lay there before."""
+    if new and (target / SUMMARY).is_file():
+        logger.warning("%s is of earlier predictions; run spinecls_evaluate again.", target / SUMMARY)
 
 
 def _kept(

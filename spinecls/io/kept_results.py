@@ -44,7 +44,8 @@ def require_whole(folder: Path, prediction: CasePrediction, names: Iterable[str]
     """
     for name in names if prediction.outputs else ():
         if reason := _fault(folder, name, prediction.outputs):
-            raise DatasetError(f"{folder / name}: {reason}. Predict again with --continue_prediction.")
+            remedy = "Predict again with --continue_prediction --save_probabilities."
+            raise DatasetError(f"{folder / name}: {reason}. {remedy}")
 
 
 def changed_since(folder: Path, prediction: CasePrediction) -> bool:
