@@ -33,6 +33,8 @@ def refuse_other_folder(folder: Path) -> None:
         raise UsageError(f"-o {readable_name(str(folder))}: {reason}.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: is a file, and a folder is needed. Give a folder, such as -o predictions.")
+    if folder.is_symlink() and not folder.exists():
+        raise UsageError(f"-o {folder}: a link to {os.readlink(folder)}, which is not there. Give a folder.")
     ending = next((e for e in _FILE_ENDINGS if folder.name.lower().endswith(e)), None)
     if ending and not folder.is_dir():
         raise UsageError(

@@ -12,7 +12,7 @@ import torch
 from spinecls import files, paths
 from spinecls.calibration.prior import checked_prior
 from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
-from spinecls.errors import ModelError, UsageError
+from spinecls.errors import ModelError, UsageError, nearest
 from spinecls.evaluation.vertebra_table import VALIDATED
 from spinecls.inference.folds import PLAN, agreed_plans, fold_plan, require_plan_of, require_same_classes
 from spinecls.inference.predictor import Predictor
@@ -176,7 +176,11 @@ def _fitting(choice: ModelChoice) -> list[TrainedModel]:
     if not fitting:
         asked = ", ".join(f"{k} {v}" for k, v in wanted.items() if v is not None) or "any"
         there = "; ".join(m.name for m in everything) or "no trained model"
-        raise ModelError(f"No trained model fits ({asked}). In {root}: {there}. Train one, or set spinecls_results.")
+        known = ((v, {getattr(m, k) for m in everything}) for k, v in wanted.items() if v is not None)
+        meant = "".join(nearest(v, names) for v, names in known if v not in names)
+        raise ModelError(
+            f"No trained model fits ({asked}).{meant} In {root}: {there}. Train one, or set spinecls_results."
+        )
     datasets = sorted({model.dataset for model in fitting})
     if len(datasets) > 1:
         raise ModelError(f"Models of several datasets are trained ({', '.join(datasets)}). Choose one by -d.")

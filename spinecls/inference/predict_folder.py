@@ -25,13 +25,14 @@ from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, Inputs, find_inputs
 from spinecls.io.kept_results import KeptResults, input_digest, output_digests
 from spinecls.io.prediction_folder import (
+    MODEL_NAME,
     PROBABILITIES,
     PredictionFolder,
     alone_in,
     contribution_file,
     evidence_file,
 )
-from spinecls.io.predictions import FAILURES_NAME, REFERRALS_NAME, write_case_json
+from spinecls.io.predictions import FAILURES_NAME, REFERRALS_NAME, TABLE_NAME, write_case_json
 from spinecls.records import CasePrediction
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def predict_folder(
     Raises
     ------
     UsageError
-        When the target is the input folder, or holds other cases of another model.
+        When the target is the input folder or holds other cases of another model, or the input is a folder of results.
     ResourceError
         When another process writes to the target.
     PartialFailure
@@ -79,6 +80,8 @@ def predict_folder(
     """
     if target.resolve() == (source if source.is_dir() else source.parent).resolve():
         raise UsageError(f"-o {target} is the input folder. Results would mix with images; give another folder.")
+    if (source / MODEL_NAME).is_file() and (source / TABLE_NAME).is_file():
+        raise UsageError(f"-i {source}: a folder of results, whose maps are no scans. Give the folder of the images.")
     inputs = find_inputs(source, len(predictor.plan.channel_names), output=target)
     for line in inputs.skipped_lines:
         logger.warning(line)

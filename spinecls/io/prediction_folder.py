@@ -214,9 +214,9 @@ class PredictionFolder:
         files.write_json(self.folder / MODEL_NAME, self.model)
         if self.others:
             logger.info(
-                "The tables of %s also hold %d cases of earlier calls (%s).",
+                "The tables of %s also hold %s of earlier calls (%s).",
                 self.folder,
-                len(self.others),
+                counted(len(self.others), "case"),
                 some_names([case.identifier for case in self.others]),
             )
         if earlier:
