@@ -150,7 +150,7 @@ def _choose_by_score(choice: ModelChoice) -> TrainedModel:
 
 def _named_by_folder(folder: Path) -> TrainedModel:
     if not folder.is_dir():
-        raise ModelError(f"-m {folder}: no such folder.")
+        raise ModelError(f"-m {folder}: not a model folder, there is no such folder.")
     if folder.resolve().name.startswith("fold_"):
         fold = folder.resolve().name.removeprefix("fold_")
         raise ModelError(f"-m {folder}: a fold of a model. Write -m {folder.parent} -f {fold}.")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
-from spinecls.errors import UsageError, some_names
+from spinecls.errors import DatasetError, UsageError, some_names
 from spinecls.evaluation.score_files import SUMMARY
 from spinecls.hard_cases import HardCases
 from spinecls.inference.calibrating import described
@@ -165,6 +165,8 @@ def _predict_case(
         logger.warning("%s: %s", case.identifier, warning)
     # Training images are measured as scanned, and interpolation would change how sharp and noisy a channel is.
     scanned = read_image(case.images) if predictor.plan.register_channels else volume
+    digests = image_digests(scanned.array)
+    refuse_equal_channels(digests, predictor.plan.channel_names)
     warnings = predictor.image_warnings(scanned.array, scanned.geometry)
     for warning in warnings:
         logger.warning("%s: unlike the training images: %s", case.identifier, warning)
@@ -180,10 +182,20 @@ def _predict_case(
     if options.save_probabilities:
         _save_probabilities(target / PROBABILITIES.format(case.identifier), result, predictor)
     outputs = output_digests(target, _outputs(predictor, case.identifier, options))
-    read = {"files": digest, "voxels": image_digests(scanned.array)}
+    read = {"files": digest, "voxels": digests}
     prediction = dataclasses.replace(prediction, input=read, outputs=outputs)
     write_case_json(target, prediction)
     return prediction
+
+
+def refuse_equal_channels(digests: Sequence[str], names: Sequence[str]) -> None:
+    """Raise `DatasetError` where one scan was given as two channels, as by a copy under both names."""
+    for number, digest in enumerate(digests):
+        if (first := digests.index(digest)) < number:
+            raise DatasetError(
+                f"the channels _{first:04d} ({names[first]}) and _{number:04d} ({names[number]}) are the same image. "
+                "Give the scan of each."
+            )
 
 
 def _save_probabilities(path: Path, result: VolumePrediction, predictor: Predictor) -> None:
