@@ -51,6 +51,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     ResourceError
         When another process holds it.
     """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -63,6 +64,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if made and {path.name for path in folder.iterdir()} <= {LOCK}:
+            # A call that is refused leaves nothing behind.
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def evidence_file(case: str) -> str:
