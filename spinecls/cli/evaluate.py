@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spinecls.errors import DatasetError
 from spinecls.evaluation.acceptance import Accept
 
 
@@ -36,6 +37,9 @@ def evaluate(
     """
     from spinecls.cli.outputs import refuse_other_folder, require_writable
 
+    if not predictions.is_dir():
+        told = "a file" if predictions.exists() else "no such folder"
+        raise DatasetError(f"-i {predictions}: {told}. Expected a folder written by spinecls_predict.")
     if output is not None:
         refuse_other_folder(output)
     require_writable(output or predictions)

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from spinecls.errors import ResourceError, UsageError
+from spinecls.io.file_kinds import path_fault, readable_name
 
 DATASET_PARTS = ("imagesTr", "imagesTs", "imagesUn", "labelsTr", "labelsTs", "structuresTr", "structuresTs")
 """Folders of a raw dataset that hold nothing but what a person put there."""
@@ -28,8 +29,12 @@ def refuse_other_folder(folder: Path) -> None:
     UsageError
         When it is a file or called like one, or lies in the images or maps of a dataset.
     """
+    if reason := path_fault(folder.absolute()):
+        raise UsageError(f"-o {readable_name(str(folder))}: {reason}.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: is a file, and a folder is needed. Give a folder, such as -o predictions.")
+    if folder.is_symlink() and not folder.exists():
+        raise UsageError(f"-o {folder}: a link to {os.readlink(folder)}, which is not there. Give a folder.")
     ending = next((e for e in _FILE_ENDINGS if folder.name.lower().endswith(e)), None)
     if ending and not folder.is_dir():
         raise UsageError(

@@ -19,6 +19,7 @@ from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
 from spinecls.evaluation.patients import AFFECTED, CaseNumbers, case_numbers
 from spinecls.records import DatasetDescription
 
+FIGURES = ("confusion.png", "roc.png", "risk_coverage.png", "reliability.png", "patients.png")
 MOST_BINS = 10
 VERTEBRAE_A_BIN = 15
 """Of the reliability figure, so that a point says something; the ECE has bins of its own."""
@@ -30,16 +31,19 @@ def write_figures(
     folder: Path,
     outcomes: Sequence[CaseOutcome],
     description: DatasetDescription,
-    scores: Mapping[str, Any],
+    scores: Mapping[str, Any] | None,
     draws: int,
     note: str = "",
 ) -> None:
     """Confusion matrix, ROC, risk-coverage curve, reliability and affected vertebrae a case as PNG.
 
-    Nothing where no class was read. Below each stands the note.
+    Nothing where no class was read or scored. Below each stands the note. Figures of an earlier evaluation go, for they
+    may be of other cases.
     """
+    for name in FIGURES:
+        (folder / name).unlink(missing_ok=True)
     read = [v for case in outcomes for v in case.vertebrae if v.true_class is not None]
-    if not read:
+    if not read or scores is None:
         return
     truth = np.asarray([v.true_class for v in read])
     probabilities = summary.probability_table(read, scores["prior"])

@@ -76,8 +76,7 @@ def evaluate_folder(
         **scores,
     }
     write_scores(target, content, outcomes, raw.description)
-    if scores["classification"] is not None:
-        write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws, chosen.sentence)
+    write_figures(target / "figures", outcomes, raw.description, scores["classification"], draws, chosen.sentence)
     return content | {"folder": target}
 
 

@@ -30,6 +30,8 @@ def write_scores(
     write_vertebrae(folder / VERTEBRAE, outcomes, description)
     if len(description.class_names) > 1:
         write_patients(folder / PATIENTS, case_numbers(outcomes, description))
+    else:
+        (folder / PATIENTS).unlink(missing_ok=True)
     # Last, because a run counts as validated when it is there.
     files.write_json(folder / SUMMARY, content)
 

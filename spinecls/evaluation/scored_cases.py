@@ -19,6 +19,7 @@ from spinecls.evaluation.acceptance import Accept
 from spinecls.evaluation.learned_images import digests_of, digests_of_all, learned_images, learned_names
 from spinecls.geometry import Geometry
 from spinecls.io.images import read_header
+from spinecls.io.kept_results import changed_since
 from spinecls.io.source_grid import canonical_geometry
 from spinecls.records import Case, CasePrediction, RawDataset
 
@@ -41,6 +42,7 @@ class ScoredCases:
     training_known : whether it is known which images every model has learned from
     of_training_patients : scored cases of which another scan was in the training cases
     from_other_image : scored cases that were predicted from another image than that of the dataset
+    changed : scored cases whose JSON or map is not as it was predicted
     repeated : scored cases with the same image as a scored case before
     without_annotation : predicted, but no annotated case
     models : how many models predicted them
@@ -55,6 +57,7 @@ class ScoredCases:
     training_known: bool
     of_training_patients: tuple[str, ...]
     from_other_image: tuple[str, ...]
+    changed: tuple[str, ...]
     repeated: tuple[str, ...]
     without_annotation: tuple[str, ...]
     models: int
@@ -75,6 +78,7 @@ class ScoredCases:
             "training_images_known": self.training_known,
             "cases_of_training_patients": list(self.of_training_patients),
             "cases_from_other_image": list(self.from_other_image),
+            "cases_changed": list(self.changed),
             "cases_repeated": list(self.repeated),
             "cases_without_annotation": list(self.without_annotation),
             "models": self.models,
@@ -121,6 +125,8 @@ class ScoredCases:
             found.append(f"Other scans of their patients were trained on: {_listed(self.of_training_patients)}.")
         if self.from_other_image:
             found.append(f"Predicted from another image than the dataset's: {_listed(self.from_other_image)}.")
+        if self.changed:
+            found.append(f"NOT AS THEY WERE PREDICTED, the JSON or map is another: {_listed(self.changed)}.")
         if self.repeated:
             found.append(f"With the image of a case before, counted again: {_listed(self.repeated)}.")
         if self.without_annotation:
@@ -193,6 +199,7 @@ def choose_cases(
             name for name in (*predicted, *missed) if name not in learned and seen.patient(annotated[name])
         ),
         from_other_image=tuple(others),
+        changed=tuple(p.identifier for p in scored if changed_since(folder, p)),
         repeated=_repeated([annotated[name] for name in (*predicted, *missed)]),
         without_annotation=tuple(strangers),
         models=len(seen.models),

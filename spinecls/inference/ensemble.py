@@ -28,11 +28,17 @@ from spinecls.geometry import Geometry
 from spinecls.hard_cases import HardCases
 from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.native_maps import abnormal_class
-from spinecls.inference.predict_folder import tell_of_empty
+from spinecls.inference.predict_folder import tell_of_empty, tell_of_old_scores
 from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_map, write_map
 from spinecls.io.kept_results import output_digests, require_whole
-from spinecls.io.prediction_folder import PROBABILITIES, PredictionFolder, contribution_file, evidence_file
+from spinecls.io.prediction_folder import (
+    PROBABILITIES,
+    PredictionFolder,
+    alone_in,
+    contribution_file,
+    evidence_file,
+)
 from spinecls.io.predictions import (
     FAILURES_NAME,
     is_case_json,
@@ -94,6 +100,8 @@ def ensemble_folders(
         With fewer than two folders, the same one twice, or the target among them.
     DatasetError
         When the folders have no case in common and none has failed, or what they predicted does not mean the same.
+    ResourceError
+        When another process writes to the target.
     PartialFailure
         After all else was written, when cases could not be averaged; failed.csv says why.
     """
@@ -102,6 +110,11 @@ def ensemble_folders(
         raise UsageError("-i: an ensemble needs two or more different prediction folders.")
     if target.resolve() in resolved:
         raise UsageError(f"-o {target}: is one of the folders to be averaged. Give another one.")
+    with alone_in(target):
+        return _average_folders(sources, target, cases)
+
+
+def _average_folders(sources: Sequence[Path], target: Path, cases: Collection[str] | None) -> list[CasePrediction]:
     reasons = {case: reason for source in sources for case, reason in read_failures(source)}
     read = [_read_folder(source) for source in sources]
     predicted = [{case.identifier for case in cases_of_one} for cases_of_one in read]
@@ -130,6 +143,7 @@ def ensemble_folders(
     finally:
         folder.write_tables(() if first is None else first.class_names, hard.failed)
     tell_of_empty(done, target)
+    tell_of_old_scores(target, len(done))
     hard.raise_if_any(len(done) + len(hard.failed), str(target / FAILURES_NAME))
     return done
 
@@ -177,9 +191,14 @@ def saved_case(folder: Path, case: str) -> SavedCase:
         When the probabilities were not saved, or a file is damaged or does not belong to the JSON.
     """
     path = folder / PROBABILITIES.format(case)
+    prediction = read_case_json(folder / f"{case}.json")
+    if "ensemble" in prediction.model:
+        raise DatasetError(
+            f"{folder}: holds a mean, which cannot be averaged again. Give the folders that it is of by -i, together "
+            "with the others."
+        )
     if not path.exists():
         raise DatasetError(f"{path}: not there. Predict with --save_probabilities.")
-    prediction = read_case_json(folder / f"{case}.json")
     require_whole(folder, prediction, prediction.outputs)
     try:
         with np.load(path) as content:

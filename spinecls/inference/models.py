@@ -12,7 +12,7 @@ import torch
 from spinecls import files, paths
 from spinecls.calibration.prior import checked_prior
 from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
-from spinecls.errors import ModelError, UsageError
+from spinecls.errors import ModelError, UsageError, nearest
 from spinecls.evaluation.vertebra_table import VALIDATED
 from spinecls.inference.folds import PLAN, agreed_plans, fold_plan, require_plan_of, require_same_classes
 from spinecls.inference.predictor import Predictor
@@ -132,10 +132,7 @@ def choose_model(choice: ModelChoice) -> TrainedModel:
 
 def _choose_by_score(choice: ModelChoice) -> TrainedModel:
     if choice.folder is not None:
-        model = model_at(choice.folder.resolve()) if (choice.folder / PLAN).exists() else None
-        if model is None or not model.folds:
-            raise ModelError(f"{choice.folder}: not a model folder with a finished fold (plan.json, fold_*/{FINAL}).")
-        return _with_folds(model, choice.folds)
+        return _with_folds(_named_by_folder(choice.folder), choice.folds)
     fitting = _fitting(choice)
     sealed = [model for model in fitting if is_sealed(model)]
     if not sealed and choice.trainer is None:
@@ -151,6 +148,23 @@ def _choose_by_score(choice: ModelChoice) -> TrainedModel:
     return narrowed[0] if len(narrowed) == 1 else best_validated(narrowed)
 
 
+def _named_by_folder(folder: Path) -> TrainedModel:
+    if not folder.is_dir():
+        raise ModelError(f"-m {folder}: not a model folder, there is no such folder.")
+    if folder.resolve().name.startswith("fold_"):
+        fold = folder.resolve().name.removeprefix("fold_")
+        raise ModelError(f"-m {folder}: a fold of a model. Write -m {folder.parent} -f {fold}.")
+    model = model_at(folder.resolve())
+    if not (folder / PLAN).exists() or (model is not None and not model.folds):
+        raise ModelError(f"{folder}: not a model folder with a finished fold ({PLAN}, fold_*/{FINAL}).")
+    if model is None:
+        raise ModelError(
+            f"{folder}: the name of a model folder says what it is, <trainer>__<plans>__<configuration>, as in "
+            "AuxSegTrainer__spineclsPlans__3d_fullres. Give it its name back."
+        )
+    return model
+
+
 def _fitting(choice: ModelChoice) -> list[TrainedModel]:
     """Models, all of one dataset, of the names that were given."""
     root = paths.results_root()
@@ -162,7 +176,11 @@ def _fitting(choice: ModelChoice) -> list[TrainedModel]:
     if not fitting:
         asked = ", ".join(f"{k} {v}" for k, v in wanted.items() if v is not None) or "any"
         there = "; ".join(m.name for m in everything) or "no trained model"
-        raise ModelError(f"No trained model fits ({asked}). In {root}: {there}. Train one, or set spinecls_results.")
+        known = ((v, {getattr(m, k) for m in everything}) for k, v in wanted.items() if v is not None)
+        meant = "".join(nearest(v, names) for v, names in known if v not in names)
+        raise ModelError(
+            f"No trained model fits ({asked}).{meant} In {root}: {there}. Train one, or set spinecls_results."
+        )
     datasets = sorted({model.dataset for model in fitting})
     if len(datasets) > 1:
         raise ModelError(f"Models of several datasets are trained ({', '.join(datasets)}). Choose one by -d.")

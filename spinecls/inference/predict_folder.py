@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
-from spinecls.errors import UsageError, some_names
+from spinecls.errors import DatasetError, UsageError, some_names
+from spinecls.evaluation.score_files import SUMMARY
 from spinecls.hard_cases import HardCases
 from spinecls.inference.calibrating import described
 from spinecls.inference.models import TrainedModel
@@ -21,10 +22,17 @@ from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import VolumePrediction, case_prediction, class_names
 from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image, write_map
-from spinecls.io.input_files import InputCase, find_inputs
+from spinecls.io.input_files import InputCase, Inputs, find_inputs
 from spinecls.io.kept_results import KeptResults, input_digest, output_digests
-from spinecls.io.prediction_folder import PROBABILITIES, PredictionFolder, contribution_file, evidence_file
-from spinecls.io.predictions import FAILURES_NAME, REFERRALS_NAME, write_case_json
+from spinecls.io.prediction_folder import (
+    MODEL_NAME,
+    PROBABILITIES,
+    PredictionFolder,
+    alone_in,
+    contribution_file,
+    evidence_file,
+)
+from spinecls.io.predictions import FAILURES_NAME, REFERRALS_NAME, TABLE_NAME, write_case_json
 from spinecls.records import CasePrediction
 
 logger = logging.getLogger(__name__)
@@ -64,15 +72,26 @@ def predict_folder(
     Raises
     ------
     UsageError
-        When the target is the input folder, or holds other cases of another model.
+        When the target is the input folder or holds other cases of another model, or the input is a folder of results.
+    ResourceError
+        When another process writes to the target.
     PartialFailure
         After everything else was written, when cases failed; failed.csv says why.
     """
     if target.resolve() == (source if source.is_dir() else source.parent).resolve():
         raise UsageError(f"-o {target} is the input folder. Results would mix with images; give another folder.")
+    if (source / MODEL_NAME).is_file() and (source / TABLE_NAME).is_file():
+        raise UsageError(f"-i {source}: a folder of results, whose maps are no scans. Give the folder of the images.")
     inputs = find_inputs(source, len(predictor.plan.channel_names), output=target)
     for line in inputs.skipped_lines:
         logger.warning(line)
+    with alone_in(target):
+        return _predict_cases(predictor, model, inputs, target, options)
+
+
+def _predict_cases(
+    predictor: Predictor, model: TrainedModel, inputs: Inputs, target: Path, options: FolderOptions
+) -> list[CasePrediction]:
     folder = PredictionFolder(target, inputs.names, model_description(model, predictor), predictor.evidence_names)
     if predictor.plan.familiar is None:
         logger.warning("The plan of this model does not say what images it was trained on; images are not compared.")
@@ -94,6 +113,7 @@ def predict_folder(
     finally:
         folder.write_tables(class_names(predictor.plan), hard.failed)
     tell_of_empty(done, target)
+    tell_of_old_scores(target, len(done) - len(kept))
     hard.raise_if_any(len(done) + len(hard.failed), str(target / FAILURES_NAME))
     return done
 
@@ -106,6 +126,12 @@ def tell_of_empty(done: Sequence[CasePrediction], target: Path) -> None:
             "No vertebra was found in %d of %d cases (%s); see %s.",
             len(empty), len(done), some_names(empty), target / REFERRALS_NAME,
         )  # fmt: skip
+
+
+def tell_of_old_scores(target: Path, new: int) -> None:
+    """Say that scores in the folder are of what lay there before."""
+    if new and (target / SUMMARY).is_file():
+        logger.warning("%s is of earlier predictions; run spinecls_evaluate again.", target / SUMMARY)
 
 
 def _kept(
@@ -139,6 +165,8 @@ def _predict_case(
         logger.warning("%s: %s", case.identifier, warning)
     # Training images are measured as scanned, and interpolation would change how sharp and noisy a channel is.
     scanned = read_image(case.images) if predictor.plan.register_channels else volume
+    digests = image_digests(scanned.array)
+    refuse_equal_channels(digests, predictor.plan.channel_names)
     warnings = predictor.image_warnings(scanned.array, scanned.geometry)
     for warning in warnings:
         logger.warning("%s: unlike the training images: %s", case.identifier, warning)
@@ -154,10 +182,20 @@ def _predict_case(
     if options.save_probabilities:
         _save_probabilities(target / PROBABILITIES.format(case.identifier), result, predictor)
     outputs = output_digests(target, _outputs(predictor, case.identifier, options))
-    read = {"files": digest, "voxels": image_digests(scanned.array)}
+    read = {"files": digest, "voxels": digests}
     prediction = dataclasses.replace(prediction, input=read, outputs=outputs)
     write_case_json(target, prediction)
     return prediction
+
+
+def refuse_equal_channels(digests: Sequence[str], names: Sequence[str]) -> None:
+    """Raise `DatasetError` where one scan was given as two channels, as by a copy under both names."""
+    for number, digest in enumerate(digests):
+        if (first := digests.index(digest)) < number:
+            raise DatasetError(
+                f"the channels _{first:04d} ({names[first]}) and _{number:04d} ({names[number]}) are the same image. "
+                "Give the scan of each."
+            )
 
 
 def _save_probabilities(path: Path, result: VolumePrediction, predictor: Predictor) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from spinecls.io.file_kinds import dicom_files
+from spinecls.io.file_kinds import dicom_files, path_fault, readable_name
 from spinecls.io.findings import CodedFault
 
 _UNEVEN = 0.01
@@ -45,6 +45,9 @@ def read_dicom_series(folder: Path) -> tuple[sitk.Image, list[tuple[str, str]]]:
         E901 to E909: no or several series, a missing, repeated, unreadable, differing or unevenly placed slice.
     """
     files = dicom_files(folder)
+    for path in (folder, *files):
+        if reason := path_fault(path):
+            raise CodedFault("E907", Path(readable_name(str(path))), f"{reason}.")
     if not files:
         raise CodedFault("E901", folder, "holds no DICOM files. Give the folder of one series.")
     slices = [_read_header(path) for path in files]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -54,8 +55,33 @@ def dicom_files(folder: Path) -> list[Path]:
     return [path for path in visible_files(folder) if is_dicom(path)]
 
 
+def readable_name(name: str) -> str:
+    """A name that any file can hold; bytes that are no text become the replacement character."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def path_fault(path: Path) -> str | None:
+    """Why no image may be read or written at a path: at a name that is no text the image library ends the program."""
+    if readable_name(str(path)) == str(path):
+        return None
+    return "its name, or that of a folder above it, is not UTF-8 text, as names from other systems may be; rename it"
+
+
+def why_nothing_to_read(entry: Path) -> str | None:
+    """Why nothing can be read from an entry of a folder, such as a broken link, or a pipe that nobody writes to."""
+    if reason := path_fault(entry):
+        return reason
+    if entry.is_file() or entry.is_dir():
+        return None
+    if entry.is_symlink() and not entry.exists():
+        return f"a link to {os.readlink(entry)}, which is not there; copy the file itself"
+    return "a pipe or a device, no file; write its content to a file"
+
+
 def why_no_image(path: Path) -> str:
     """Why a file that has no ending of an image cannot be predicted."""
+    if reason := why_nothing_to_read(path):
+        return reason
     name = path.name.lower()
     for endings, reason in _FOREIGN.items():
         if name.endswith(endings):

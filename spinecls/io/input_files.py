@@ -17,8 +17,10 @@ from spinecls.io.file_kinds import (
     is_dicom,
     is_hidden,
     is_segmentation,
+    readable_name,
     visible_files,
     why_no_image,
+    why_nothing_to_read,
 )
 
 _MOST_NAMES = 20
@@ -85,10 +87,12 @@ def find_inputs(source: Path, num_channels: int, output: Path | None = None) -> 
         When there is nothing that can be predicted.
     """
     source = Path(source)
+    if not os.path.lexists(source):
+        raise DatasetError(f"-i {source}: no such file or folder.")
+    if reason := why_nothing_to_read(source):
+        raise DatasetError(f"-i {readable_name(str(source))}: {reason}.")
     if source.is_dir():
         return _in_folder(source, num_channels, output)
-    if not source.exists():
-        raise DatasetError(f"-i {source}: no such file or folder.")
     return _single_file(source, num_channels)
 
 
@@ -117,8 +121,9 @@ def _reserved_reason(case: str) -> str:
 def _in_folder(source: Path, num_channels: int, output: Path | None) -> Inputs:
     entries = sorted(source.iterdir())
     hidden = [entry for entry in entries if is_hidden(entry)]
-    own = None if output is None else output.resolve()
-    named, skipped = _sorted_out([e for e in entries if e not in hidden and e.resolve() != own], num_channels)
+    # Unlike `Path.resolve`, this does not raise for a link that leads to itself.
+    own = None if output is None else os.path.realpath(output)
+    named, skipped = _sorted_out([e for e in entries if e not in hidden and os.path.realpath(e) != own], num_channels)
     if not named and (slices := [path.name for path in dicom_files(source)]):
         skipped = {name: reason for name, reason in skipped.items() if name not in slices}
         return Inputs(cases=(_series(source, num_channels),), skipped=skipped, hidden=len(hidden))
@@ -127,7 +132,7 @@ def _in_folder(source: Path, num_channels: int, output: Path | None) -> Inputs:
     stems = {stem for stem, _ in named}
     by_case: dict[str, dict[int | None, list[Path]]] = {}
     for stem, path in named:
-        case, channel = split_channel(stem, num_channels, stems)
+        case, channel = split_channel(readable_name(stem), num_channels, stems)
         channel = 0 if channel is None and num_channels == 1 else channel
         by_case.setdefault(case, {}).setdefault(channel, []).append(path)
     faults = {case: _fault(case, known, num_channels) for case, known in sorted(by_case.items())}
@@ -210,6 +215,8 @@ def _fault(case: str, known: Mapping[int | None, list[Path]], num_channels: int)
     for paths in known.values():
         if len(paths) > 1:
             return f"{' and '.join(path.name for path in paths)} are the same channel. Keep one."
+        if reason := why_nothing_to_read(paths[0]):
+            return f"{readable_name(paths[0].name)}: {reason}"
     wanted = _numbers(range(num_channels))
     if None in known:
         return f"{known[None][0].name} has no channel number; the model needs {wanted}"

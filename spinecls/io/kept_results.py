@@ -12,10 +12,13 @@ from spinecls import files
 from spinecls.errors import DatasetError, some_names
 from spinecls.io.file_hashes import files_of
 from spinecls.io.prediction_folder import model_difference
-from spinecls.io.predictions import read_case_json
+from spinecls.io.predictions import read_case_json, was_changed
 from spinecls.records import CasePrediction
 
 logger = logging.getLogger(__name__)
+
+
+_CHANGED = "is not as it was written (damaged or changed)"
 
 
 def input_digest(images: Sequence[Path]) -> str:
@@ -42,16 +45,30 @@ def require_whole(folder: Path, prediction: CasePrediction, names: Iterable[str]
     DatasetError
         When one is missing or changed.
     """
-    for name in names if prediction.outputs else ():
-        if reason := _fault(folder, name, prediction.outputs):
-            raise DatasetError(f"{folder / name}: {reason}. Predict again with --continue_prediction.")
+    if not prediction.outputs:
+        return
+    own = f"{prediction.identifier}.json"
+    faults = {own: _CHANGED if was_changed(folder / own) else None}
+    faults |= {name: _fault(folder, name, prediction.outputs) for name in names}
+    for name, reason in faults.items():
+        if reason:
+            remedy = "Predict again with --continue_prediction --save_probabilities."
+            raise DatasetError(f"{folder / name}: {reason}. {remedy}")
+
+
+def changed_since(folder: Path, prediction: CasePrediction) -> bool:
+    """Whether the JSON or the map of a case is not as it was predicted; of earlier versions this is not known."""
+    level_map = f"{prediction.identifier}.nii.gz"
+    if level_map not in prediction.outputs:
+        return False
+    return was_changed(folder / f"{prediction.identifier}.json") or bool(_fault(folder, level_map, prediction.outputs))
 
 
 def _fault(folder: Path, name: str, outputs: Mapping[str, str]) -> str | None:
     path = folder / name
     if not path.is_file():
         return "is missing"
-    return None if files.content_hash(path) == outputs.get(name) else "is not as it was written (damaged or changed)"
+    return None if files.content_hash(path) == outputs.get(name) else _CHANGED
 
 
 @dataclass
@@ -92,6 +109,10 @@ class KeptResults:
             return "its JSON file is damaged or of another version"
         if not (found.input.get("files") and found.outputs):
             return "written by an earlier version, which did not note its input and files"
+        if found.identifier != case:
+            return "its JSON file is that of another case"
+        if was_changed(self.folder / f"{case}.json"):
+            return f"<case>.json {_CHANGED}"
         if found.model != self.model:
             return f"by another model, or in another way: {model_difference(found.model, self.model)}"
         if found.input["files"] != input_digest(images):

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from spinecls.io.affine import times
+from spinecls.io.file_kinds import path_fault, readable_name, why_nothing_to_read
 from spinecls.io.findings import CodedFault
 from spinecls.io.nifti_forms import NiftiForms, forms_of
 from spinecls.io.remedies import foreign_format, python_line, rewrite_by_sform
@@ -54,12 +55,16 @@ class NiftiHeader:
 
 def check_file(path: Path) -> None:
     """Raise `CodedFault` when `path` is no file, is empty or holds text instead of an image."""
+    if reason := path_fault(path):
+        raise CodedFault("E301", Path(readable_name(str(path))), f"{reason}.")
     if path.is_symlink() and not path.exists():
         raise CodedFault("E301", path, "the link points to a file that does not exist. Fetch the file it stands for.")
     if not path.exists():
         raise CodedFault("E301", path, "the file does not exist.")
     if path.is_dir():
         raise CodedFault("E301", path, "is a folder, expected an image file.")
+    if reason := why_nothing_to_read(path):
+        raise CodedFault("E301", path, f"{reason}.")
     try:
         with open(path, "rb") as stream:
             start = stream.read(512)

@@ -14,8 +14,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from spinecls import files
-from spinecls.errors import DatasetError, UsageError, some_names
+from spinecls.errors import DatasetError, ResourceError, UsageError, counted, some_names
 from spinecls.io.case_names import folded
 from spinecls.io.predictions import (
     FAILURES_NAME,
@@ -35,6 +37,37 @@ logger = logging.getLogger(__name__)
 MODEL_NAME = "model.json"
 PROBABILITIES = "{}_probabilities.npz"
 """Name of the file of a case with what ensembling needs."""
+
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder of results, so that no other process writes files of other results under the same names.
+
+    Raises
+    ------
+    ResourceError
+        When another process holds it.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ResourceError(
+            f"-o {folder}: another process writes its results there. Wait until it ends, or give another folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if made and {path.name for path in folder.iterdir()} <= {LOCK}:
+            # A call that is refused leaves nothing behind.
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def evidence_file(case: str) -> str:
@@ -85,7 +118,7 @@ class PredictionFolder:
         self.model = files.plain(model)
         self._names = set(names)
         self._evidence = evidence
-        self._failed_earlier = {c: reason for c, reason in read_failures(folder) if c not in names}
+        self._failed_earlier = {c: reason for c, reason in self._failures() if c not in names}
         self.others = [case for case in self._stored() if case.identifier not in self._names]
         self._owners = {folded(f): case.identifier for case in self.others for f in self._files(case.identifier)}
         self.clashing = self._claim(self._names)
@@ -116,11 +149,18 @@ class PredictionFolder:
                 found.append(case)
         return found
 
+    def _failures(self) -> list[tuple[str, str]]:
+        try:
+            return read_failures(self.folder)
+        except DatasetError as error:
+            logger.warning("Written anew, without what it said: %s", error)
+            return []
+
     def _refuse_mixture(self) -> None:
         strangers = [case for case in self.others if case.model != self.model]
         if strangers:
             raise UsageError(
-                f"-o {self.folder}: holds {len(strangers)} cases of an earlier call "
+                f"-o {self.folder}: holds {counted(len(strangers), 'case')} of an earlier call "
                 f"({some_names([case.identifier for case in strangers])}) by another model, or in another way: "
                 f"{model_difference(strangers[0].model, self.model)}. One folder holds results of one model. Give "
                 "another folder by -o, or predict all its cases again in one call."
@@ -179,9 +219,9 @@ class PredictionFolder:
         files.write_json(self.folder / MODEL_NAME, self.model)
         if self.others:
             logger.info(
-                "The tables of %s also hold %d cases of earlier calls (%s).",
+                "The tables of %s also hold %s of earlier calls (%s).",
                 self.folder,
-                len(self.others),
+                counted(len(self.others), "case"),
                 some_names([case.identifier for case in self.others]),
             )
         if earlier:

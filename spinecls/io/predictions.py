@@ -25,6 +25,8 @@ FORMAT_VERSION = 3
 TABLE_NAME = "predictions.csv"
 FAILURES_NAME = "failed.csv"
 REFERRALS_NAME = "refer.csv"
+_DIGEST = "digest"
+"""Key of the hash over all others."""
 
 _LEADING = ("case", "vertebra", "x_mm", "y_mm", "z_mm", "class")
 _TRAILING = ("prediction_set", "entropy", "p_vertebra", "visible_fraction", "flags")
@@ -76,8 +78,15 @@ def write_case_json(folder: Path, prediction: CasePrediction) -> Path:
         "input": prediction.input,
         "outputs": prediction.outputs,
     }
-    files.write_json(path, content)
+    files.write_json(path, {**content, _DIGEST: files.text_hash(content)})
     return path
+
+
+def was_changed(path: Path) -> bool:
+    """Whether the JSON of a case says something else than was written; of earlier versions this is not known."""
+    content = dict(files.read_json(path))
+    digest = content.pop(_DIGEST, None)
+    return digest is not None and digest != files.text_hash(content)
 
 
 def _file_stem(identifier: str) -> str:
@@ -153,6 +162,7 @@ def read_case_json(path: Path) -> CasePrediction:
     names = {field.name for field in dataclasses.fields(CasePrediction)}
     # Results of earlier versions do not say which image they are of, and with which files.
     content = {"input": {}, "outputs": {}, **content}
+    content.pop(_DIGEST, None)
     _check_keys(content, names | {"format", "format_version"}, str(path))
     try:
         classes = tuple(content["class_names"])

@@ -32,6 +32,16 @@ def test_the_name_of_a_file_is_no_folder(command, name, roots, monkeypatch, capf
     assert not Path(name).exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("link", "-o link: a link to nowhere"), (os.fsdecode(b"o\xfct"), "is not UTF-8 text")]
+)
+def test_where_no_folder_can_be_is_refused(name, told, roots, monkeypatch, capfd):
+    monkeypatch.chdir(roots)
+    os.symlink("nowhere", "link")
+    assert run_cli("predict", "-i", ".", "-o", name) == 2
+    assert told in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("command", FOLDER_COMMANDS)
 def test_a_file_is_no_folder(command, roots, monkeypatch, capfd):
     monkeypatch.chdir(roots)

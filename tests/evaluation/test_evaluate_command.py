@@ -135,6 +135,23 @@ def test_figures_are_pictures_with_content(dataset, predict):
         assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).std() > 5
 
 
+def test_figures_of_an_earlier_evaluation_do_not_stay(dataset, predict):
+    folder = predict("a", "b")
+    evaluate(folder, str(dataset), draws=5)
+    for path in folder.glob("?.json"):
+        case = prediction_files.read_case_json(path)
+        prediction_files.write_case_json(folder, dataclasses.replace(case, vertebrae=()))
+    evaluate(folder, str(dataset), draws=5)
+    assert not (folder / "figures/reliability.png").exists()
+    assert (folder / "figures/roc.png").exists()
+
+
+def test_a_file_in_place_of_the_predictions_is_named_by_its_option(tmp_path, dataset):
+    (tmp_path / "predictions.csv").write_text("")
+    with pytest.raises(DatasetError, match=r"-i .*predictions\.csv: a file\. Expected a folder"):
+        evaluate(tmp_path / "predictions.csv", str(dataset))
+
+
 def test_output_folder_keeps_the_prediction_folder_clean(tmp_path, dataset, predict):
     folder = predict("a")
     evaluate(folder, str(dataset), output=tmp_path / "scores", draws=5)

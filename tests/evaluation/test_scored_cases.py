@@ -17,6 +17,7 @@ from spinecls.geometry import Geometry
 from spinecls.io import predictions as prediction_files
 from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image
+from spinecls.io.kept_results import output_digests
 
 TESTS = {"t": (1, 1, 0), "u": (0, 1, 0), "v": (0, 0, 0)}
 STRANGER = {"dataset": "Dataset001_Other", "training_images": []}
@@ -274,6 +275,26 @@ def test_same_image_under_two_names_is_told(tmp_path, dataset):
     content = evaluated(write_perfect(dataset, tmp_path / "p", *TESTS, split="Ts", model=STRANGER), dataset)
     assert content["cases_repeated"] == ["u"]
     assert content["remarks"] == ["With the image of a case before, counted again: 1 (u)."]
+
+
+@pytest.mark.parametrize("what", ["JSON", "map", "nothing"])
+def test_predictions_that_were_changed_afterwards_are_named(tmp_path, dataset, what):
+    folder = write_perfect(dataset, tmp_path / "p", *TESTS, split="Ts", model=STRANGER)
+    for name in TESTS:
+        case = prediction_files.read_case_json(folder / f"{name}.json")
+        written = dataclasses.replace(case, outputs=output_digests(folder, [f"{name}.nii.gz"]))
+        prediction_files.write_case_json(folder, written)
+    if what == "JSON":
+        content = json.loads((folder / "t.json").read_text())
+        content["vertebrae"][0]["class_probabilities"] = {"normal": 0.5, "oedema": 0.5}
+        (folder / "t.json").write_text(json.dumps(content))
+    if what == "map":
+        image = sitk.ReadImage(str(folder / "t.nii.gz"))
+        image[0, 0, 0] = 1
+        sitk.WriteImage(image, str(folder / "t.nii.gz"))
+    content = evaluated(folder, dataset)
+    assert content["cases_changed"] == ([] if what == "nothing" else ["t"])
+    assert ("NOT AS THEY WERE PREDICTED, the JSON or map is another: 1 (t)." in remarks(content)) == (what != "nothing")
 
 
 def test_empty_map_of_a_test_case_is_refused(tmp_path, dataset):

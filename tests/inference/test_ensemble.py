@@ -65,8 +65,13 @@ def predicted(trained_phantom, tmp_path_factory):
 
 
 def copies(predicted, tmp_path):
+    """Copies of the two folders, whose JSON files a test may change as if a model had written them so."""
     root, case = predicted
     shutil.copytree(root, tmp_path / "members")
+    for path in (tmp_path / "members").glob(f"*/{case}.json"):
+        content = json.loads(path.read_text())
+        del content["digest"]
+        path.write_text(json.dumps(content))
     return [tmp_path / "members/0", tmp_path / "members/1"], case
 
 
@@ -336,7 +341,7 @@ def test_a_second_call_keeps_the_cases_of_the_first_in_the_tables_and_other_mode
     content = json.loads((sources[0] / "later.json").read_text())
     content["model"]["folds"] = ["7"]
     (sources[0] / "later.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match=f"holds 1 cases of an earlier call .{case}. by another model"):
+    with pytest.raises(UsageError, match=f"holds 1 case of an earlier call .{case}. by another model"):
         ensemble_folders(sources, tmp_path / "out")
 
 
@@ -370,6 +375,24 @@ def test_a_case_that_not_every_model_predicted_fails_and_the_others_do_not(predi
     with pytest.raises(PartialFailure, match="other: not predicted by every model"):
         ensemble_folders(sources, tmp_path / "out")
     assert (tmp_path / "out" / f"{case}.json").exists()
+
+
+def test_a_json_that_was_edited_costs_its_case(predicted, tmp_path):
+    sources, case = copies(predicted, tmp_path)
+    path = sources[1] / f"{case}.json"
+    content = json.loads((predicted[0] / "1" / path.name).read_text())
+    content["vertebrae"][0]["level"] = "C3"
+    path.write_text(json.dumps(content))
+    remedy = "Predict again with --continue_prediction --save_probabilities"
+    with pytest.raises(PartialFailure, match=rf"{case}\.json: is not as it was written .*{remedy}"):
+        ensemble_folders(sources, tmp_path / "out")
+
+
+def test_a_mean_is_not_averaged_again(predicted, tmp_path):
+    sources, _ = copies(predicted, tmp_path)
+    ensemble_folders(sources, tmp_path / "mean")
+    with pytest.raises(PartialFailure, match=r"mean: holds a mean, which cannot be averaged again\. Give the"):
+        ensemble_folders([sources[0], tmp_path / "mean"], tmp_path / "out")
 
 
 def test_probabilities_that_were_not_saved_are_asked_for(predicted, tmp_path):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -140,3 +141,24 @@ def test_a_file_that_holds_code_is_refused_and_not_run(results, tmp_path):
     with pytest.raises(ModelError, match="more than tensors"):
         load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False)
     assert not (tmp_path / "was_here").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("nowhere", r"-m nowhere: not a model folder, there is no such folder"),
+        ("mine", r"<trainer>__<plans>__<configuration>, as in .*\. Give it its name back"),
+        (f"{NAME}/fold_0", rf"a fold of a model\. Write -m {NAME} -f 0"),
+        (".", r"not a model folder with a finished fold"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_told_for_what_it_is(folder, told, results, monkeypatch):
+    monkeypatch.chdir(results)
+    shutil.copytree(NAME, "mine")
+    with pytest.raises(ModelError, match=told):
+        choose_model(ModelChoice(folder=Path(folder)))
+
+
+def test_a_near_miss_of_a_trainer_or_configuration_is_told(results):
+    with pytest.raises(ModelError, match=r"Did you mean AuxSegTrainer\? Did you mean 3d_fullres\?"):
+        choose_model(ModelChoice(trainer="AuxSegTrainr", configuration="3d_fulres"))

@@ -14,10 +14,11 @@ import pytest
 import SimpleITK as sitk
 from test_open_and_sealed import predictor_of
 
-from spinecls.errors import DefectiveCases, PartialFailure, UsageError
+from spinecls.errors import DatasetError, DefectiveCases, PartialFailure, ResourceError, UsageError
 from spinecls.inference.models import TrainedModel
-from spinecls.inference.predict_folder import FolderOptions, predict_folder
+from spinecls.inference.predict_folder import FolderOptions, predict_folder, refuse_equal_channels
 from spinecls.inference.results import VolumePrediction
+from spinecls.io.prediction_folder import alone_in
 from spinecls.io.predictions import read_case_json, read_failures
 from spinecls.records import VertebraPrediction
 
@@ -123,6 +124,10 @@ DAMAGES = {
     "other map": (lambda t: shutil.copy(t / "b.nii.gz", t / "a.nii.gz"), "<case>.nii.gz is not as it was written"),
     "other probabilities": (lambda t: flip(t / "a_probabilities.npz"), "<case>_probabilities.npz is not as it was"),
     "half a JSON": (lambda t: cut(t / "a.json"), "its JSON file is damaged"),
+    "edited JSON": (lambda t: edit(t / "a.json", lambda c: c["vertebrae"][0].update(level="L5")),
+                    "<case>.json is not as it was written"),
+    "JSON of another case": (lambda t: shutil.copy(t / "b.json", t / "a.json"),
+                             "its JSON file is that of another case"),
     "earlier version": (lambda t: edit(t / "a.json", lambda c: (c.pop("input"), c.pop("outputs"))),
                         "written by an earlier version"),
     "no JSON": (lambda t: (t / "a.json").unlink(), "not predicted yet"),
@@ -197,7 +202,7 @@ def test_another_model_or_way_does_not_mix_with_the_cases_of_an_earlier_call(way
     run(source, target)
     (source / "a.nii.gz").unlink()
     before = {path.name: path.read_bytes() for path in target.iterdir()}
-    with pytest.raises(UsageError, match=r"holds 1 cases of an earlier call \(a\) by another model.*another folder"):
+    with pytest.raises(UsageError, match=r"holds 1 case of an earlier call \(a\) by another model.*another folder"):
         run(source, target, Finder(**OTHER_WAYS[way]))
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
@@ -213,7 +218,7 @@ def test_tables_hold_the_cases_of_all_calls(source, target, caplog):
     with caplog.at_level(logging.INFO):
         run(source / "b.nii.gz", target)
     assert places(target) == {"a": 11, "b": 22}
-    assert f"The tables of {target} also hold 1 cases of earlier calls (a)." in caplog.text
+    assert f"The tables of {target} also hold 1 case of earlier calls (a)." in caplog.text
     assert json.loads((target / "model.json").read_text()) == read_case_json(target / "a.json").model
 
 
@@ -322,6 +327,41 @@ def test_when_it_is_stopped_the_tables_hold_what_is_done(source, target):
         run(source, target, Stopped())
     assert places(target) == {"a": 11}
     assert not (target / "b.nii.gz").exists()
+
+
+def test_two_calls_do_not_write_to_one_folder_at_once(source, target):
+    with alone_in(target), pytest.raises(ResourceError, match=r"another process writes its results there\. Wait until"):
+        run(source, target)
+    assert run(source, target) == [11, 22]
+
+
+def test_a_damaged_list_of_failures_is_written_anew(source, target, caplog):
+    run(source, target)
+    (target / "failed.csv").write_text("case,reason\nold,x,y\n")
+    assert run(source, target, go_on=True) == []
+    assert "Written anew, without what it said" in caplog.text
+    assert read_failures(target) == []
+
+
+def test_scores_of_earlier_predictions_are_named_when_something_was_predicted(source, target, caplog):
+    run(source, target)
+    (target / "summary.json").write_text("{}")
+    run(source, target, go_on=True)
+    assert "earlier predictions" not in caplog.text
+    run(source, target)
+    assert "summary.json is of earlier predictions; run spinecls_evaluate again." in caplog.text
+
+
+def test_a_folder_of_results_is_no_input(source, target, tmp_path):
+    run(source, target)
+    with pytest.raises(UsageError, match="a folder of results, whose maps are no scans"):
+        run(target, tmp_path / "second")
+
+
+def test_one_image_as_two_channels_is_refused():
+    refuse_equal_channels(("1f", "2e"), ("T1", "STIR"))
+    with pytest.raises(DatasetError, match=r"_0000 \(T1\) and _0001 \(STIR\) are the same image\. Give"):
+        refuse_equal_channels(("1f", "1f"), ("T1", "STIR"))
 
 
 def test_what_is_no_image_is_named(source, target, caplog):

@@ -1,5 +1,6 @@
 """Guards against inputs that vanish without a word, and against one bad case that costs a folder."""
 
+import os
 import unicodedata
 
 import pytest
@@ -63,6 +64,36 @@ def test_a_bad_case_costs_itself_and_is_named(fault, tmp_path):
     found = find_inputs(touch(tmp_path / "in", *good, *bad), channels)
     assert [case for case, _ in names(found)] == ["a"]
     assert list(found.failed.values()) == [reason]
+
+
+NOTHING_TO_READ = {
+    "link to nothing": (lambda p: os.symlink("gone.nii.gz", p), "a link to gone.nii.gz, which is not there"),
+    "link to itself": (lambda p: os.symlink(p.name, p), "which is not there"),
+    "pipe": (os.mkfifo, "a pipe or a device, no file"),
+}
+
+
+@pytest.mark.parametrize("kind", NOTHING_TO_READ)
+def test_what_holds_nothing_costs_itself_and_is_not_waited_for(kind, tmp_path):
+    make, reason = NOTHING_TO_READ[kind]
+    folder = touch(tmp_path / "in", "a.nii.gz")
+    make(folder / "x.nii.gz")
+    make(folder / "other.xyz")
+    found = find_inputs(folder, 1)
+    assert names(found) == [("a", ["a.nii.gz"])]
+    assert reason in found.failed["x"]
+    assert reason.split(" which")[0].split("gone")[0] in found.skipped["other.xyz"]
+    with pytest.raises(DatasetError, match=reason):
+        find_inputs(folder / "x.nii.gz", 1)
+
+
+def test_a_name_that_is_no_text_costs_itself_for_the_image_library_would_end_the_program(tmp_path):
+    folder = touch(tmp_path / "in", "a.nii.gz", os.fsdecode(b"M\xfcller.nii.gz"))
+    found = find_inputs(folder, 1)
+    assert names(found) == [("a", ["a.nii.gz"])]
+    ((name, reason),) = found.failed.items()
+    assert name == "M\ufffdller"
+    assert "is not UTF-8 text, as names from other systems may be; rename it" in reason
 
 
 def test_when_no_case_has_its_channels_nothing_is_predicted(tmp_path):
