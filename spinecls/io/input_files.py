@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spinecls.errors import DatasetError
+from spinecls.errors import DatasetError, counted
 from spinecls.io.case_names import is_reserved, split_channel
 from spinecls.io.file_kinds import (
     ENDINGS,
@@ -67,7 +67,7 @@ class Inputs:
             more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
             lines.append(f"Skipped: {', '.join(names[:_MOST_NAMES])}{more}: {reason}.")
         if self.hidden:
-            lines.append(f"Skipped: {self.hidden} hidden files.")
+            lines.append(f"Skipped: {counted(self.hidden, 'hidden file')}.")
         return lines
 
 
@@ -176,7 +176,7 @@ def _why_no_case(folder: Path, num_channels: int) -> str | None:
     if dicom_files(folder):
         return None
     if images := sum(image_stem(path.name) is not None for path in visible_files(folder)):
-        return f"a folder, {images} images lie in it; give it by -i"
+        return f"a folder with {counted(images, 'image')} in it; give it by -i"
     if series := _series_below(folder):
         return f"a folder, DICOM series lie deeper in it ({', '.join(map(str, series))}); give each by -i"
     if split_channel(folder.name, num_channels)[1] is not None:

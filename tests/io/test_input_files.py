@@ -129,7 +129,7 @@ def test_a_file_that_is_no_image_is_named_with_the_reason(name, tmp_path):
 
 
 SUB_FOLDERS = {
-    "of images": (["x.nii.gz"], "a folder, 1 images lie in it; give it by -i"),
+    "of images": (["x.nii.gz"], "a folder with 1 image in it; give it by -i"),
     "of deeper series": (["series/IM1"], "a folder, DICOM series lie deeper in it"),
     "of texts": (["x.txt"], "a folder without images"),
     "of nothing": ([], "a folder without images"),
@@ -221,7 +221,7 @@ def test_a_single_file_that_is_no_image_is_refused_with_the_reason(name, tmp_pat
 
 def test_images_in_sub_folders_are_pointed_at(tmp_path):
     touch(tmp_path / "in/more", "a.nii.gz")
-    with pytest.raises(DatasetError, match=r"no image in it[^\n]*\n  Skipped: more: a folder, 1 images lie in it"):
+    with pytest.raises(DatasetError, match=r"no image in it[^\n]*\n  Skipped: more: a folder with 1 image in it"):
         find_inputs(tmp_path / "in", 1)
 
 
