@@ -31,7 +31,7 @@ def audit(
     --apply; vertebraeTr.csv is rewritten and the earlier one kept beside it.
     """
     if apply is not None:
-        refuse_useless(context, ("-tr", "-c", "-p", "-o"), "--apply asks no model. Leave it out")
+        refuse_useless(context, ("-tr", "-c", "-p", "-f", "-o"), "--apply asks no model. Leave it out")
         _apply(dataset, apply)
         return
     refuse_other_file(output, ".csv")

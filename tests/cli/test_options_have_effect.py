@@ -50,6 +50,7 @@ USELESS = {
     "predict -i a -o b -m model -c 2d -tr T -p P": "-c, -tr, -p: -m says which model is meant",
     "export_model -o a.spinecls -m model -tr T": "-tr: -m says which model is meant",
     "audit -d 1 --apply a.csv -o b.csv -tr T": "-o, -tr: --apply asks no model",
+    "audit -d 1 --apply a.csv -f 0": "-f: --apply asks no model",
     "loosen -d 1 -o x/y --form point --slack_mm 1 2": "--slack_mm: goes with --form box only",
     "loosen -d 1 -o x/y --form box --jitter_mm 1": "--jitter_mm: goes with --form point only",
     "loosen -d 1 -o x/y --form box --tolerance_mm 1": "--tolerance_mm: goes with --form coarse only",
