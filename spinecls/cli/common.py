@@ -150,6 +150,13 @@ def refuse_useless(context: typer.Context, options: Collection[str], why: str) -
         raise UsageError(f"{', '.join(useless)}: {why}.")
 
 
+def batch_processes(asked: int | None, device_type: str) -> int:
+    """Processes that make batches: as asked for, else none beside a CPU, which has work enough, and 4 beside a GPU."""
+    if asked is not None:
+        return asked
+    return 0 if device_type == "cpu" else 4
+
+
 def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:
     """`key=value` words as a dictionary."""
     parsed = {}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spinecls.cli.common import BatchProcesses, Dataset, Device, Overrides, Plans, parse_settings
+from spinecls.cli.common import BatchProcesses, Dataset, Device, Overrides, Plans, batch_processes, parse_settings
 from spinecls.paths import DEFAULT_PLANS
 
 
@@ -47,7 +47,7 @@ def compare(
             plans=plans,
             name=name,
             device=chosen,
-            workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
+            workers=batch_processes(workers, chosen.type),
             overrides=parse_settings(settings),
         )
     )

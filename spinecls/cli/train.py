@@ -16,6 +16,7 @@ from spinecls.cli.common import (
     Device,
     Overrides,
     Plans,
+    batch_processes,
     parse_settings,
     refuse_useless,
 )
@@ -89,7 +90,7 @@ def train(
             validate_only=validate_only,
             device=chosen,
             seed=seed,
-            workers=(0 if chosen.type == "cpu" else 4) if workers is None else workers,
+            workers=batch_processes(workers, chosen.type),
             overrides=overrides,
             pretrained=pretrained,
             refine=refine,
