@@ -21,10 +21,10 @@ def overview_text(plan: Plan) -> str:
     for configuration in plan.configurations.values():
         spacing = " x ".join(f"{s:g}" for s in configuration.spacing_mm)
         patch = " x ".join(map(str, configuration.patch_size))
-        minutes = configuration.steps * configuration.estimated_step_seconds / 60
         lines.append(
             f"{configuration.name}: spacing {spacing} mm, patch {patch}, {configuration.steps} steps, "
-            f"about {minutes:.0f} min a fold, {configuration.estimated_memory_gb:.1f} GB"
+            f"{configuration.members} x {configuration.reader_steps} of readers, "
+            f"about {configuration.estimated_minutes:.0f} min a fold, {configuration.estimated_memory_gb:.1f} GB"
         )
     for key, _, reason in explain(plan):
         lines += [f"Warning, {key}: {told}" for told in reason.split("Warning: ")[1:]]

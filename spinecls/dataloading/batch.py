@@ -107,7 +107,7 @@ class SealedBatch:
 
     Attributes
     ----------
-    crops : (N, C + 1, s, r, a), last channel the region
+    crops : (N, C + 1, s, r, a), last channel the region, see `sealing.crop.sealed_crop`
     sets : (N, R, K) bool; masses : (N, R)
     lesions : (N, s, r, a) long, codes of structuresTr, 255 unknown
     readers : (N, R) long, who says each set; -1 = nobody known, or several together
@@ -125,12 +125,19 @@ class SealedBatch:
 
 @dataclass
 class Batch:
-    """One training step.
+    """One training step of the finder (`open`) or of a reader (`sealed`).
 
     `images` (B, C, S, R, A) are patches of any scans, annotated or not, of which nothing but the image is known; None
     when no task asks for them.
     """
 
-    open: OpenBatch
-    sealed: SealedBatch | None
+    open: OpenBatch | None = None
+    sealed: SealedBatch | None = None
     images: torch.Tensor | None = None
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Identifiers of the cases that it is made from, those of `images` left out."""
+        return (self.open.cases if self.open is not None else ()) + (
+            self.sealed.cases if self.sealed is not None else ()
+        )

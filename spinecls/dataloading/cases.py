@@ -15,6 +15,7 @@ from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbour
 from spinecls.dataloading.bodies import axes_and_sizes_mm, level_extent_mm, likely_bodies
 from spinecls.dataloading.forms import CompiledMap, body_mask, depth_mm
 from spinecls.dataloading.readings import label_of
+from spinecls.dataloading.rough import largest_growth_mm
 from spinecls.geometry import Geometry
 from spinecls.io.annotation_forms import PARTLY_DRAWN
 from spinecls.io.preprocessed import PreprocessedCase
@@ -22,9 +23,6 @@ from spinecls.planning.plan import Configuration, Plan
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, mask_distance, padded_box, region_from_ellipsoid
-
-MARGIN_JITTER_MM = 1.5
-"""Greatest change of the sealing margin in training; boxes are cut so that the grown margin fits."""
 
 CORE_SHARE = 0.7
 """Share of a vertebra's size that surely is marrow, used for the marrow reference without a mask."""
@@ -42,7 +40,8 @@ class SealedSource:
     image : (C, s, r, a) native voxels of the vertebra's box; for open crops those of the whole image, which all
         vertebrae of a case share
     box : grid of the vertebra's box
-    distance : in-plane distance (mm) to the vertebra's hull, or None without a mask
+    distance : in-plane distance (mm) to the border of the vertebra's hull, see `sealing.region.mask_distance`; None
+        without a mask
     centre_lps, tangent_lps, extent_mm : for the ellipsoid
     marrow : (C, 2)
     lesions : (s, r, a) codes of drawn structures where `image` is, or None
@@ -218,7 +217,7 @@ def sealed_sources(
     partly = case.annotation_form.get("vertebrae", {}).get("form") in PARTLY_DRAWN
     drawn = case.native_map if use_masks and not partly else None
     masks = [_mask(case, plan, vertebra, drawn) if use_masks else None for vertebra in placed]
-    largest_margin = configuration.sealing_margin_mm + MARGIN_JITTER_MM
+    largest_margin = configuration.sealing_margin_mm + largest_growth_mm(configuration.region_error_mm)
     marrow = _case_marrow(case, plan, placed, centres, tangents, masks)
     sealed = is_guaranteed(configuration.seal)
     sources = []

@@ -8,6 +8,9 @@ from spinecls.dataloading.cases import UNKNOWN
 
 OFFSET_UNIT_MM = 10.0
 
+CENTRE_JITTER_MM = (1.5, 1.5, 1.5)
+"""Standard deviation of the centres' error that training adds, about that of the localiser (2 mm in space)."""
+
 
 def heatmap_target(shape: tuple[int, int, int], centres: np.ndarray, spacing_mm, sigma_mm: float) -> np.ndarray:
     """Gaussian of width `sigma_mm` at every centre, the greatest where they overlap; (S, R, A) float32."""

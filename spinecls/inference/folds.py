@@ -111,7 +111,8 @@ def require_plan_of(content: Mapping[str, Any], plan: Plan, configuration: Confi
         Saying what differs, with both values.
     """
     spec = read_spec(content, where)
-    trained = flat({"network": spec.network}) | {
+    trained = flat({"network": spec.network, "reader_network": spec.reader}) | {
+        "members": spec.members,
         "pooling": spec.pooling,
         "class_order": spec.ordinal,
         "seal": content.get("seal", EARLIER_SEAL),

@@ -35,6 +35,7 @@ from spinecls.inference.results import (
 )
 from spinecls.inference.sealed_pass import UNCHANGED, SealedResult, augmented_views, classify, make_crops
 from spinecls.inference.sliding_window import open_maps, values_at
+from spinecls.networks.model import SpineModel
 from spinecls.planning.appearance import appearance
 from spinecls.planning.familiarity import unfamiliar
 from spinecls.planning.plan import Configuration, Plan
@@ -73,7 +74,7 @@ class Predictor:
 
     Parameters
     ----------
-    models : networks in evaluation mode
+    models : finder and readers of each fold
     plan, configuration : what they were trained by
     augment : test-time augmentation by views mirrored as training mirrored, and of other contrast
     checkpoints : name of the fold -> hash of its checkpoint, one a model
@@ -82,7 +83,7 @@ class Predictor:
     prevalence : class -> share where the model is used; None = as in training
     """
 
-    models: Sequence[torch.nn.Module]
+    models: Sequence[SpineModel]
     plan: Plan
     configuration: Configuration
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -106,7 +107,7 @@ class Predictor:
     @property
     def segments(self) -> bool:
         """Whether the network has a vertebra map."""
-        return "vertebra_map" in self.models[0].heads
+        return "vertebra_map" in self.models[0].finder.heads
 
     @property
     def level_codes(self) -> dict[str, int]:
@@ -260,14 +261,14 @@ class Predictor:
         image : (C, S, R, A) array on the canonical grid `geometry`
         marrow : (C, 2) reference numbers of the case
         """
-        if len(self.plan.class_names) < 2:
+        if not self.models[0].readers:
             return None
         crops, pooled = make_crops(image, geometry, regions, marrow, self.configuration)
         views = augmented_views(self.configuration.sealed_mirror_axes) if self.augment else UNCHANGED
         return classify(self.models, crops, pooled, self.class_shift(), self.device, views)
 
     def _level_stride(self) -> np.ndarray:
-        stage = self.models[0].level_stage
+        stage = self.models[0].finder.level_stage
         return np.prod(np.asarray(self.configuration.network.strides[: stage + 1]), axis=0)
 
     def _pitch_mm(self) -> Mapping[str, float]:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from spinecls.geometry import Geometry
-from spinecls.networks.model import SealedOutputs
+from spinecls.networks.model import SpineModel
+from spinecls.networks.reader import Reader, SealedOutputs
 from spinecls.planning.plan import Configuration
 from spinecls.sealing.crop import vertebra_crop
 from spinecls.sealing.region import Region
@@ -58,8 +59,8 @@ class SealedResult:
 
     Attributes
     ----------
-    probabilities : (N, K), mean over folds and views
-    members : (F, V, N, K) probabilities of every fold and view
+    probabilities : (N, K), mean over folds, readers and views
+    members : (F, R x V, N, K) probabilities of every fold by each of its readers in every view, reader by reader
     evidence : (N, K, s, r, a) mean evidence on the sealed grid. Of class 0, the absence of evidence, it is minus the
         greatest of any other class; of grades it is the severity, the same for each
     pooled : (N, E) mean pooled evidence, one number a map: a class but the first, or of grades the severity
@@ -92,14 +93,14 @@ def make_crops(
 
 @torch.inference_mode()
 def classify(
-    models: Sequence[torch.nn.Module],
+    models: Sequence[SpineModel],
     crops: torch.Tensor,
     pooled: torch.Tensor,
     balanced_shift: np.ndarray,
     device: torch.device,
     views: Sequence[View],
 ) -> SealedResult:
-    """Class probabilities and evidence of crops, the views of one model in batches together.
+    """Class probabilities and evidence of crops, the views of one reader in batches together.
 
     Parameters
     ----------
@@ -112,21 +113,23 @@ def classify(
     # The crop's second spatial axis is its fourth, the map of pooled voxels has no channels.
     counted = [pooled.flip([axis - 1 for axis in view.mirrored]) for view in views]
     counted = torch.stack(counted, dim=1).flatten(0, 1)
-    members = []
+    members: list[list[np.ndarray]] = []
     evidence, contributions, speaks, numbers = 0.0, 0.0, 0.0, 0.0
     shifts = np.broadcast_to(balanced_shift, (len(models), np.shape(balanced_shift)[-1]))
     for model, shift in zip(models, shifts, strict=True):
-        outputs = _in_chunks(model, seen, counted, device)
-        shifted = outputs.logits.double() + torch.from_numpy(shift.copy())
-        probabilities = torch.softmax(shifted, dim=1).numpy()
-        members.append(np.stack([probabilities[i :: len(views)] for i in range(len(views))]))
-        for i, view in enumerate(views):
-            evidence = evidence + outputs.evidence[i :: len(views)].flip(view.mirrored)
-            contributions = contributions + outputs.contributions[i :: len(views)].flip(view.mirrored)
-            speaks = speaks + outputs.speaks[i :: len(views)].flip(view.mirrored)
-            numbers = numbers + outputs.pooled[i :: len(views)]
-    stacked = np.stack(members)
-    total = len(models) * len(views)
+        members.append([])
+        for reader in model.readers:
+            outputs = _in_chunks(reader, seen, counted, device)
+            shifted = outputs.logits.double() + torch.from_numpy(shift.copy())
+            probabilities = torch.softmax(shifted, dim=1).numpy()
+            members[-1] += [probabilities[i :: len(views)] for i in range(len(views))]
+            for i, view in enumerate(views):
+                evidence = evidence + outputs.evidence[i :: len(views)].flip(view.mirrored)
+                contributions = contributions + outputs.contributions[i :: len(views)].flip(view.mirrored)
+                speaks = speaks + outputs.speaks[i :: len(views)].flip(view.mirrored)
+                numbers = numbers + outputs.pooled[i :: len(views)]
+    stacked = np.array(members)
+    total = stacked.shape[0] * stacked.shape[1]
     evidence, contributions, speaks, numbers = (
         (x / total).numpy() for x in (evidence, contributions, speaks, numbers)
     )
@@ -134,13 +137,11 @@ def classify(
     return SealedResult(stacked.mean(axis=(0, 1)), stacked, by_class, numbers, contributions, speaks)
 
 
-def _in_chunks(
-    model: torch.nn.Module, crops: torch.Tensor, pooled: torch.Tensor, device: torch.device
-) -> SealedOutputs:
+def _in_chunks(reader: Reader, crops: torch.Tensor, pooled: torch.Tensor, device: torch.device) -> SealedOutputs:
     parts = []
     for start in range(0, len(crops), CHUNK):
         rows = slice(start, start + CHUNK)
-        outputs = model.explained_pass(_filled(crops[rows]).to(device), _filled(pooled[rows]).to(device))
+        outputs = reader.explained_pass(_filled(crops[rows]).to(device), _filled(pooled[rows]).to(device))
         kept = len(crops[rows])
         parts.append([getattr(outputs, field.name)[:kept].float().cpu() for field in dataclasses.fields(outputs)])
     return SealedOutputs(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -1,4 +1,4 @@
-"""The shared U-Net: nnU-Net's own network library, so its weights can be loaded, with the features of every stage."""
+"""The U-Net: nnU-Net's own network library, so its weights can be loaded, with the features of every stage."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ _CLASSES = {"PlainConvUNet": PlainConvUNet, "ResidualEncoderUNet": ResidualEncod
 
 
 class Backbone(nn.Module):
-    """U-Net that gives the decoder's features instead of a segmentation.
+    """U-Net that gives the decoder's features instead of a segmentation."""
 
-    The input is the image channels and one more, the region: all ones in the open pass, the vertebra's region in the
-    sealed pass, so one set of weights serves both.
-    """
-
-    def __init__(self, plan: NetworkPlan, image_channels: int) -> None:
+    def __init__(self, plan: NetworkPlan, input_channels: int) -> None:
         super().__init__()
         num_stages = len(plan.features)
         blocks = "n_conv_per_stage" if plan.backbone == "PlainConvUNet" else "n_blocks_per_stage"
         self.unet = _CLASSES[plan.backbone](
-            input_channels=image_channels + 1,
+            input_channels=input_channels,
             n_stages=num_stages,
             features_per_stage=list(plan.features),
             conv_op=nn.Conv3d,
@@ -51,7 +47,7 @@ class Backbone(nn.Module):
 
         Parameters
         ----------
-        image : (B, C + 1, S, R, A), edges multiples of the plan's divisor
+        image : (B, input channels, S, R, A), edges multiples of the plan's divisor
         """
         skips = self.unet.encoder(image)
         decoder = self.unet.decoder

@@ -28,7 +28,8 @@ OF_PLAN = (
     "register_channels",
 )  # fmt: skip
 OF_CONFIGURATION = (
-    "spacing_mm", "sealed_spacing_mm", "sealed_size", "network", "normalisation", "heatmap_sigma_mm",
+    "spacing_mm", "sealed_spacing_mm", "sealed_size", "network", "reader_network",
+    "members", "normalisation", "heatmap_sigma_mm",
     "sealing_margin_mm", "seal", "pooling", "logit_adjustment", "balanced_crop_share", "mirror_axes",
     "sealed_mirror_axes",
 )  # fmt: skip

@@ -48,7 +48,7 @@ def network_cost(network: NetworkPlan, size: Triple, input_channels: int = 2) ->
     Parameters
     ----------
     size : voxels of the input, multiples of the divisor
-    input_channels : image channels and the region
+    input_channels : image channels, of a reader the region besides
     """
     voxels = _stage_voxels(network, size)
     convs = network.convs_per_stage
@@ -88,27 +88,20 @@ def activation_gb(
 
 
 def training_memory_gb(
-    network: NetworkPlan,
-    patch_size: Triple,
-    batch_size: int,
-    sealed_size: Triple,
-    sealed_batch_size: int,
-    input_channels: int = 2,
-    half_precision: bool = False,
+    network: NetworkPlan, size: Triple, batch_size: int, input_channels: int = 2, half_precision: bool = False
 ) -> float:
-    """Peak memory (10^9 bytes) of training.
+    """Peak memory (10^9 bytes) of training a network.
 
-    The open and the sealed batch are run one after the other and their gradients added, so the larger counts.
+    Finder and readers are trained one after the other, so the one that needs most counts.
 
     Parameters
     ----------
     half_precision : training on a GPU with automatic mixed precision; else single precision on the CPU
     """
     bytes_each, fixed_gb = (2, GPU_FIXED_GB) if half_precision else (4, CPU_FIXED_GB)
-    open_gb = activation_gb(network, patch_size, batch_size, input_channels, bytes_each)
-    sealed_gb = activation_gb(network, sealed_size, sealed_batch_size, input_channels, bytes_each)
-    parameters = network_cost(network, patch_size, input_channels).parameters
-    return max(open_gb, sealed_gb) + parameters * ADAM_COPIES * 4 / 1e9 + fixed_gb
+    stored_gb = activation_gb(network, size, batch_size, input_channels, bytes_each)
+    parameters = network_cost(network, size, input_channels).parameters
+    return stored_gb + parameters * ADAM_COPIES * 4 / 1e9 + fixed_gb
 
 
 def training_gflop(network: NetworkPlan, size: Triple, batch: int, input_channels: int = 2) -> float:

@@ -75,12 +75,16 @@ class Configuration:
 
     Attributes
     ----------
-    spacing_mm, patch_size : grid of the open pass, which locates, names and segments
-    sealed_spacing_mm, sealed_size : grid of the sealed pass, one crop a vertebra, which classifies
+    spacing_mm, patch_size, network : of the finder, whose open pass locates, names and segments
+    sealed_spacing_mm, sealed_size, reader_network : of the readers, whose sealed pass, one crop a vertebra, classifies
+    members : how many readers
+    steps, learning_rate : of the training of the finder; reader_steps, reader_learning_rate : of each reader
     batch_size, sealed_batch_size : open patches and sealed crops in one training step
     normalisation : scheme of each channel, `robust_zscore` or `none`
     heatmap_sigma_mm : width of the Gaussian at a vertebra centre
     sealing_margin_mm : in-plane growth of a vertebra's region beyond its mask
+    region_error_mm : how far the outlines that readers are trained with are off, standard deviation of the border, see
+        `dataloading.rough`
     seal : what the class of a vertebra may depend on, see `sealing.levels.SEALS`
     pooling : how evidence is pooled, see `networks.pooling`
     reconstruction : what an autoencoder is given, see `tasks.reconstruction`
@@ -103,11 +107,14 @@ class Configuration:
     sealed_spacing_mm: SpacingMm
     sealed_size: Triple
     network: NetworkPlan
+    reader_network: NetworkPlan
+    members: int = 1
     batch_size: int = 1
     sealed_batch_size: int = 8
     normalisation: tuple[str, ...] = ("robust_zscore",)
     heatmap_sigma_mm: float = 6.0
     sealing_margin_mm: float = 3.0
+    region_error_mm: float = 0.8
     mirror_axes: tuple[int, ...] = (0,)
     sealed_mirror_axes: tuple[int, ...] = (0, 1, 2)
     rotation_degrees: float = 15.0
@@ -120,11 +127,14 @@ class Configuration:
     short_view_share: float = 0.0
     steps: int = 1000
     learning_rate: float = 1e-3
+    reader_steps: int = 1000
+    reader_learning_rate: float = 2e-3
     logit_adjustment: float = 1.0
     class_q: float = 0.0
     balanced_crop_share: float = 1 / 3
     estimated_memory_gb: float = 0.0
     estimated_step_seconds: float = 0.0
+    estimated_reader_step_seconds: float = 0.0
     seal: str = "S2"
     pooling: str = "lse"
     reconstruction: str = "denoise"
@@ -139,10 +149,19 @@ class Configuration:
             raise PlanError(f"{self.name}.class_q: {self.class_q:g} is not between 0 and 1.")
         if 1 in self.mirror_axes:
             raise PlanError(f"{self.name}.mirror_axes: axis 1 runs head to feet; mirroring it would turn levels round.")
-        for label, size in (("patch_size", self.patch_size), ("sealed_size", self.sealed_size)):
-            wrong = [n % d for n, d in zip(size, self.network.divisor, strict=True)]
+        sizes = (
+            ("patch_size", self.patch_size, self.network), ("sealed_size", self.sealed_size, self.reader_network)
+        )
+        for label, size, network in sizes:
+            wrong = [n % d for n, d in zip(size, network.divisor, strict=True)]
             if any(wrong) or min(size) < 1:
-                raise PlanError(f"{self.name}.{label}: {size} must be multiples of {self.network.divisor}.")
+                raise PlanError(f"{self.name}.{label}: {size} must be multiples of {network.divisor}.")
+
+    @property
+    def estimated_minutes(self) -> float:
+        """Expected time of a fold's training, finder and readers one after the other."""
+        readers = self.members * self.reader_steps * self.estimated_reader_step_seconds
+        return (self.steps * self.estimated_step_seconds + readers) / 60
 
 
 @dataclass(frozen=True, kw_only=True)

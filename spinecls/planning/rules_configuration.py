@@ -57,9 +57,14 @@ class PlanInputs:
     memory_gb: float
 
     @property
-    def input_channels(self) -> int:
-        """Image channels and the region."""
-        return len(self.description.channel_names) + 1
+    def channels(self) -> int:
+        """Of an image; a reader is told the region as one more."""
+        return len(self.description.channel_names)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether there are classes, and so readers."""
+        return len(self.description.class_names) >= 2
 
     @property
     def on_cpu(self) -> bool:
@@ -94,7 +99,7 @@ def plain_text(value: Any) -> str:
 def configure(
     inputs: PlanInputs, settings: Mapping[str, Any], name: str, grid_mm: SpacingMm, grid_reason: str
 ) -> tuple[Configuration, Choices]:
-    """Configuration called `name` on the grid `grid_mm`, and how it came about.
+    """Configuration called `name` whose finder works on the grid `grid_mm`, and how it came about.
 
     Raises
     ------
@@ -102,79 +107,129 @@ def configure(
         When no useful patch fits into the limits.
     """
     choices = Choices(settings)
-    spacing = choices.decide("spacing_mm", grid_mm, grid_reason)
-    choices.decide("sealed_spacing_mm", spacing, "that of the open pass, because one trunk sees both grids.")
+    choices.decide("spacing_mm", grid_mm, grid_reason)
+    choices.decide("sealed_spacing_mm", *rules_grid.reader_spacing(inputs.fingerprint, inputs.on_cpu))
     choices.decide("sealing_margin_mm", *rules_training.sealing_margin_mm(inputs.fingerprint))
-    network = _network(inputs, choices, flat=name == "2d")
-    sealed_batch = _sealed_batch(inputs, choices, network)
-    patch, batch = _patch_and_batch(inputs, choices, network, name, sealed_batch)
-    _targets_and_augmentation(inputs, choices)
-    sealed = choices.values["sealed_size"]
-    sizes = (patch, batch, sealed, sealed_batch)
-    gflop = training_gflop(network, patch, batch, inputs.input_channels)
-    if len(inputs.description.class_names) >= 2:
-        gflop += training_gflop(network, sealed, sealed_batch, inputs.input_channels)
-    seconds = gflop / inputs.machine.gflop_per_second + inputs.machine.step_overhead_seconds
-    choices.reasons["estimated_step_seconds"] = (
-        f"{gflop:.1f} GFLOP at {inputs.machine.gflop_per_second:g} a second, "
-        f"and {inputs.machine.step_overhead_seconds:g} s."
+    choices.decide(
+        "region_error_mm", 0.8, "about how far the outlines of a trained finder are off, where it knows the scanner."
     )
-    memory = training_memory_gb(network, *sizes, inputs.input_channels, not inputs.on_cpu)
+    networks = {"network": _finder(inputs, choices, name == "2d"), "reader_network": _reader(inputs, choices)}
+    _sealed_batch(inputs, choices, networks["reader_network"])
+    _patch_and_batch(inputs, choices, networks["network"], name)
+    _targets_and_augmentation(inputs, choices)
+    seconds = _step_seconds(inputs, choices, networks)
+    values = choices.values
+    half = not inputs.on_cpu
+    finder_gb = training_memory_gb(
+        networks["network"], values["patch_size"], values["batch_size"], inputs.channels, half
+    )
+    reader_gb = training_memory_gb(
+        networks["reader_network"], values["sealed_size"], values["sealed_batch_size"], inputs.channels + 1, half
+    )
+    memory = max(finder_gb, reader_gb if inputs.classifies else 0.0)
     over = " Warning: more than that; expect training to stop for want of memory." if memory > inputs.memory_gb else ""
     choices.reasons["estimated_memory_gb"] = f"of {inputs.memory_gb:.1f} GB that training may fill.{over}"
-    patients = len(inputs.fingerprint.patients)
-    choices.decide(
-        "steps", *rules_training.training_steps(patients, inputs.machine.device, seconds, inputs.budget_minutes)
-    )
+    _steps(inputs, choices, seconds)
     configuration = Configuration(
         name=name,
-        network=network,
+        **networks,
         estimated_memory_gb=round(memory, 3),
-        estimated_step_seconds=round(seconds, 4),
+        **{key: round(value, 4) for key, value in seconds.items()},
         **choices.values,
     )
     return configuration, choices
 
 
-def _network(inputs: PlanInputs, choices: Choices, flat: bool) -> NetworkPlan:
-    """Topology and widths; also decides the sealed size, which limits the depth."""
-    spacing, sealed_spacing = choices.values["spacing_mm"], choices.values["sealed_spacing_mm"]
-    margin_mm = choices.values["sealing_margin_mm"]
+def _step_seconds(inputs: PlanInputs, choices: Choices, networks: Mapping[str, NetworkPlan]) -> dict[str, float]:
+    """Time of a step of finder and readers."""
+    values, machine = choices.values, inputs.machine
+    steps = {
+        "estimated_step_seconds": ("network", values["patch_size"], values["batch_size"], 0),
+        "estimated_reader_step_seconds": ("reader_network", values["sealed_size"], values["sealed_batch_size"], 1),
+    }
+    found = {}
+    for key, (network, size, batch, region) in steps.items():
+        gflop = training_gflop(networks[network], size, batch, inputs.channels + region)
+        found[key] = gflop / machine.gflop_per_second + machine.step_overhead_seconds
+        choices.reasons[key] = (
+            f"{gflop:.1f} GFLOP at {machine.gflop_per_second:g} a second, and {machine.step_overhead_seconds:g} s."
+        )
+    return found
+
+
+def _steps(inputs: PlanInputs, choices: Choices, seconds: Mapping[str, float]) -> None:
+    """Steps of finder and readers, and how many readers, within the time budget."""
+    patients, device = len(inputs.fingerprint.patients), inputs.machine.device
+    budget = inputs.budget_minutes
+    finder_share = rules_training.FINDER_SHARE if inputs.classifies else 1.0
+    finder_minutes = None if budget is None else finder_share * budget
+    ruled, reason = rules_training.training_steps(patients, device, seconds["estimated_step_seconds"], finder_minutes)
+    steps = choices.decide("steps", ruled, reason)
+    left = None if budget is None else (1 - finder_share) * budget
+    members, reader_steps, said = rules_training.reader_steps(
+        patients, seconds["estimated_reader_step_seconds"], left, choices.settings.get("members")
+    )
+    choices.decide("members", members, said)
+    if steps < ruled:
+        reader_steps, said = min(steps, reader_steps), f"no more than those of the finder, which were set; {said}"
+    choices.decide("reader_steps", reader_steps, said)
+
+
+def _finder(inputs: PlanInputs, choices: Choices, flat: bool) -> NetworkPlan:
+    """Topology and widths of the finder."""
+    spacing = choices.values["spacing_mm"]
+    least, _ = rules_grid.patch_bounds(inputs.fingerprint, spacing, flat)
+    size = choices.settings.get("patch_size", least)
+    topology = build_topology(
+        spacing, size, flat, fixed="patch_size" in choices.settings, max_stages=_stages(choices, "network")
+    )
+    return _network(inputs, choices, "network", topology, size, spacing)
+
+
+def _reader(inputs: PlanInputs, choices: Choices) -> NetworkPlan:
+    """Topology and widths of the readers; also decides the size of their crops."""
+    spacing, margin_mm = choices.values["sealed_spacing_mm"], choices.values["sealing_margin_mm"]
     room, room_reason = rules_grid.sealed_extent_mm(inputs.fingerprint, margin_mm, tight=inputs.on_cpu)
     sealed = choices.settings.get("sealed_size") or tuple(
         # On a CPU half a voxel at the rim of the largest vertebrae is worth less than the voxels that it would cost.
         math.ceil(r / s - (0.5 if inputs.on_cpu else 1e-9))
-        for r, s in zip(room, sealed_spacing, strict=True)
+        for r, s in zip(room, spacing, strict=True)
     )
-    least, _ = rules_grid.patch_bounds(inputs.fingerprint, spacing, flat)
-    stages = len(choices.settings.get("network.features", ())) or MAXIMUM_STAGES
     topology = build_topology(
         spacing,
-        choices.settings.get("patch_size", least),
         sealed,
-        flat,
-        fixed=("patch_size" in choices.settings, "sealed_size" in choices.settings),
-        max_stages=stages,
-        # The open pass needs the depth to name levels; tight crops must not cost it.
-        sealed_minimum=TIGHT_BOTTLENECK if inputs.on_cpu else MINIMUM_BOTTLENECK,
+        fixed="sealed_size" in choices.settings,
+        max_stages=_stages(choices, "reader_network"),
+        minimum=TIGHT_BOTTLENECK if inputs.on_cpu else MINIMUM_BOTTLENECK,
     )
+    network = _network(inputs, choices, "reader_network", topology, sealed, spacing)
+    size = round_up(sealed, topology.divisor)
+    reason = f"{room_reason}, rounded up to multiples of {plain_text(topology.divisor)} voxels."
+    choices.decide("sealed_size", size, reason)
+    return network
+
+
+def _stages(choices: Choices, name: str) -> int:
+    return len(choices.settings.get(f"{name}.features", ())) or MAXIMUM_STAGES
+
+
+def _network(
+    inputs: PlanInputs, choices: Choices, name: str, topology: Topology, size: Triple, spacing: SpacingMm
+) -> NetworkPlan:
+    """Network of a topology; `size` is what limits its depth."""
     if len(topology.strides) < 2:
         raise PlanError(
-            f"network: neither in-plane axis can be halved with a patch of {choices.settings.get('patch_size', least)} "
-            f"and a sealed crop of {sealed} voxels; expected edges that are even and at least 8. Change the sizes or "
-            "use a finer grid."
+            f"{name}: neither in-plane axis can be halved with an input of {size} voxels; expected edges that are even "
+            "and at least 8. Change the size or use a finer grid."
         )
     (base, cap), width_reason = rules_training.feature_widths(inputs.machine.device, len(inputs.fingerprint.patients))
     features = features_per_stage(base, cap, len(topology.strides))
     network = with_network(
-        NetworkPlan(features=features, strides=topology.strides, kernels=topology.kernels), choices.settings
+        NetworkPlan(features=features, strides=topology.strides, kernels=topology.kernels), choices.settings, name
     )
-    choices.reasons["network.strides"] = _topology_reason(inputs, topology, spacing, network.convs_per_stage)
+    choices.reasons[f"{name}.strides"] = _topology_reason(inputs, topology, spacing, network.convs_per_stage)
     ruled = "" if network.features == features else f"set by --set; the rule says {plain_text(features)}: "
-    choices.reasons["network.features"] = ruled + width_reason
-    size = round_up(sealed, topology.divisor)
-    reason = f"{room_reason}, rounded up to multiples of {plain_text(topology.divisor)} voxels."
-    choices.decide("sealed_size", size, reason)
+    choices.reasons[f"{name}.features"] = ruled + width_reason
     return network
 
 
@@ -183,33 +238,32 @@ def _topology_reason(inputs: PlanInputs, topology: Topology, spacing: SpacingMm,
     extent, _ = rules_grid.vertebra_extent_mm(inputs.fingerprint, 99)
     pools = [int(math.log2(d)) for d in topology.divisor]
     text = (
-        f"{len(topology.strides)} stages: the axes are halved {plain_text(tuple(pools))} times, as often as the sealed "
-        "crop allows; an axis waits until its voxels are less than twice the finest. A voxel of the bottleneck sees "
+        f"{len(topology.strides)} stages: the axes are halved {plain_text(tuple(pools))} times, as often as its "
+        "size allows; an axis waits until its voxels are less than twice the finest. A voxel of the bottleneck sees "
         f"{field_mm[1]:.0f} x {field_mm[2]:.0f} mm in plane, a large vertebra has {extent[1]:.0f} x {extent[2]:.0f} mm"
     )
     short = field_mm[1] < extent[1] or field_mm[2] < extent[2]
     return text + (". Warning: less than a vertebra." if short else ".")
 
 
-def _sealed_batch(inputs: PlanInputs, choices: Choices, network: NetworkPlan) -> int:
+def _sealed_batch(inputs: PlanInputs, choices: Choices, network: NetworkPlan) -> None:
     _, candidates = rules_training.batch_candidates(inputs.machine.device, flat=False)
-    sealed = choices.values["sealed_size"]
-    half = not inputs.on_cpu
+    size, half = choices.values["sealed_size"], not inputs.on_cpu
 
     def needed(batch: int) -> float:
-        return training_memory_gb(network, sealed, batch, sealed, batch, inputs.input_channels, half)
+        return training_memory_gb(network, size, batch, inputs.channels + 1, half)
 
     fitting = [batch for batch in candidates if needed(batch) <= inputs.memory_gb] or [1]
-    return choices.decide(
+    choices.decide(
         "sealed_batch_size", fitting[0], f"largest up to {candidates[0]} that fits: {needed(fitting[0]):.2f} GB."
     )
 
 
 def _patch_and_batch(
-    inputs: PlanInputs, choices: Choices, network: NetworkPlan, name: str, sealed_batch: int
-) -> tuple[Triple, int]:
+    inputs: PlanInputs, choices: Choices, network: NetworkPlan, name: str
+) -> None:
     flat = name == "2d"
-    spacing, sealed = choices.values["spacing_mm"], choices.values["sealed_size"]
+    spacing = choices.values["spacing_mm"]
     candidates, _ = rules_training.batch_candidates(inputs.machine.device, flat)
     least, most = rules_grid.patch_bounds(inputs.fingerprint, spacing, flat)
     dataset_voxels = len(inputs.fingerprint.cases) * math.prod(
@@ -219,10 +273,7 @@ def _patch_and_batch(
     def fits(size: Triple, batch: int) -> bool:
         if inputs.on_cpu and batch * math.prod(size) > CPU_PATCH_VOXELS:
             return False
-        needed = training_memory_gb(
-            network, size, batch, sealed, sealed_batch, inputs.input_channels, not inputs.on_cpu
-        )
-        return needed <= inputs.memory_gb
+        return training_memory_gb(network, size, batch, inputs.channels, not inputs.on_cpu) <= inputs.memory_gb
 
     # Patches are grown for a modest batch; what memory is left over goes to a larger one.
     wanted = choices.settings.get("batch_size", 1 if inputs.on_cpu else 12 if flat else 2)
@@ -240,12 +291,11 @@ def _patch_and_batch(
     )
     share = max(1 if inputs.on_cpu else 2, int(DATASET_SHARE * dataset_voxels / math.prod(patch)))
     fitting = [batch for batch in candidates if fits(patch, batch) and batch <= share] or [1]
-    batch = choices.decide(
+    choices.decide(
         "batch_size",
         fitting[0],
         f"largest up to {candidates[0]} within {limit} that holds at most {DATASET_SHARE:.0%} of the dataset's voxels.",
     )
-    return patch, batch
 
 
 def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
@@ -275,3 +325,4 @@ def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
     choices.decide("task_weighting", "gradient_norm", reason)
     choices.decide("task_weights", {}, "as the trainer and its tasks say.")
     choices.decide("learning_rate", 1e-3, "AdamW with decay to zero; suits instance norm and small batches.")
+    choices.decide("reader_learning_rate", 2e-3, "AdamW, up and down in one cycle: short trainings get most from it.")

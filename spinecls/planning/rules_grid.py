@@ -51,6 +51,19 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[SpacingMm, str]:
     return tuple(round(s, 4) for s in spacing), f"{slice_reason}; {reason}."
 
 
+def reader_spacing(fingerprint: Fingerprint, on_cpu: bool) -> tuple[SpacingMm, str]:
+    """Grid of the sealed crops: that of the scans, and in plane at most half the smallest lesion.
+
+    On a CPU as coarse as the smallest lesion allows: a crop of twice the voxel size costs a quarter.
+    """
+    spacing, reason = target_spacing(fingerprint)
+    if not on_cpu:
+        return spacing, reason
+    limit = coarsest_in_plane_mm(fingerprint)
+    coarse = coarsened(spacing, COARSENING[-1], limit)
+    return coarse, f"{reason[:-1]}; on a CPU coarsened up to {limit:.3g} mm, half the smallest lesion or 2 mm."
+
+
 def slice_spacing(spacings_mm: list[float]) -> tuple[float, str]:
     """Median of the largest group of slice distances.
 

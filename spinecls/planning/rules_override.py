@@ -14,7 +14,15 @@ from spinecls.planning.plan import CHOICES, Configuration, NetworkPlan, from_pla
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres")
 
 _NETWORK_FIELDS = ("backbone", "features", "convs_per_stage")
-_DERIVED = ("name", "network", "task_weights", "estimated_memory_gb", "estimated_step_seconds")
+_NETWORKS = ("network", "reader_network")
+_DERIVED = (
+    "name",
+    *_NETWORKS,
+    "task_weights",
+    "estimated_memory_gb",
+    "estimated_step_seconds",
+    "estimated_reader_step_seconds",
+)
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "spacing_mm": (0.05, 20),
@@ -25,6 +33,8 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "sealed_batch_size": (1, 1024),
     "heatmap_sigma_mm": (0.5, 50),
     "sealing_margin_mm": (0, 20),
+    "region_error_mm": (0, 5),
+    "members": (1, 20),
     "mirror_axes": (0, 2),
     "sealed_mirror_axes": (0, 2),
     "rotation_degrees": (0, 180),
@@ -37,10 +47,12 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "short_view_share": (0, 1),
     "steps": (1, 10_000_000),
     "learning_rate": (1e-8, 1),
+    "reader_steps": (1, 10_000_000),
+    "reader_learning_rate": (1e-8, 1),
     "logit_adjustment": (0, 5),
     "balanced_crop_share": (0, 1),
-    "network.features": (1, 4096),
-    "network.convs_per_stage": (1, 10),
+    **{f"{name}.features": (1, 4096) for name in _NETWORKS},
+    **{f"{name}.convs_per_stage": (1, 10) for name in _NETWORKS},
 }
 
 TASK_WEIGHT = "task_weights."
@@ -82,7 +94,7 @@ def parse_overrides(overrides: Mapping[str, str]) -> Settings:
 def _settable() -> dict[str, Any]:
     fields = {n: hint for n, hint in typing.get_type_hints(Configuration).items() if n not in _DERIVED}
     network = typing.get_type_hints(NetworkPlan)
-    return fields | {f"network.{name}": network[name] for name in _NETWORK_FIELDS}
+    return fields | {f"{of}.{name}": network[name] for of in _NETWORKS for name in _NETWORK_FIELDS}
 
 
 def _target(key: str, hints: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
@@ -176,13 +188,14 @@ def check_used(configurations: Mapping[str, Configuration], overrides: Mapping[s
             )
 
 
-def with_network(network: NetworkPlan, settings: Mapping[str, Any]) -> NetworkPlan:
-    """Network with the settings of its own fields."""
-    chosen = {key.removeprefix("network."): value for key, value in settings.items() if key.startswith("network.")}
+def with_network(network: NetworkPlan, settings: Mapping[str, Any], name: str) -> NetworkPlan:
+    """The network called `name` in a configuration, with the settings of its own fields."""
+    start = f"{name}."
+    chosen = {key.removeprefix(start): value for key, value in settings.items() if key.startswith(start)}
     features = chosen.get("features", network.features)
     if len(features) != len(network.strides):
         raise UsageError(
-            f"--set network.features: {len(features)} stages; patch and sealed crop allow {len(network.strides)} here. "
-            "Give as many, or set one configuration alone by configurations.<name>.network.features."
+            f"--set {name}.features: {len(features)} stages; the size of its input allows {len(network.strides)} here. "
+            f"Give as many, or set one configuration alone by configurations.<name>.{name}.features."
         )
     return dataclasses.replace(network, **chosen)

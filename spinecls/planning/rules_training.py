@@ -24,6 +24,16 @@ REFERENCE_PATIENTS = 25
 STEP_LIMITS = (2000, 50000)
 FEWEST_STEPS = 200
 
+FINDER_SHARE = 0.5
+"""Of the time budget, for the finder; the rest is for the readers."""
+
+READER_STEPS = 1200
+"""Steps of a reader for `REFERENCE_PATIENTS`; twice as many brought nothing."""
+READER_STEP_LIMITS = (800, 10000)
+FEWEST_READER_STEPS = 500
+WANTED_MEMBERS = 3
+MOST_MEMBERS = 5
+
 
 def feature_widths(device: str, num_patients: int) -> tuple[tuple[int, int], str]:
     """Features of the first stage and their cap."""
@@ -186,6 +196,34 @@ def training_steps(
     if affordable < FEWEST_STEPS:
         reason += f". Warning: too few to learn from; {FEWEST_STEPS} steps are taken and the budget is exceeded"
     return steps, reason + "."
+
+
+def reader_steps(
+    num_patients: int, step_seconds: float, budget_minutes: float | None, members: int | None = None
+) -> tuple[int, int, str]:
+    """How many readers there are, the steps of each, and why.
+
+    Several readers of few steps err less than one of many, as long as each learns the classes at all.
+
+    Parameters
+    ----------
+    members : asked for; None = as the rule says
+    """
+    scaled = READER_STEPS * math.sqrt(num_patients / REFERENCE_PATIENTS)
+    wanted = int(min(max(scaled, READER_STEP_LIMITS[0]), READER_STEP_LIMITS[1]))
+    reason = f"{wanted} steps by the rule {READER_STEPS} x sqrt({num_patients} patients / {REFERENCE_PATIENTS})"
+    if budget_minutes is None:
+        count = members or MOST_MEMBERS
+        return count, wanted, f"{count} readers; {reason}; no time budget."
+    affordable = math.floor(USABLE_TIME * budget_minutes * 60 / step_seconds)
+    count = members or min(
+        MOST_MEMBERS, max(affordable // wanted, min(WANTED_MEMBERS, affordable // FEWEST_READER_STEPS), 1)
+    )
+    steps = max(FEWEST_STEPS, min(wanted, affordable // count))
+    reason += f"; {affordable} steps of {step_seconds:.2f} s fit into the time of the readers, {count} of them"
+    if affordable // count < FEWEST_STEPS:
+        reason += f". Warning: too few to learn from; {FEWEST_STEPS} steps are taken and the budget is exceeded"
+    return count, steps, reason + "."
 
 
 def level_statistics(fingerprint: Fingerprint, levels: Mapping[str, int]) -> tuple[dict[str, LevelStatistics], str]:

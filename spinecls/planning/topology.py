@@ -1,8 +1,4 @@
-"""Shape of the U-Net: which axis is pooled when, and with which kernels.
-
-One trunk sees the open patch and the sealed crops, so both sizes must suit it; the sealed crop is the smaller one and
-limits the depth.
-"""
+"""Shape of a U-Net: which axis is pooled when, and with which kernels."""
 
 from __future__ import annotations
 
@@ -13,6 +9,9 @@ from spinecls.planning.plan import SpacingMm, Triple
 
 MINIMUM_BOTTLENECK = (2, 4, 4)
 """Smallest edges at the deepest stage (slice, head-feet, front-back); instance norm and context need a few voxels."""
+
+SLICES_ADDED = 1.25
+"""Most that rounding up to multiples of the divisor may add to the slices, which scans rarely have more of."""
 
 ANISOTROPY_LIMIT = 2.0
 """An axis takes part in kernels and pooling once its voxels are less than this factor longer than the finest."""
@@ -45,37 +44,35 @@ class Topology:
 
 def build_topology(
     spacing_mm: SpacingMm,
-    patch_size: Triple,
-    sealed_size: Triple,
+    size: Triple,
     flat: bool = False,
-    fixed: tuple[bool, bool] = (False, False),
+    fixed: bool = False,
     max_stages: int = 7,
-    sealed_minimum: Triple = MINIMUM_BOTTLENECK,
+    minimum: Triple = MINIMUM_BOTTLENECK,
 ) -> Topology:
-    """Deepest network that both sizes allow.
+    """Deepest network that the size of its input allows.
 
-    An axis is pooled while it is within a factor 2 of the finest and both sizes, rounded up to the new divisor, keep
-    `MINIMUM_BOTTLENECK` voxels, the sealed size `sealed_minimum`. Rounding up enlarges an in-plane edge by at most a
-    third, or a half at a minimum of 3 (an edge e is pooled p times only if e > 3 * 2^p, or 2 * 2^p). Kernels are 1 on
-    an axis until the factor 2 is reached, after Isensee et al., Nature Methods 2021.
+    An axis is pooled while it is within a factor 2 of the finest and its size, rounded up to the new divisor, keeps
+    `minimum` voxels. Rounding up enlarges an in-plane edge by at most a third, or a half at a minimum of 3 (an edge e
+    is pooled p times only if e > 3 * 2^p, or 2 * 2^p). Kernels are 1 on an axis until the factor 2 is reached, after
+    Isensee et al., Nature Methods 2021.
 
     Parameters
     ----------
-    spacing_mm, patch_size, sealed_size : slice, head-feet, front-back; sizes need not be multiples of anything yet
+    spacing_mm, size : slice, head-feet, front-back; the size need not be a multiple of anything yet
     flat : two-dimensional network, the slice axis is never pooled nor mixed
-    fixed : whether the patch and the sealed size must stay exactly as they are
+    fixed : whether the size must stay exactly as it is
     max_stages : depth limit
-    sealed_minimum : least voxels of a sealed crop at the bottleneck
+    minimum : least voxels at the bottleneck
     """
     total = [1, 1, 1]
     current = [float(s) for s in spacing_mm]
-    sizes = ((patch_size, fixed[0], MINIMUM_BOTTLENECK), (sealed_size, fixed[1], sealed_minimum))
     mixed = [not flat, True, True]
     strides: list[Triple] = [(1, 1, 1)]
     kernels: list[Triple] = [tuple(3 if near else 1 for near in _near(current, mixed))]
     while len(strides) < max_stages:
         near = _near(current, mixed)
-        pooled = [near[axis] and all(_allows(*size, axis, 2 * total[axis]) for size in sizes) for axis in range(3)]
+        pooled = [near[axis] and _allows(size, fixed, minimum, axis, 2 * total[axis]) for axis in range(3)]
         if not (pooled[1] or pooled[2]):
             break
         strides.append(tuple(2 if p else 1 for p in pooled))
@@ -96,7 +93,10 @@ def _allows(size: Triple, fixed: bool, minimum: Triple, axis: int, divisor: int)
     edge = size[axis]
     if fixed and edge % divisor:
         return False
-    return math.ceil(edge / divisor) >= minimum[axis]
+    rounded = math.ceil(edge / divisor)
+    if axis == 0 and rounded * divisor > SLICES_ADDED * edge:
+        return False
+    return rounded >= minimum[axis]
 
 
 def round_up(size: tuple[float, float, float], divisor: Triple) -> Triple:

@@ -31,6 +31,9 @@ RIM = 1
 FILL = 0.0
 """Value of voxels that are not shown: the marrow median after normalisation."""
 
+MARGIN = 0.5
+"""Value of the margin in the channel that shows the region, whose outline is 1 and what is outside it 0."""
+
 SMOOTHING_REACH = 3
 """Standard deviations at which the smoothing kernel is cut off."""
 
@@ -41,7 +44,7 @@ class VertebraCrop:
 
     Attributes
     ----------
-    image : (C + 1, s, r, a) float32, the channels, `FILL` where nothing is shown, and the region (1 inside)
+    image : (C + 1, s, r, a) float32, the channels, `FILL` where nothing is shown, and the region (see `sealed_crop`)
     shown : (s, r, a) bool, where the channels show the image: the region, or in an open crop all of the image
     pooled : (s, r, a) bool, voxels whose evidence counts
     """
@@ -165,13 +168,23 @@ def sealed_crop(
     Returns
     -------
     (C + 1, s, r, a) float32 tensor
-        The channels, `FILL` outside the region, and the region itself (1 inside) as the last channel.
+        The channels, `FILL` outside the region, and as the last channel the region itself: 1 within its outline,
+        `MARGIN` beyond it, 0 outside the region. Without an outline all of the region is 1.
     """
     box = region.geometry
     sealed = smooth_inside(seal(image, region, marrow), region.mask, smoothing_sigma(box.spacing_mm, spacing_mm))
     centre = snapped_centre(region, size, spacing_mm) if centre_lps is None else centre_lps
     grid = sample_grid(size, spacing_mm, box, centre, np.eye(3) if affine is None else affine)
-    return torch.cat(_sampled(sealed, region.mask, grid))
+    values, inside = _sampled(sealed, region.mask, grid)
+    return torch.cat([values, _with_outline(inside, region, grid)])
+
+
+def _with_outline(inside: torch.Tensor, region: Region, grid: torch.Tensor) -> torch.Tensor:
+    """(1, s, r, a) the region on the sealed grid, its margin told from what its outline holds."""
+    if region.outline is None:
+        return inside
+    _, within = _sampled(np.zeros((0, *region.mask.shape), np.float32), region.outline, grid)
+    return inside * (MARGIN + (1 - MARGIN) * within)
 
 
 def _sampled(values: np.ndarray, mask: np.ndarray, grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -220,7 +233,7 @@ def open_crop(
     values, shown = _sampled(cut, np.ones(box.shape, bool), sample_grid(size, spacing_mm, box, centre_lps, affine))
     own_grid = sample_grid(size, spacing_mm, region.geometry, centre_lps, affine)
     _, inside = _sampled(np.zeros((0, *region.mask.shape), np.float32), region.mask, own_grid)
-    return torch.cat([values, inside]), shown[0] > 0
+    return torch.cat([values, _with_outline(inside, region, own_grid)]), shown[0] > 0
 
 
 def crop_box(

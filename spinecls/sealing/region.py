@@ -40,12 +40,15 @@ class Region:
     start : index of the box's first voxel in the whole grid
     geometry : grid of the box
     source : "mask" or "ellipsoid"
+    outline : bool array of the box, where the bone is believed to end: the region without its margin; None where
+        nothing tells, as of an ellipsoid
     """
 
     mask: np.ndarray
     start: tuple[int, int, int]
     geometry: Geometry
     source: str
+    outline: np.ndarray | None = None
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
@@ -72,21 +75,25 @@ class Region:
 
 
 def mask_distance(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """In-plane distance (mm) to the convex hull of a mask, slice by slice.
+    """In-plane distance (mm) to the border of the convex hull of a mask, slice by slice; negative inside.
 
     The hull closes dents, so a lesion that a segmentation left out of the vertebra stays inside its region.
 
     Returns
     -------
     float32 array of the mask's shape
-        0 inside the hull; infinite in slices without the mask, so a region never grows through the slices.
+        At most 0 at voxels of the hull, above 0 beyond it; infinite in slices without the mask, so a region never grows
+        through the slices.
     """
     distance = np.full(mask.shape, np.inf, np.float32)
     for index in np.flatnonzero(mask.any(axis=(1, 2))):
         plane = mask[index]
         # The hull of one or two points or of a line is not defined; such a slice keeps its own voxels.
         hull = convex_hull_image(plane) if np.ptp(np.argwhere(plane), axis=0).min() > 0 else plane
-        distance[index] = ndimage.distance_transform_edt(~hull, sampling=spacing_mm[1:])
+        outside = ndimage.distance_transform_edt(~hull, sampling=spacing_mm[1:])
+        # Of a voxel at the border the distance to the nearest one outside is a voxel, not nothing.
+        inside = ndimage.distance_transform_edt(np.pad(hull, 1), sampling=spacing_mm[1:])[1:-1, 1:-1]
+        distance[index] = np.where(hull, np.minimum(min(spacing_mm[1:]) - inside, 0), outside)
     return distance
 
 
@@ -115,7 +122,9 @@ def region_from_mask(mask: np.ndarray, geometry: Geometry, margin_mm: float) -> 
     low, high = padded_box(mask, margin_mm, geometry)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     distance = mask_distance(mask[box], geometry.spacing_mm)
-    return Region(distance <= margin_mm, tuple(map(int, low)), geometry.cropped(low, high), "mask")
+    return Region(
+        distance <= margin_mm, tuple(map(int, low)), geometry.cropped(low, high), "mask", outline=distance <= 0
+    )
 
 
 def with_corners(mask: np.ndarray, geometry: Geometry, tangent_lps: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch.nn.functional as functional
 
 from spinecls.anatomy import LEVELS, RANK, SUCCESSORS
 from spinecls.dataloading.batch import Batch
-from spinecls.networks.model import SpineModel
+from spinecls.networks.finder import Finder
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.base import Outputs, OwnPassTask
 
@@ -61,8 +61,8 @@ class NonAdjacencyTask(OwnPassTask):
         super().__init__(plan, configuration)
         self.forbidden = forbidden_pairs()
 
-    def run(self, model: SpineModel, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        return model.open_pass(batch.images)
+    def run(self, network: Finder, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        return network.open_pass(batch.images)
 
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         names = functional.softmax(outputs.own["level"].float(), dim=1)

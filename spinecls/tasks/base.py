@@ -1,4 +1,4 @@
-"""A task: what the network should learn, as a head, a target in the batch and a loss."""
+"""A task: what the finder or the readers should learn, as a head, a target in the batch and a loss."""
 
 from __future__ import annotations
 
@@ -11,41 +11,45 @@ from torch import nn
 
 from spinecls.dataloading.batch import Batch
 from spinecls.errors import TrainerError
-from spinecls.networks.model import SpineModel, head_fault, name_fault
+from spinecls.networks.finder import Finder, head_fault, name_fault
+from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, Plan
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the network gave for a batch.
+    """What a network gave for a batch.
 
     Attributes
     ----------
-    open : outputs of `SpineModel.open_pass`, None while the sealed part of a step is computed
-    logits, evidence : outputs of `SpineModel.sealed_pass`, None while the open part is computed
+    open : outputs of `Finder.open_pass`, None while a reader is trained
+    logits, evidence : outputs of `Reader.sealed_pass`, None while the finder is trained
+    sealed : outputs of the reader's further heads, as `open`
     own : what `OwnPassTask.run` returned, for a task with a pass of its own
     """
 
     open: Mapping[str, torch.Tensor] | None = None
     logits: torch.Tensor | None = None
     evidence: torch.Tensor | None = None
+    sealed: Mapping[str, torch.Tensor] | None = None
     own: object = None
 
 
 class Task(ABC):
-    """One thing to learn.
+    """One thing to learn; every network that learns it has a task of its own.
 
     Attributes
     ----------
     name : column of the loss in progress.csv
-    sealed : whether the loss reads the sealed pass; else the open pass
+    sealed : whether it trains the readers, by the sealed pass; else the finder, by the open pass
     own_pass : whether the task is an `OwnPassTask`, which reads neither
-    predicts : whether the head is kept for prediction; heads of other tasks are dropped from the final checkpoint
+    predicts : whether the head is kept for prediction; heads of other tasks are dropped from the final checkpoint, and
+        all further heads of readers
     share : None for a main task, whose weight is what the trainer says. For an auxiliary task the size of its gradient
-        against that of the main tasks, which its weight is set to bring about (`tasks.balancing`)
+        against that of the main tasks of the same network, which its weight is set to bring about (`tasks.balancing`)
     needs_images : whether the task learns from images as such, those that nobody annotated included
     needs_classes : whether the open patches are to say what is believed of the classes of their vertebrae
-    progress : share of the training that is done; set by the trainer before every step
+    progress : share of the training of its network that is done; set by the trainer before every step
     every : a task with a pass of its own runs on every so many steps
     """
 
@@ -64,17 +68,17 @@ class Task(ABC):
         self.configuration = configuration
 
     def dense_heads(self) -> dict[str, int]:
-        """Further heads at full resolution that the task needs: name -> output channels."""
+        """Further heads at full resolution that the task needs on its network: name -> output channels."""
         return {}
 
     def module(self) -> nn.Module | None:
         """Part of the network that only this task trains, besides its heads; it never reaches the final checkpoint.
 
-        The trainer keeps it as `model.auxiliary[name]`.
+        The trainer keeps it as `network.auxiliary[name]`.
         """
         return None
 
-    def bind(self, model: SpineModel) -> None:
+    def bind(self, network: Finder | Reader) -> None:
         """Take note of the network, once, when all its parts are there; for tasks whose `module` enters the loss."""
         return None
 
@@ -88,12 +92,12 @@ class Task(ABC):
 
 
 class OwnPassTask(Task):
-    """A task that runs the network itself and reads neither the open nor the sealed pass."""
+    """A task that runs its network itself and reads neither the open nor the sealed pass."""
 
     own_pass = True
 
     @abstractmethod
-    def run(self, model: SpineModel, batch: Batch, generator: torch.Generator) -> object:
+    def run(self, network: Finder | Reader, batch: Batch, generator: torch.Generator) -> object:
         """The pass; what it returns is `Outputs.own` for `loss`. Random numbers come from `generator` (CPU) alone."""
 
 
@@ -108,7 +112,7 @@ class WeightedTask:
 WEIGHTING = "task_weighting"
 """Name of the part of the network that weighs the tasks."""
 
-TAKEN_NAMES = (WEIGHTING, "step", "seconds", "learning_rate")
+TAKEN_NAMES = (WEIGHTING, "part", "step", "seconds", "learning_rate")
 """What no task may be called: names of another part of the network and of other columns of progress.csv."""
 
 

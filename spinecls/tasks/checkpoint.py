@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from spinecls import __version__
 from spinecls.errors import ModelError, PlanError
 from spinecls.files import atomic_path, text_hash
-from spinecls.networks.model import SpineModel
+from spinecls.networks.finder import Finder
+from spinecls.networks.model import FINDER, SpineModel
+from spinecls.networks.reader import Reader
 from spinecls.planning.meaning import meaning
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan, from_plain
 
 EARLIER_SEAL = "S2"
-"""Sealing level of checkpoints of earlier versions, which do not name it."""
+"""Sealing level of checkpoints that do not name it."""
 
 MEANING = "meaning"
-"""Key of a final checkpoint: JSON text of what its outputs mean (`planning.meaning`); not in those of earlier versions.
+"""Key of a final checkpoint: JSON text of what its outputs mean (`planning.meaning`).
 
 What the network description and `seal` say stands there alone.
 """
 
+
+TRAINING_ONLY = re.compile(r"([^.]+\.){1,2}auxiliary\.|readers\.\d+\.heads\.")
+"""Names of weights that no prediction needs: parts of tasks, and all further heads of readers."""
 
 LEARNED_FROM = "digest of the training images"
 """Part of the meaning that says which fold a checkpoint is of; the folds of a model differ in it."""
@@ -40,31 +49,65 @@ def learned_from(plan: Plan) -> dict[str, str]:
 def meaning_text(plan: Plan, configuration: Configuration) -> str:
     """What a final checkpoint says of the meaning of its outputs, and of which fold it is."""
     found = meaning(plan, configuration)
-    by_network = ("pooling", "class_order", "seal", *(part for part in found if part.startswith("network.")))
+    networks = (part for part in found if part.startswith(("network.", "reader_network.")))
+    by_network = ("pooling", "class_order", "seal", "members", *networks)
     own = {part: value for part, value in found.items() if part not in by_network}
     return json.dumps(own | learned_from(plan))
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What rebuilds a network: no trainer and no task is needed.
+    """What rebuilds a model: no trainer and no task is needed.
 
-    Checkpoints of earlier versions do not name the pooling and whether classes are ordered; there was one pooling, and
-    no grades.
+    `network` and `dense_heads` are the finder's, `reader` and `reader_heads` those of each of the `members` readers,
+    of which there are none without two classes.
     """
 
     network: NetworkPlan
+    reader: NetworkPlan
+    members: int
     image_channels: int
     num_classes: int
     dense_heads: dict[str, int]
+    reader_heads: dict[str, int]
     pooling: str = "lse"
     ordinal: bool = False
 
-    def build(self) -> SpineModel:
-        """Network with random weights."""
-        return SpineModel(
-            self.network, self.image_channels, self.num_classes, self.dense_heads, self.pooling, self.ordinal
-        )
+    def build(self, seed: int | None = None) -> SpineModel:
+        """Model with random weights.
+
+        Parameters
+        ----------
+        seed : each network has a stream of its own, so the finder is the same whatever the readers are; None = as
+            torch's generator stands
+        """
+        with seeded(seed, 0):
+            finder = Finder(self.network, self.image_channels, self.dense_heads)
+        readers = []
+        for member in range(self.members if self.num_classes > 1 else 0):
+            with seeded(seed, member + 1):
+                readers.append(
+                    Reader(
+                        self.reader,
+                        self.image_channels,
+                        self.num_classes,
+                        self.reader_heads,
+                        self.pooling,
+                        self.ordinal,
+                    )
+                )
+        return SpineModel(finder, readers)
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None, part: int) -> Iterator[None]:
+    """Draw the weights of a part of a model from a stream of its own; torch's generator stays as it was."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence([seed, part]).generate_state(1)[0]))
+        yield
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
@@ -98,20 +141,35 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
 
 
 def model_content(model: SpineModel, spec: ModelSpec, kept_heads: set[str], **details: str | float | int) -> dict:
-    """What a final checkpoint holds: the network without the heads that only training needed."""
-    dropped = ("auxiliary.", *(f"heads.{name}." for name in spec.dense_heads if name not in kept_heads))
-    weights = {key: value.cpu() for key, value in model.state_dict().items() if not key.startswith(dropped)}
+    """What a final checkpoint holds: the networks without the heads that only training needed."""
+    dropped = tuple(f"{FINDER}.heads.{name}." for name in spec.dense_heads if name not in kept_heads)
+    weights = {
+        key: value.cpu()
+        for key, value in model.state_dict().items()
+        if not key.startswith(dropped) and not TRAINING_ONLY.match(key)
+    }
     kept = {name: channels for name, channels in spec.dense_heads.items() if name in kept_heads}
-    plain = dataclasses.asdict(dataclasses.replace(spec, dense_heads=kept))
+    plain = dataclasses.asdict(dataclasses.replace(spec, dense_heads=kept, reader_heads={}))
     return {"weights": weights, "spec": json.dumps(plain), "spinecls_version": __version__, **details}
 
 
 def read_spec(content: dict, where: Path | str) -> ModelSpec:
-    """Description of the network in a final checkpoint."""
+    """Description of the networks in a final checkpoint.
+
+    Raises
+    ------
+    ModelError
+        When there is none, or a faulty one, or one of an earlier version.
+    """
     try:
         plain = json.loads(content["spec"])
     except (KeyError, ValueError, TypeError):
         raise ModelError(f"{where}: not a spinecls model (no network description in it).") from None
+    if isinstance(plain, dict) and "network" in plain and "reader" not in plain:
+        raise ModelError(
+            f"{where}: of an earlier version ({content.get('spinecls_version', 'unknown')}), in which one network did "
+            "all; now finder and readers are networks of their own. Train again, or predict with that version."
+        )
     try:
         return from_plain(ModelSpec, plain, "network description")
     except PlanError as error:

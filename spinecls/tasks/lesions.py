@@ -10,9 +10,6 @@ from spinecls.dataloading.cases import UNKNOWN
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.base import Outputs, Task
 
-LARGEST_WEIGHT = 30.0
-"""Greatest weight of a lesion voxel against another one; of a vertebra a lesion is a few hundredths."""
-
 
 class LesionEvidenceTask(Task):
     """Evidence of a class is positive on the drawn lesions that show it and negative elsewhere in the region.
@@ -46,7 +43,9 @@ def lesion_codes(plan: Plan) -> tuple[tuple[int, ...], ...]:
 def lesion_loss(
     evidence: torch.Tensor, lesions: torch.Tensor, counted: torch.Tensor, codes: tuple[tuple[int, ...], ...]
 ) -> torch.Tensor:
-    """Binary cross entropy of the evidence, the lesion voxels of a batch weighing as much as the others.
+    """Binary cross entropy of the evidence, what is drawn in a crop weighing as much as all that is not.
+
+    So a small lesion counts as much as a large one, and a vertebra without any half as much as one that has.
 
     Parameters
     ----------
@@ -64,10 +63,15 @@ def lesion_loss(
     for channel, shown in enumerate(codes):
         if not shown or not bool(known.any()):
             continue
-        target = torch.isin(lesions, torch.tensor(shown, device=lesions.device))[known].float()
-        positives = target.sum()
-        weight = torch.clamp((len(target) - positives) / positives.clamp_min(1), 1.0, LARGEST_WEIGHT)
-        cost = functional.binary_cross_entropy_with_logits(evidence[:, channel][known], target, reduction="none")
-        weights = 1 + (weight - 1) * target
-        losses.append((cost * weights).sum() / weights.sum())
+        target = torch.isin(lesions, torch.tensor(shown, device=lesions.device))
+        cost = functional.binary_cross_entropy_with_logits(evidence[:, channel], target.float(), reduction="none")
+        drawn, others = _means(cost, known & target), _means(cost, known & ~target)
+        losses.append((drawn.sum() + others.sum()) / (len(drawn) + len(others)))
     return torch.stack(losses).mean() if losses else 0 * evidence.sum()
+
+
+def _means(cost: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """(M,) mean cost over the chosen voxels of each of the M crops that have any."""
+    counts = chosen.flatten(1).sum(dim=1)
+    sums = (cost * chosen).flatten(1).sum(dim=1)
+    return sums[counts > 0] / counts[counts > 0]

@@ -7,7 +7,6 @@ import torch.nn.functional as functional
 
 from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.cases import UNKNOWN
-from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.base import Outputs, Task
 from spinecls.tasks.losses import heatmap_loss, map_loss, offset_loss
 
@@ -58,26 +57,3 @@ class VertebraMapTask(Task):
 
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         return map_loss(outputs.open["vertebra_map"], batch.open.vertebra_map, UNKNOWN)
-
-
-class StructuresTask(Task):
-    """Which voxels belong to which structure of structuresTr (discs, canal, lesions ...); dropped at prediction."""
-
-    name = "structures"
-    predicts = False
-    share = 0.1
-
-    def __init__(self, plan: Plan, configuration: Configuration) -> None:
-        super().__init__(plan, configuration)
-        table = torch.full((256,), UNKNOWN)
-        table[0] = 0
-        for index, code in enumerate(plan.structures.values(), start=1):
-            table[code] = index
-        self.index_of_code = table
-
-    def dense_heads(self) -> dict[str, int]:
-        return {"structures": 1 + len(self.plan.structures)}
-
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        target = self.index_of_code.to(batch.open.structures.device)[batch.open.structures]
-        return map_loss(outputs.open["structures"], target, UNKNOWN)

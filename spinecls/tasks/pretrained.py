@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from spinecls.errors import ModelError
-from spinecls.networks.model import SpineModel
+from spinecls.networks.model import FINDER, SpineModel
 from spinecls.tasks.checkpoint import load_checkpoint
 
 logger = logging.getLogger(__name__)
 
 BACKBONE = "backbone.unet."
+READERS = "readers."
 NNUNET_KEY = "network_weights"
 COMPILED = "_orig_mod."
 """Prefix that torch.compile puts before the names of nnU-Net's weights."""
@@ -58,7 +59,7 @@ def take_pretrained(model: SpineModel, path: Path) -> Taken:
     Parameters
     ----------
     path : `checkpoint_final.pt`, `checkpoint_latest.pt` or `checkpoint_pretrained.pt` of spinecls, or
-        `checkpoint_final.pth` of nnU-Net v2, whose U-Net becomes the backbone
+        `checkpoint_final.pth` of nnU-Net v2, whose U-Net becomes the backbone of finder and readers
 
     Raises
     ------
@@ -67,13 +68,11 @@ def take_pretrained(model: SpineModel, path: Path) -> Taken:
     """
     with _plain_numpy():
         content = load_checkpoint(path)
-    given = _named_as_ours(content, path)
-    # Our own first convolution has the region as its last input channel, nnU-Net's has none.
-    region = 0 if NNUNET_KEY in content else 1
+    given = _named_as_ours(content, path, model)
     own = model.state_dict()
     matched, widened, left = [], [], {}
     for name, tensor in own.items():
-        if name.startswith("auxiliary."):
+        if ".auxiliary." in name:
             continue
         other = given.get(name)
         if not isinstance(other, torch.Tensor):
@@ -82,7 +81,10 @@ def take_pretrained(model: SpineModel, path: Path) -> Taken:
             tensor.copy_(other)
             matched.append(name)
         elif _differs_in_channels(tensor, other):
-            shared = min(tensor.shape[1] - 1, other.shape[1] - region)
+            # The region is a reader's last input channel; nnU-Net's network and a finder have none.
+            own_region = int(name.startswith(READERS))
+            region = own_region if NNUNET_KEY not in content else 0
+            shared = min(tensor.shape[1] - own_region, other.shape[1] - region)
             tensor[:, :shared].copy_(other[:, :shared])
             if region:
                 tensor[:, -1].copy_(other[:, -1])
@@ -96,11 +98,13 @@ def take_pretrained(model: SpineModel, path: Path) -> Taken:
     return taken
 
 
-def _named_as_ours(content: Mapping, path: Path) -> dict[str, torch.Tensor]:
+def _named_as_ours(content: Mapping, path: Path, model: SpineModel) -> dict[str, torch.Tensor]:
     if isinstance(content.get("weights"), Mapping):
         return dict(content["weights"])
     if isinstance(content.get(NNUNET_KEY), Mapping):
-        return {BACKBONE + name.removeprefix(COMPILED): value for name, value in content[NNUNET_KEY].items()}
+        starts = [FINDER, *(f"{READERS}{number}" for number in range(len(model.readers)))]
+        network = {name.removeprefix(COMPILED): value for name, value in content[NNUNET_KEY].items()}
+        return {f"{start}.{BACKBONE}{name}": value for start in starts for name, value in network.items()}
     raise ModelError(
         f"{path}: neither a spinecls checkpoint (key 'weights') nor one of nnU-Net v2 (key '{NNUNET_KEY}'); it has "
         f"{', '.join(map(str, list(content)[:6])) or 'nothing'}."

@@ -14,7 +14,8 @@ import torch.nn.functional as functional
 from torch import nn
 
 from spinecls.dataloading.batch import Batch
-from spinecls.networks.model import SpineModel
+from spinecls.networks.finder import Finder
+from spinecls.networks.reader import Reader
 from spinecls.planning.plan import NetworkPlan
 from spinecls.tasks.base import Outputs, OwnPassTask
 
@@ -79,16 +80,43 @@ class ReconstructionTask(OwnPassTask):
     def module(self) -> nn.Module:
         return BottleneckDecoder(self.configuration.network, len(self.plan.channel_names))
 
-    def run(self, model: SpineModel, batch: Batch, generator: torch.Generator) -> Reconstruction:
+    def run(self, network: Finder, batch: Batch, generator: torch.Generator) -> Reconstruction:
         image = batch.images
         spoilt, counts = spoil(image, self.configuration.reconstruction, self.configuration.spacing_mm, generator)
-        bottleneck = model.backbone.bottleneck(torch.cat([spoilt, torch.ones_like(image[:, :1])], dim=1))
-        return Reconstruction(model.auxiliary[self.name](bottleneck), image, counts)
+        made = network.auxiliary[self.name](network.backbone.bottleneck(spoilt))
+        return Reconstruction(made, image, counts)
 
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        made = outputs.own
-        error = (made.image.float() - made.target).abs()
-        return (error * made.counts).sum() / (made.counts.sum() * error.shape[1]).clamp_min(1.0)
+        return reconstruction_loss(outputs.own)
+
+
+class SealedReconstructionTask(OwnPassTask):
+    """The same of sealed crops, by a reader; nothing counts but the vertebra, and the region is told."""
+
+    name = "sealed_reconstruction"
+    sealed = True
+    predicts = False
+    share = 0.1
+
+    def module(self) -> nn.Module:
+        return BottleneckDecoder(self.configuration.reader_network, len(self.plan.channel_names))
+
+    def run(self, network: Reader, batch: Batch, generator: torch.Generator) -> Reconstruction:
+        image, region = batch.sealed.crops[:, :-1], batch.sealed.crops[:, -1:]
+        how, spacing_mm = self.configuration.reconstruction, self.configuration.sealed_spacing_mm
+        spoilt, counts = spoil(image, how, spacing_mm, generator)
+        inside = region > 0
+        bottleneck = network.backbone.bottleneck(torch.cat([spoilt * inside, region], dim=1))
+        return Reconstruction(network.auxiliary[self.name](bottleneck), image, counts * inside)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        return reconstruction_loss(outputs.own)
+
+
+def reconstruction_loss(made: Reconstruction) -> torch.Tensor:
+    """Mean absolute error where it counts."""
+    error = (made.image.float() - made.target).abs()
+    return (error * made.counts).sum() / (made.counts.sum() * error.shape[1]).clamp_min(1.0)
 
 
 def spoil(

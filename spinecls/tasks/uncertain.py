@@ -11,15 +11,17 @@ from torch import nn
 from spinecls.beliefs.readers import READERS, described
 from spinecls.dataloading.batch import Batch, BeliefPatches
 from spinecls.errors import UsageError
-from spinecls.networks.model import CumulativeLink, SpineModel
+from spinecls.networks.finder import Finder
+from spinecls.networks.grades import CumulativeLink
 from spinecls.networks.pooling import POOLINGS
+from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.base import Outputs, OwnPassTask, Task
 from spinecls.tasks.belief_losses import bag_loss, disagreement, masked_dice_loss, voxel_belief_loss
-from spinecls.tasks.checkpoint import ModelSpec
 from spinecls.tasks.classification import ClassificationTask, class_prior
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
-from spinecls.tasks.open_tasks import StructuresTask, VertebraMapTask
+from spinecls.tasks.open_tasks import VertebraMapTask
+from spinecls.tasks.structures import StructuresTask
 
 DICE_WEIGHT = 0.5
 BAG_RAMP = 0.2
@@ -107,8 +109,8 @@ class ReaderClassificationTask(ClassificationTask):
     def module(self) -> nn.Module:
         return ReaderMatrices(len(self.plan.readers), len(self.plan.class_names), self.plan.class_order)
 
-    def bind(self, model: SpineModel) -> None:
-        self.matrices = model.auxiliary[self.name]
+    def bind(self, network: Reader) -> None:
+        self.matrices = network.auxiliary[self.name]
 
     def report(self) -> Mapping[str, Mapping]:
         """`readers.json`, of matrices as they were learnt."""
@@ -165,7 +167,7 @@ class OpenClassPooling(nn.Module):
 class OpenClassTask(Task):
     """Class of the vertebrae in open patches, from evidence that sees their surroundings; dropped at prediction.
 
-    It shapes the shared network only: what is predicted still comes from the sealed pass. Readers are not told apart.
+    It shapes the finder only: what is predicted comes from the readers. Who read what is not told apart.
     """
 
     name = "open_class"
@@ -183,8 +185,8 @@ class OpenClassTask(Task):
     def module(self) -> nn.Module:
         return OpenClassPooling(len(self.plan.class_names), self.configuration.pooling, self.plan.class_order)
 
-    def bind(self, model: SpineModel) -> None:
-        self.pooling = model.auxiliary[self.name]
+    def bind(self, network: Finder) -> None:
+        self.pooling = network.auxiliary[self.name]
 
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         evidence, classes = outputs.open[self.name], batch.open.classes
@@ -210,31 +212,29 @@ class ConsistencyTask(OwnPassTask):
 
     def __init__(self, plan: Plan, configuration: Configuration) -> None:
         super().__init__(plan, configuration)
-        self.teacher: SpineModel | None = None
+        self.teacher: Finder | None = None
 
     def module(self) -> nn.Module:
         """The teacher; its weights are saved with the run, so that a resumed one has the same."""
-        spec = ModelSpec(
-            self.configuration.network, len(self.plan.channel_names), 0, {"vertebra_map": 2}
-        )
-        return spec.build().requires_grad_(False)
+        teacher = Finder(self.configuration.network, len(self.plan.channel_names), {"vertebra_map": 2})
+        return teacher.requires_grad_(False)
 
-    def bind(self, model: SpineModel) -> None:
-        if "vertebra_map" not in model.heads:
+    def bind(self, network: Finder) -> None:
+        if "vertebra_map" not in network.heads:
             raise UsageError("The task consistency is about the map of vertebra_map: give both a weight, or neither.")
-        self.teacher = model.auxiliary[self.name]
-        _follow(self.teacher, model, 0.0)
+        self.teacher = network.auxiliary[self.name]
+        _follow(self.teacher, network, 0.0)
 
-    def run(self, model: SpineModel, batch: Batch, generator: torch.Generator):
+    def run(self, network: Finder, batch: Batch, generator: torch.Generator):
         # What the network started with may have come later than the teacher.
-        _follow(self.teacher, model, SMOOTHING**self.every if self.progress > 0 else 0.0)
+        _follow(self.teacher, network, SMOOTHING**self.every if self.progress > 0 else 0.0)
         silent = silent_voxels(batch.open.beliefs["vertebra_map"])
         counted = silent & (silent.float().mean(dim=(1, 2, 3), keepdim=True) > SILENT_SHARE)
         if not bool(counted.any()):
             return None
         image = batch.open.image
         noise = torch.randn(image.shape, generator=generator).to(image.device)
-        made = model.open_pass(image + CONSISTENCY_NOISE * noise)["vertebra_map"]
+        made = network.open_pass(image + CONSISTENCY_NOISE * noise)["vertebra_map"]
         with torch.no_grad():
             wanted = self.teacher.open_pass(image)["vertebra_map"]
         first, second = (functional.log_softmax(t.float(), dim=1) for t in (made, wanted))
@@ -252,9 +252,9 @@ def silent_voxels(beliefs: BeliefPatches) -> torch.Tensor:
     return said < 0.5
 
 
-def _follow(teacher: nn.Module, model: nn.Module, kept: float) -> None:
-    """Move the teacher's weights towards those of the same names in the model."""
-    own: Mapping[str, torch.Tensor] = model.state_dict()
+def _follow(teacher: nn.Module, network: nn.Module, kept: float) -> None:
+    """Move the teacher's weights towards those of the same names in the network."""
+    own: Mapping[str, torch.Tensor] = network.state_dict()
     with torch.no_grad():
         for name, weight in teacher.state_dict().items():
             weight.mul_(kept).add_(own[name].to(weight), alpha=1 - kept)

@@ -1,4 +1,4 @@
-"""The training loop. It knows steps, checkpoints and interruptions, and nothing about any task."""
+"""The training of a model: its networks one after the other, checkpoints and interruptions; nothing about any task."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from spinecls import files
 from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.loader import TrainingData, training_batches
-from spinecls.errors import Interrupted, ModelError, TrainerError, UsageError
-from spinecls.networks.device import half_precision
+from spinecls.errors import DatasetError, Interrupted, ModelError, UsageError
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
-from spinecls.tasks.balancing import TaskWeighting
-from spinecls.tasks.base import WEIGHTING, Outputs, OwnPassTask, Task, WeightedTask, heads_of
-from spinecls.tasks.checkpoint import ModelSpec, load_checkpoint, meaning_text, model_content, save_checkpoint
-from spinecls.trainers.placement import PLACES, load_places, moments, predict_places, save_places, with_places
-from spinecls.trainers.progress import GradientLog, Progress
+from spinecls.tasks.base import WeightedTask, heads_of
+from spinecls.tasks.checkpoint import (
+    ModelSpec,
+    load_checkpoint,
+    meaning_text,
+    model_content,
+    save_checkpoint,
+    seeded,
+)
+from spinecls.trainers.part import Part
+from spinecls.trainers.placement import PLACES, load_places, predict_places, save_places, with_places
+from spinecls.trainers.progress import GradientLog, Idle, Progress
 
 logger = logging.getLogger(__name__)
 
 TRAINERS: Registry[Trainer] = Registry("Trainer", "spinecls.trainers")
 
-WARM_UP_STEPS = 30
-GRADIENT_LIMIT = 12.0
 BAD_STEPS_IN_A_ROW = 10
 EPOCHS = 20
-"""Rows of progress.csv and checkpoints of a run; more when an epoch would be longer than `LONGEST_EPOCH` steps."""
+"""Rows of progress.csv and checkpoints of a network; more when an epoch would be longer than `LONGEST_EPOCH` steps."""
 LONGEST_EPOCH = 50
 PREDICTING = "checkpoint_final.pt"
 SEGMENTATION = "vertebra_map"
 """Head that masks come from."""
-GRADIENTS_EVERY = 100
-"""Steps between two looks at whether auxiliary tasks pull with or against the main ones."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class RunSettings:
 class Trainer(ABC):
     """One way to train: the tasks it lists, and how regions are made.
 
-    A subclass says what is learnt by `build_tasks`; numbers are set in the plan or by `--set`, not by subclasses.
+    A subclass says what is learnt by `build_tasks`; numbers are set in the plan or by `--set`, not by subclasses. Tasks
+    of the open pass train the finder; those of the sealed pass, each for itself, the readers after it.
 
     Attributes
     ----------
@@ -77,11 +78,6 @@ class Trainer(ABC):
     seal: str | None = None
     final_name: str = PREDICTING
 
-    @property
-    def finds_vertebrae(self) -> bool:
-        """Whether anything is learnt in the open pass, so that regions at prediction come from this network."""
-        return any(not t.task.sealed and not t.task.own_pass for t in self.tasks)
-
     def __init__(self, plan: Plan, configuration: Configuration, settings: RunSettings) -> None:
         if self.seal not in (None, configuration.seal):
             raise UsageError(
@@ -91,40 +87,46 @@ class Trainer(ABC):
         self.plan = plan
         self.configuration = configuration
         self.settings = settings
-        listed = self.build_tasks()
-        # All of them are looked at, whichever the user gives a weight.
-        heads_of(listed)
-        self.tasks = chosen_tasks(listed, configuration.task_weights)
-        heads = heads_of(self.tasks)
+        self.tasks = self._listed_tasks()
+        open_heads = heads_of([t for t in self.tasks if not t.task.sealed])
         # Without a map there are no masks to cut by at prediction, whatever the trainer usually does.
-        self.regions_from_masks = self.regions_from_masks and (SEGMENTATION in heads or not self.finds_vertebrae)
+        self.regions_from_masks = self.regions_from_masks and (SEGMENTATION in open_heads or not self.finds_vertebrae)
         self.spec = ModelSpec(
-            configuration.network,
-            len(plan.channel_names),
-            len(plan.class_names),
-            heads,
-            configuration.pooling,
-            plan.class_order,
+            network=configuration.network,
+            reader=configuration.reader_network,
+            # Readers that nothing trains would classify by chance.
+            members=configuration.members if any(t.task.sealed for t in self.tasks) else 0,
+            image_channels=len(plan.channel_names),
+            num_classes=len(plan.class_names),
+            dense_heads=open_heads,
+            reader_heads=heads_of([t for t in self.tasks if t.task.sealed]),
+            pooling=configuration.pooling,
+            ordinal=plan.class_order,
         )
-        torch.manual_seed(settings.seed)
-        self.model = self.spec.build()
-        for weighted in self.tasks:
-            if (module := weighted.task.module()) is not None:
-                if not isinstance(module, nn.Module):
-                    raise TrainerError(f"Task {weighted.task.name!r}: module() gives {module!r}, expected a nn.Module.")
-                self.model.auxiliary[weighted.task.name] = module
-        self.weighting = TaskWeighting(self.tasks, configuration.task_weighting, configuration.task_weights)
-        self.model.auxiliary[WEIGHTING] = self.weighting
-        self.model.to(settings.device)
-        for weighted in self.tasks:
-            weighted.task.bind(self.model)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=configuration.learning_rate, weight_decay=1e-2, foreach=True
-        )
+        self.model = self.spec.build(settings.seed).to(settings.device)
+        self.parts = self._made_parts()
         self.step = 0
         self.seconds_before = 0.0
         self.gradient_log = GradientLog(settings.folder / "task_weights.csv")
         self._stop_signal: int | None = None
+
+    def _listed_tasks(self) -> list[WeightedTask]:
+        """Tasks that have a weight, made anew."""
+        listed = self.build_tasks()
+        # All of them are looked at, whichever the user gives a weight.
+        heads_of(listed)
+        return chosen_tasks(listed, self.configuration.task_weights)
+
+    def _made_parts(self) -> list[Part]:
+        """Networks that there is something to train in, each with tasks of its own."""
+        parts: list[Part] = []
+        for number, (name, network) in enumerate(self.model.parts()):
+            sealed = network is not self.model.finder
+            with seeded(self.settings.seed, len(list(self.model.parts())) + number):
+                tasks = [t for t in self._listed_tasks() if t.task.sealed == sealed]
+                if tasks:
+                    parts.append(Part(name, network, tasks, self.configuration, parts[-1].end if parts else 0))
+        return parts
 
     @classmethod
     def configured(cls, configuration: Configuration) -> Configuration:
@@ -133,7 +135,12 @@ class Trainer(ABC):
 
     @abstractmethod
     def build_tasks(self) -> list[WeightedTask]:
-        """Tasks with their weights."""
+        """Tasks with their weights; called once for each network, so tasks share nothing."""
+
+    @property
+    def finds_vertebrae(self) -> bool:
+        """Whether anything is learnt in the open pass, so that regions at prediction come from this model."""
+        return any(not t.task.sealed and not t.task.own_pass for t in self.tasks)
 
     @property
     def needs_images(self) -> bool:
@@ -144,6 +151,11 @@ class Trainer(ABC):
     def needs_classes(self) -> bool:
         """Whether any task learns classes in the open pass."""
         return any(t.task.needs_classes for t in self.tasks)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the run, all networks together."""
+        return self.parts[-1].end if self.parts else 0
 
     # -- files -------------------------------------------------------------------------------------------------
 
@@ -162,7 +174,7 @@ class Trainer(ABC):
     # -- the loop ----------------------------------------------------------------------------------------------
 
     def fit(self, data: TrainingData) -> None:
-        """Train from the current step to the plan's last one and write `checkpoint_final.pt`.
+        """Train from the current step to the last one, network by network, and write `checkpoint_final.pt`.
 
         Raises
         ------
@@ -170,159 +182,84 @@ class Trainer(ABC):
             After a checkpoint was written, when a signal asked to stop.
         ModelError
             When the loss stays not-a-number.
+        DatasetError
+            When classes are to be learnt and no vertebra with a class has a place.
         """
-        total = self.configuration.steps
-        progress = Progress(self.settings.folder / "progress.csv", self.step)
+        total = self.total_steps
+        self._progress = Progress(self.settings.folder / "progress.csv", self.step)
         self.gradient_log = GradientLog(self.settings.folder / "task_weights.csv", self.step)
-        epoch_steps = max(1, min(LONGEST_EPOCH, total // EPOCHS))
-        started, bad_steps = time.monotonic(), 0
-        places_at = moments(total) if data.unplaced and any(t.task.sealed for t in self.tasks) else []
-        batches = self._batches(self._placed(data) if places_at and places_at[0] < self.step else data)
-        self.model.train()
+        self._started = time.monotonic()
         bar = tqdm(total=total, initial=self.step, unit="step", disable=None if self.settings.show_progress else True)
         with bar, self._signals():
-            while self.step < total:
-                if self.step in places_at:
-                    batches.close()
-                    batches = self._batches(self._placed(data))
-                rate = self.set_learning_rate()
-                losses = self.train_step(next(batches))
-                bad_steps = 0 if losses is not None else bad_steps + 1
-                if bad_steps >= BAD_STEPS_IN_A_ROW:
-                    raise ModelError(
-                        f"step {self.step}: the loss was not a finite number {bad_steps} times in a row. Nothing of "
-                        "this was saved. Look at the images of the last batches, or lower learning_rate by --set."
-                    )
-                self.step += 1
-                progress.add(losses or {})
-                bar.update()
-                seconds = self.seconds_before + time.monotonic() - started
-                if self.step % epoch_steps == 0 or self.step == total or self._stop_signal is not None:
-                    row = progress.close_epoch(self.step, seconds, rate)
-                    bar.set_postfix({k: v for k, v in row.items() if k not in ("step", "seconds", "learning_rate")})
-                    self.gradient_log.write()
-                    self.save_state(seconds)
-                if self._stop_signal is not None:
-                    self._leave()
-        batches.close()
+            for part in self.parts:
+                if self.step < part.end:
+                    self._fit_part(part, self._placed(data) if part.reads else data, bar)
         self.save_final()
 
-    def _batches(self, data: TrainingData) -> Iterator[Batch]:
-        return training_batches(data, self.configuration, self.settings.seed, self.step, self.settings.workers)
+    def _fit_part(self, part: Part, data: TrainingData, bar: tqdm) -> None:
+        if part.optimiser is None:
+            part.begin()
+        epoch_steps = max(1, min(LONGEST_EPOCH, part.steps // EPOCHS))
+        idle = Idle(part.name, [t.task.name for t in part.tasks if t.task.share is not None], part.steps)
+        batches = self._batches(part, data)
+        bad_steps = 0
+        bar.set_description(part.name)
+        while self.step < part.end:
+            rate = part.set_learning_rate(self.step)
+            losses = part.train_step(next(batches), self.step, self.settings.seed, self.gradient_log)
+            bad_steps = 0 if losses is not None else bad_steps + 1
+            if bad_steps >= BAD_STEPS_IN_A_ROW:
+                raise ModelError(
+                    f"step {self.step} ({part.name}): the loss was not a finite number {bad_steps} times in a row. "
+                    "Nothing of this was saved. Look at the images of the last batches, or lower learning_rate "
+                    "(reader_learning_rate) by --set."
+                )
+            self.step += 1
+            self._progress.add(losses or {})
+            bar.update()
+            done = self.step - part.first_step
+            if done % epoch_steps == 0 or self.step == part.end or self._stop_signal is not None:
+                seconds = self.seconds_before + time.monotonic() - self._started
+                row = self._progress.close_epoch(part.name, self.step, seconds, rate)
+                idle.look(done, row)
+                bar.set_postfix({k: v for k, v in row.items() if k in losses} if losses else {})
+                self.gradient_log.write()
+                self.save_state(part, seconds)
+            if self._stop_signal is not None:
+                self._leave()
+        batches.close()
+        part.finish()
 
-    def _placed(self, data: TrainingData) -> TrainingData:
-        """Data with crops of the vertebrae that have no position, at places predicted at the last moment for it."""
-        moment = max(m for m in moments(self.configuration.steps) if m <= self.step)
-        path = self.settings.folder / PLACES.format(moment)
-        if not path.exists():
-            found = predict_places(
-                self.model,
-                self.plan,
-                self.configuration,
-                data.unplaced,
-                self.settings.device,
-                self.settings.folder / "placement",
-            )
-            save_places(path, found)
-        return with_places(data, load_places(path), self.plan, self.configuration, self.regions_from_masks)
-
-    def train_step(self, batch: Batch) -> dict[str, float] | None:
-        """One step of the optimiser; the losses, or None when one of them was not finite and the step was left out.
-
-        The open and the sealed part run one after the other and add their gradients, so memory holds one at a time.
-        """
-        self.optimiser.zero_grad(set_to_none=True)
-        for weighted in self.tasks:
-            weighted.task.progress = self.step / self.configuration.steps
-        losses: dict[str, float] = {}
-        gradients: dict[str, torch.Tensor] | None = {} if self._looks_at_gradients(batch) else None
-        moved = to_device(batch, self.settings.device)
-        own = [partial(self._own_loss, t.task) for t in self.tasks if t.task.own_pass]
-        for part in (self._open_losses, self._sealed_losses, *own):
-            found = part(moved)
-            if not found:
-                continue
-            if gradients is not None:
-                gradients |= {name: self._shared_gradient(loss) for name, loss in found.items()}
-            total = self.weighting.total(found)
-            if not total.requires_grad:
-                raise TrainerError(f"The losses of {', '.join(found)} have no gradient, so they teach nothing.")
-            total.backward()
-            losses |= {name: float(loss.detach()) for name, loss in found.items()}
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_LIMIT)
-        if not bool(torch.isfinite(norm)):
-            logger.warning("step %d left out: gradient not finite (cases %s)", self.step, ", ".join(batch.open.cases))
-            return None
-        if gradients is not None:
-            self._note_gradients(self.weighting.record(gradients, self.step))
-        self.optimiser.step()
-        return losses
-
-    def _open_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
-        tasks = [t.task for t in self.tasks if not t.task.sealed and not t.task.own_pass]
-        if not tasks:
-            return {}
-        with self._autocast():
-            outputs = Outputs(open=self.model.open_pass(batch.open.image))
-        return {task.name: loss_of(task, outputs, batch) for task in tasks}
-
-    def _sealed_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
-        tasks = [t.task for t in self.tasks if t.task.sealed]
-        if not tasks or batch.sealed is None:
-            return {}
-        with self._autocast():
-            logits, evidence = self.model.sealed_pass(batch.sealed.crops, batch.sealed.pooled)
-        outputs = Outputs(logits=logits, evidence=evidence)
-        return {task.name: loss_of(task, outputs, batch) for task in tasks}
-
-    def _own_loss(self, task: OwnPassTask, batch: Batch) -> dict[str, torch.Tensor]:
-        if self.step % task.every:
-            return {}
-        # Of the seed and the step alone, as the batch is, so that a resumed run goes on as an undisturbed one.
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
-        with self._autocast():
-            outputs = Outputs(own=task.run(self.model, batch, generator))
-        return {task.name: loss_of(task, outputs, batch)}
-
-    # -- gradients of the tasks ----------------------------------------------------------------------------------
-
-    def _looks_at_gradients(self, batch: Batch) -> bool:
-        """In the steps that set the weights, and once in so many after, to see whether the tasks still agree.
-
-        Without sealed crops, as long as no vertebra has a position and a class, a main task is silent; then not.
-        """
-        if batch.sealed is None and any(t.task.sealed and t.task.share is None for t in self.tasks):
-            return False
-        running = [t.task.name for t in self.tasks if self.step % t.task.every == 0]
-        look = bool(self.weighting.names) and self.step % GRADIENTS_EVERY == 0
-        return look or self.weighting.measures(self.step, running)
-
-    def _shared_gradient(self, loss: torch.Tensor) -> torch.Tensor:
-        """Flat gradient of a loss on the encoder, the part that every pass goes through."""
-        shared = list(self.model.backbone.unet.encoder.parameters())
-        found = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
-        return torch.cat(
-            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(shared, found, strict=True)]
+    def _batches(self, part: Part, data: TrainingData) -> Iterator[Batch]:
+        return training_batches(
+            data, self.configuration, part.reads, self.settings.seed, self.step, self.settings.workers
         )
 
-    def _note_gradients(self, found: dict[str, dict[str, float]]) -> None:
-        for name, measured in found.items():
-            self.gradient_log.add(self.step + 1, name, weight=self.weighting.weight(name), **measured)
-
-    def _autocast(self):
-        return torch.autocast(self.settings.device.type, torch.bfloat16, enabled=half_precision(self.settings.device))
-
-    def set_learning_rate(self) -> float:
-        """Polynomial decay of power 0.9 after a short warm-up (nnU-Net's schedule)."""
-        warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        rate = self.configuration.learning_rate * warm * (1 - self.step / self.configuration.steps) ** 0.9
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        return rate
+    def _placed(self, data: TrainingData) -> TrainingData:
+        """Data with crops also of the vertebrae that have no position, at places where the finder sees them."""
+        if data.unplaced:
+            path = self.settings.folder / PLACES
+            if not path.exists():
+                found = predict_places(
+                    self.model,
+                    self.plan,
+                    self.configuration,
+                    data.unplaced,
+                    self.settings.device,
+                    self.settings.folder / "placement",
+                )
+                save_places(path, found)
+            data = with_places(data, load_places(path), self.plan, self.configuration, self.regions_from_masks)
+        if not data.sealed:
+            raise DatasetError(
+                "No vertebra with a class has a position, and none was found where the finder looked, so there is "
+                "nothing to learn classes from. Give positions (or outlines) for some more cases."
+            )
+        return data
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 
-    def save_state(self, seconds: float) -> None:
+    def save_state(self, part: Part, seconds: float) -> None:
         """Write what resuming needs, keeping the state before it."""
         if self.latest_path.exists():
             self.latest_path.replace(self.previous_path)
@@ -332,7 +269,8 @@ class Trainer(ABC):
                 "step": self.step,
                 "seconds": seconds,
                 "weights": self.model.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
+                "part": part.name,
+                "optimiser": part.optimiser.state_dict(),
                 "trainer": type(self).__name__,
                 "seed": self.settings.seed,
             },
@@ -344,7 +282,7 @@ class Trainer(ABC):
         Raises
         ------
         ModelError
-            When there is none, or it belongs to another network.
+            When there is none, or it belongs to other networks.
         """
         files.remove_temporaries(self.settings.folder)
         faults = []
@@ -359,9 +297,12 @@ class Trainer(ABC):
                 continue
             try:
                 self.model.load_state_dict(state["weights"])
-                self.optimiser.load_state_dict(state["optimiser"])
-            except (RuntimeError, ValueError, KeyError) as error:
-                raise ModelError(f"{path}: does not fit the plan's network ({error}). Train without --c.") from None
+                part = next(part for part in self.parts if part.name == state["part"])
+                if state["step"] < part.end:
+                    part.begin()
+                    part.optimiser.load_state_dict(state["optimiser"])
+            except (RuntimeError, ValueError, KeyError, StopIteration) as error:
+                raise ModelError(f"{path}: does not fit the plan's networks ({error}). Train without --c.") from None
             if state["seed"] != self.settings.seed:
                 raise ModelError(f"{path}: was started with --seed {state['seed']}. Continue it with the same.")
             self.step, self.seconds_before = int(state["step"]), float(state["seconds"])
@@ -371,7 +312,7 @@ class Trainer(ABC):
 
     def save_final(self) -> None:
         """Write the model that predicts, without the heads that only training needed."""
-        kept = {name for t in self.tasks if t.task.predicts for name in t.task.dense_heads()}
+        kept = {name for t in self.tasks if t.task.predicts and not t.task.sealed for name in t.task.dense_heads()}
         content = model_content(
             self.model,
             self.spec,
@@ -383,9 +324,13 @@ class Trainer(ABC):
             meaning=meaning_text(self.plan, self.configuration),
         )
         save_checkpoint(self.final_path, content)
-        for weighted in self.tasks:
-            for name, found in weighted.task.report().items():
-                files.write_json(self.settings.folder / name, found)
+        for part in self.parts:
+            for weighted in part.tasks:
+                for name, found in weighted.task.report().items():
+                    path = self.settings.folder / name
+                    # What further readers found stands beside what the first one did.
+                    later = part.reads and part.name != "reader_0"
+                    files.write_json(path.with_stem(f"{path.stem}_{part.name}") if later else path, found)
 
     # -- signals -----------------------------------------------------------------------------------------------
 
@@ -412,26 +357,8 @@ class Trainer(ABC):
                 signal.signal(number, handler)
 
     def _leave(self) -> None:
-        told = f"Stopped at step {self.step} of {self.configuration.steps}; the state is saved. Go on with --c."
+        told = f"Stopped at step {self.step} of {self.total_steps}; the state is saved. Go on with --c."
         raise KeyboardInterrupt(told) if self._stop_signal == signal.SIGINT else Interrupted(told)
-
-
-def loss_of(task: Task, outputs: Outputs, batch: Batch) -> torch.Tensor:
-    """Loss of a task.
-
-    Raises
-    ------
-    TrainerError
-        When it is anything but one number in a tensor.
-    """
-    found = task.loss(outputs, batch)
-    if isinstance(found, torch.Tensor) and found.ndim == 0 and found.is_floating_point():
-        return found
-    got = f"a tensor of shape {tuple(found.shape)}, {found.dtype}" if isinstance(found, torch.Tensor) else repr(found)
-    raise TrainerError(
-        f"Task {task.name!r} ({type(task).__name__}): its loss is {got}, expected one number in a floating tensor of "
-        "shape ()."
-    )
 
 
 def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> list[WeightedTask]:
@@ -447,14 +374,3 @@ def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> lis
     if unknown:
         raise UsageError(f"--set task_weights.{unknown[0]}: the trainer's tasks are {', '.join(names)}.")
     return [t for t in tasks if weights.get(t.task.name, t.weight) > 0]
-
-
-def to_device(part, device: torch.device):
-    """The same batch, or part of one, with all its tensors on a device."""
-    if isinstance(part, torch.Tensor):
-        return part.to(device, non_blocking=True)
-    if isinstance(part, Mapping):
-        return {name: to_device(value, device) for name, value in part.items()}
-    if dataclasses.is_dataclass(part):
-        return dataclasses.replace(part, **{name: to_device(value, device) for name, value in vars(part).items()})
-    return part

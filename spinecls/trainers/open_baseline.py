@@ -35,6 +35,6 @@ def with_context(configuration: Configuration) -> Configuration:
     wide = (size[0], *(n + 2 * CONTEXT_MM / s for n, s in zip(size[1:], spacing[1:], strict=True)))
     return dataclasses.replace(
         configuration,
-        sealed_size=round_up(tuple(round(n) for n in wide), configuration.network.divisor),
+        sealed_size=round_up(tuple(round(n) for n in wide), configuration.reader_network.divisor),
         sealed_batch_size=max(1, configuration.sealed_batch_size // 2),
     )

@@ -1,9 +1,9 @@
-"""Vertebrae with a class and no position: where they are is predicted by what has been learnt so far.
+"""Vertebrae with a class and no position: where they are is predicted by the finder, before the readers are trained.
 
 The founding case of this kind of data: a class for each vertebra of each scan, and positions in a few scans only. The
-network learns to find and name vertebrae from these; in the others it then looks for each vertebra that has a class,
-and the sealed pass learns from what lies there. It never learnt to find vertebrae in those scans, so its predictions
-there are as good as on new patients.
+finder learns to find and name vertebrae from these; in the others it then looks for each vertebra that has a class, and
+the readers learn from what lies there. It never learnt to find vertebrae in those scans, so its predictions there are
+as good as on new patients.
 """
 
 from __future__ import annotations
@@ -32,14 +32,8 @@ from spinecls.trainers.refinement import expected_of
 
 logger = logging.getLogger(__name__)
 
-MOMENTS = (0.4, 0.7)
-"""Shares of a training after which places are predicted, anew the second time, when the localiser is better."""
-
-PLACES = "places_{}.npz"
-"""File of the predicted places, beside the checkpoints, by the step that they were predicted before.
-
-A resumed run learns from the same ones.
-"""
+PLACES = "places.npz"
+"""File of the predicted places, beside the checkpoints; a resumed run learns from the same ones."""
 
 LEAST_CERTAINTY = 0.5
 """Probability of a name below which its place is not learnt from."""
@@ -65,11 +59,6 @@ def lacks_places(case: PreprocessedCase) -> bool:
     return any(v.get("centre_lps") is None and v.get("readings") for v in case.vertebrae)
 
 
-def moments(steps: int) -> list[int]:
-    """Steps before which places are predicted."""
-    return [max(1, round(share * steps)) for share in MOMENTS]
-
-
 def predict_places(
     model: SpineModel,
     plan: Plan,
@@ -78,7 +67,7 @@ def predict_places(
     device: torch.device,
     log_folder: Path,
 ) -> dict[str, Places]:
-    """Look for the vertebrae of scans; the network is left in the mode it was in.
+    """Look for the vertebrae of scans; the model is left in the mode it was in.
 
     A scan that cannot be looked through is left out with a warning.
 

@@ -16,9 +16,12 @@ from spinecls.planning.plan import NetworkPlan
 from spinecls.planning.rules_configuration import MachineProfile
 
 PROBE_NETWORK = NetworkPlan(
-    features=(16, 32, 64), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3))
+    features=(16, 32, 64, 128),
+    strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
+    kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
 )
-PROBE_SIZE = (16, 80, 64)
+"""As those that are planned: a smaller one does fewer operations a second."""
+PROBE_SIZE = (16, 96, 80)
 STEP_OVERHEAD_SECONDS = {"cpu": 0.25, "cuda": 0.05}
 """Making a batch and stepping the optimiser: on the CPU in the same process, beside a GPU in workers."""
 
@@ -35,7 +38,7 @@ def machine_profile(device: torch.device, steps: int = 4) -> MachineProfile:
     gets a smaller plan.
     """
     cuda = device.type == "cuda"
-    network = Backbone(PROBE_NETWORK, 1).to(device)
+    network = Backbone(PROBE_NETWORK, 2).to(device)
     image = torch.randn((1, 2, *PROBE_SIZE), device=device)
     seconds = []
     try:

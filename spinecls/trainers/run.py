@@ -263,11 +263,15 @@ FIXED_BY_PREPROCESSING = ("spacing_mm", "normalisation")
 def with_overrides(configuration: Configuration, overrides: Mapping[str, str]) -> Configuration:
     """Configuration with what the user set for this run."""
     settings = parse_overrides(overrides).get(configuration.name, {})
-    fixed = [key for key in settings if key in FIXED_BY_PREPROCESSING or key.startswith("network.")]
+    networks = ("network.", "reader_network.")
+    fixed = [key for key in settings if key in FIXED_BY_PREPROCESSING or key.startswith(networks)]
     if fixed:
         raise UsageError(f"--set {fixed[0]}: decided in preprocessing. Give it to spinecls_plan_and_preprocess.")
     if "task_weights" in settings:
         settings["task_weights"] = {**configuration.task_weights, **settings["task_weights"]}
+    if settings.get("steps", configuration.steps) < configuration.steps:
+        # Who shortens the training means all of it.
+        settings = {"reader_steps": min(configuration.reader_steps, settings["steps"]), **settings}
     return dataclasses.replace(configuration, **settings)
 
 
@@ -428,8 +432,9 @@ def _train(fold: _Fold) -> None:
             "seal": fold.configuration.seal,
             "tasks": [t.task.name for t in trainer.tasks],
             "task_weighting": fold.configuration.task_weighting,
-            "main_weights": trainer.weighting.main,
-            "auxiliary_shares": trainer.weighting.shares,
+            "parts": {part.name: part.steps for part in trainer.parts},
+            "main_weights": {name: w for part in trainer.parts for name, w in part.weighting.main.items()},
+            "auxiliary_shares": {name: w for part in trainer.parts for name, w in part.weighting.shares.items()},
             "unlabelled": list(unlabelled or ()),
             "placed_by_surroundings": list(data.moved),
             "pretrained": _start(fold, taken),
@@ -444,7 +449,7 @@ def _train(fold: _Fold) -> None:
         fold.folder,
         counted(len(data.cases), "case"),
         counted(len(data.sealed), "vertebra", "vertebrae"),
-        counted(fold.configuration.steps, "step"),
+        " and ".join(f"{counted(part.steps, 'step')} of the {part.name}" for part in trainer.parts),
         request.device,
         f", from step {trainer.step}" if trainer.step else "",
     )
@@ -497,8 +502,7 @@ def _set_aside(trainer: Trainer) -> None:
         kept = validation.with_name("replaced_validation")
         shutil.rmtree(kept, ignore_errors=True)
         validation.rename(kept)
-    for path in trainer.settings.folder.glob(PLACES.format("*")):
-        path.unlink()
+    (trainer.settings.folder / PLACES).unlink(missing_ok=True)
 
 
 def _validate(fold: _Fold) -> None:

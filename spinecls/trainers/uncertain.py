@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from spinecls.tasks.base import WeightedTask
 from spinecls.tasks.classification import ClassificationTask
-from spinecls.tasks.open_tasks import StructuresTask, VertebraMapTask
+from spinecls.tasks.open_tasks import VertebraMapTask
+from spinecls.tasks.structures import StructuresTask
 from spinecls.tasks.uncertain import (
     BelievedMapTask,
     BelievedStructuresTask,

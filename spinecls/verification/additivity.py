@@ -10,7 +10,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from scipy.special import expit, logsumexp
-from torch import nn
 
 from spinecls.networks.pooling import (
     AttentionPooling,
@@ -20,6 +19,7 @@ from spinecls.networks.pooling import (
     MeanPooling,
     Pooling,
 )
+from spinecls.networks.reader import Reader
 from spinecls.verification.instrument import Crops, Instrument
 from spinecls.verification.results import CheckResult, Outcome
 from spinecls.verification.study import Study
@@ -64,29 +64,29 @@ FORMULAS: dict[type[Pooling], Callable[[Pooling, np.ndarray, np.ndarray], np.nda
 """Pooling -> function of the evidence (E, V) and features (F, V) of the counted voxels that returns (E,), no bias."""
 
 
-def recomputed_logits(model: nn.Module, evidence: np.ndarray, features: np.ndarray, counted: np.ndarray) -> np.ndarray:
+def recomputed_logits(reader: Reader, evidence: np.ndarray, features: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """(K,) logits of one vertebra from its evidence (E, s, r, a), features (F, s, r, a) and counted voxels (s, r, a).
 
     Of graded classes they are log-probabilities: log(sigmoid(theta_(k+1) - s) - sigmoid(theta_k - s)).
     """
-    pooled = _numpy(model.pooling.bias)
+    pooled = _numpy(reader.pooling.bias)
     if counted.any():
-        formula = FORMULAS[type(model.pooling)]
-        pooled = pooled + formula(model.pooling, evidence[:, counted], features[:, counted])
-    if not model.ordinal:
+        formula = FORMULAS[type(reader.pooling)]
+        pooled = pooled + formula(reader.pooling, evidence[:, counted], features[:, counted])
+    if not reader.ordinal:
         return np.concatenate([[0.0], pooled])
-    gaps = np.logaddexp(0, _numpy(model.link.gap_logits)) + model.link.SMALLEST_GAP
-    thresholds = float(model.link.first.detach()) + np.concatenate([[0.0], np.cumsum(gaps)])
+    gaps = np.logaddexp(0, _numpy(reader.link.gap_logits)) + reader.link.SMALLEST_GAP
+    thresholds = float(reader.link.first.detach()) + np.concatenate([[0.0], np.cumsum(gaps)])
     return np.log(np.diff(expit(thresholds - pooled[0]), prepend=0.0, append=1.0))
 
 
 @torch.inference_mode()
-def _network_outputs(model: nn.Module, crops: Crops, device: torch.device) -> tuple[np.ndarray, ...]:
+def _network_outputs(reader: Reader, crops: Crops, device: torch.device) -> tuple[np.ndarray, ...]:
     """Logits (N, K), evidence (N, E, ...) and pooled features (N, F, ...) of crops."""
     caught: list[torch.Tensor] = []
-    handle = model.pooling.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[2]))
+    handle = reader.pooling.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[2]))
     try:
-        logits, evidence = model.sealed_pass(crops.images.to(device), crops.pooled.to(device))
+        logits, evidence = reader.sealed_pass(crops.images.to(device), crops.pooled.to(device))
     finally:
         handle.remove()
     return _numpy(logits), _numpy(evidence), _numpy(caught[0])
@@ -98,9 +98,9 @@ def evidence_adds_up(instrument: Instrument, study: Study) -> CheckResult:
     for place in study.chosen:
         crops = instrument.crops([study.question(place)])
         counted = crops.pooled[0].numpy()
-        for model in instrument.models:
-            logits, evidence, features = _network_outputs(model, crops, instrument.device)
-            again = recomputed_logits(model, evidence[0], features[0], counted)
+        for reader in instrument.readers:
+            logits, evidence, features = _network_outputs(reader, crops, instrument.device)
+            again = recomputed_logits(reader, evidence[0], features[0], counted)
             largest = max(largest, float(np.abs(again - logits[0]).max()))
             stray += int(np.count_nonzero(evidence[0][:, ~counted]))
     return CheckResult(

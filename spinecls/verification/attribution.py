@@ -41,7 +41,7 @@ def attribution_inside(instrument: Instrument, study: Study, attribute: Attribut
         crops = instrument.crops([question])
         target = int(study.scans[place.scan].answers.lesion_classes[place.vertebra])
         values = attribute(instrument, crops, target).numpy()
-        inside = crops.images[0, -1].numpy() > 0.5
+        inside = crops.images[0, -1].numpy() > 0
         largest_outside = max(largest_outside, float(np.abs(values[:, ~inside]).max(initial=0.0)))
         # A network that ignores its input attributes nothing; that is no share. Taken from what lies outside, so that
         # nothing there is a share of exactly one, however the sum of all rounds.

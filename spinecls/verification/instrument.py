@@ -16,6 +16,8 @@ import torch
 from spinecls.geometry import Geometry
 from spinecls.inference.predictor import Predictor
 from spinecls.inference.sealed_pass import CHUNK, UNCHANGED, classify, make_crops
+from spinecls.networks.model import SpineModel
+from spinecls.networks.reader import Reader
 from spinecls.sealing.crop import evidence_to_native, shown_voxels, snapped_centre
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.region import Region
@@ -57,9 +59,9 @@ class Answers:
 
     Attributes
     ----------
-    members : (M, N, K) probabilities of every fold, double precision
+    members : (M, N, K) probabilities of every reader of every fold, double precision
     probabilities : (N, K) their mean
-    evidence : (N, K, s, r, a) mean over folds
+    evidence : (N, K, s, r, a) mean over them
     """
 
     members: np.ndarray
@@ -106,8 +108,13 @@ class Instrument:
         return Outcome.PASSED if intact else Outcome.FAILED
 
     @property
-    def models(self) -> Sequence[torch.nn.Module]:
+    def models(self) -> Sequence[SpineModel]:
         return self.predictor.models
+
+    @property
+    def readers(self) -> list[Reader]:
+        """All readers of all folds."""
+        return [reader for model in self.models for reader in model.readers]
 
     @property
     def device(self) -> torch.device:
@@ -120,14 +127,16 @@ class Instrument:
         ]
         return Crops(torch.cat([images for images, _ in made]), torch.cat([pooled for _, pooled in made]))
 
-    def answer(self, crops: Crops, models: Sequence[torch.nn.Module] | None = None) -> Answers:
+    def answer(self, crops: Crops, models: Sequence[SpineModel] | None = None) -> Answers:
         """Output for crops, by other networks than the predictor's if given."""
         # The predictor does not offer the shift to its reported prior; written out here it could drift apart.
         shift = self.predictor.class_shift()
         # Networks of the caller's own have no training counts; those of the first fold serve for all.
         shift = shift if models is None else shift[0]
         result = classify(models or self.models, crops.images, crops.pooled, shift, self.device, UNCHANGED)
-        return Answers(result.members[:, 0], result.probabilities, result.evidence)
+        # There is one view, so what is left are folds and readers.
+        members = result.members.reshape(-1, *result.probabilities.shape)
+        return Answers(members, result.probabilities, result.evidence)
 
     def ask(self, questions: Sequence[Question]) -> Answers:
         """Output for vertebrae in images."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from captum.attr import IntegratedGradients
 
+from spinecls.networks.reader import Reader
 from spinecls.sealing.crop import FILL
 from spinecls.verification.instrument import Crops, Instrument
 
@@ -16,7 +17,7 @@ AT_ONCE = 8
 
 
 def integrated_gradients(instrument: Instrument, crop: Crops, target: int) -> torch.Tensor:
-    """Attribution of the logit of class `target`, summed over folds, to the channels of one crop.
+    """Attribution of the logit of class `target`, summed over readers, to the channels of one crop.
 
     The path leads from a crop that shows nothing (`FILL` everywhere) to the crop; the region stays.
 
@@ -30,11 +31,11 @@ def integrated_gradients(instrument: Instrument, crop: Crops, target: int) -> to
     """
     channels = crop.images[:, :-1]
     total = torch.zeros_like(channels[0])
-    for model in instrument.models:
+    for reader in instrument.readers:
 
-        def logit(batch: torch.Tensor, model: torch.nn.Module = model) -> torch.Tensor:
+        def logit(batch: torch.Tensor, reader: Reader = reader) -> torch.Tensor:
             inputs = crop.with_channels(batch.cpu())
-            logits, _ = model.sealed_pass(inputs.images.to(batch.device), inputs.pooled.to(batch.device))
+            logits, _ = reader.sealed_pass(inputs.images.to(batch.device), inputs.pooled.to(batch.device))
             return logits[:, target]
 
         explained = IntegratedGradients(logit).attribute(

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from spinecls.networks.model import SpineModel
+from spinecls.networks.reader import Reader
 from spinecls.verification.instrument import Instrument
 from spinecls.verification.measures import spearman
 from spinecls.verification.results import CheckResult, Outcome, mean_over_patients
@@ -20,22 +22,22 @@ DRAWS = 3
 """Random networks for each depth; a single one may resemble the trained one by chance."""
 
 
-def output_blocks(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
-    """Blocks of a network from the output down: the evidence head, then the decoder's stages."""
-    decoder = model.backbone.unet.decoder
+def output_blocks(reader: Reader) -> list[tuple[str, list[nn.Module]]]:
+    """Blocks of a reader from the output down: the evidence head, then the decoder's stages."""
+    decoder = reader.backbone.unet.decoder
     stages = list(zip(decoder.stages, decoder.transpconvs, strict=True))[::-1]
-    return [("evidence head", [model.evidence])] + [
+    return [("evidence head", [reader.evidence])] + [
         (f"decoder stage {number}", list(modules)) for number, modules in enumerate(stages, start=1)
     ]
 
 
-def randomised(model: nn.Module, seed: int) -> Iterator[tuple[str, nn.Module]]:
-    """Copies of a network in which one more block, from the output down, has new weights."""
+def randomised(model: SpineModel, seed: int) -> Iterator[tuple[str, SpineModel]]:
+    """Copies of a model in each of whose readers one more block, from the output down, has new weights."""
     changed = copy.deepcopy(model)
-    for number, (name, _) in enumerate(output_blocks(model)):
+    for number, (name, _) in enumerate(output_blocks(model.readers[0])):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
-            for block in output_blocks(changed)[number][1]:
+            for block in (block for reader in changed.readers for block in output_blocks(reader)[number][1]):
                 for module in block.modules():
                     if hasattr(module, "reset_parameters"):
                         module.reset_parameters()

@@ -1,0 +1,59 @@
+"""Structures that the physician knows to have a role, as voxel labels: discs, canal, endplates, corners ..."""
+
+from __future__ import annotations
+
+import torch
+
+from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.cases import UNKNOWN
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.losses import map_loss
+
+
+def index_of_code(plan: Plan) -> torch.Tensor:
+    """(256,) long, place of each code of structuresTr among the outputs of a head; other codes are unknown."""
+    table = torch.full((256,), UNKNOWN)
+    table[0] = 0
+    for index, code in enumerate(plan.structures.values(), start=1):
+        table[code] = index
+    return table
+
+
+class StructuresTask(Task):
+    """Which voxels belong to which structure of structuresTr (discs, canal, lesions ...); dropped at prediction."""
+
+    name = "structures"
+    predicts = False
+    share = 0.1
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        super().__init__(plan, configuration)
+        self.index_of_code = index_of_code(plan)
+
+    def dense_heads(self) -> dict[str, int]:
+        return {"structures": 1 + len(self.plan.structures)}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        target = self.index_of_code.to(batch.open.structures.device)[batch.open.structures]
+        return map_loss(outputs.open["structures"], target, UNKNOWN)
+
+
+class SealedStructuresTask(Task):
+    """The same in the region of a vertebra, learnt by a reader."""
+
+    name = "sealed_structures"
+    sealed = True
+    predicts = False
+    share = 0.1
+
+    def __init__(self, plan: Plan, configuration: Configuration) -> None:
+        super().__init__(plan, configuration)
+        self.index_of_code = index_of_code(plan)
+
+    def dense_heads(self) -> dict[str, int]:
+        return {self.name: 1 + len(self.plan.structures)}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        drawn = torch.where(batch.sealed.pooled, batch.sealed.lesions, UNKNOWN)
+        return map_loss(outputs.sealed[self.name], self.index_of_code.to(drawn.device)[drawn], UNKNOWN)
