@@ -91,21 +91,27 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, float]:
         () if "AE" in name else None,
         trainer_class.learns_beliefs,
     )
-    batches = training_batches(data, configuration, seed=0, first_step=0, workers=0)
-    next(batches)
     before = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_class(plan, configuration, RunSettings(Path(folder), torch.device("cpu")))
-        seconds = []
-        for _ in range(options.steps + 2):
-            began = time.perf_counter()
-            trainer.train_step(next(batches))
-            trainer.step += 1
-            seconds.append(time.perf_counter() - began)
-    batches.close()
+        # One reader stands for all.
+        found = {part.name.rstrip("_0"): step_seconds(trainer, part, data, options.steps) for part in trainer.parts[:2]}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    # The mean, for a task may run on every few steps only; the first two allocate.
-    return {"seconds": float(np.mean(seconds[2:])), "memory_gb": (peak - before) / 1e9}
+    return found | {"memory_gb": (peak - before) / 1e9}
+
+
+def step_seconds(trainer: Trainer, part: Part, data: TrainingData, steps: int) -> float:
+    """Mean time of a step, for a task may run on every few steps only; the first two, which allocate, left out."""
+    batches = training_batches(data, trainer.configuration, part.reads, seed=0, first_step=part.first_step, workers=0)
+    part.begin()
+    seconds = []
+    for step in range(part.first_step, part.first_step + steps + 2):
+        began = time.perf_counter()
+        part.train_step(next(batches), step, trainer.settings.seed, trainer.gradient_log)
+        seconds.append(time.perf_counter() - began)
+    batches.close()
+    part.finish()
+    return float(np.mean(seconds[2:]))
 
 
 if __name__ == "__main__":

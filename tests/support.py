@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-SMALL = ("steps=12", "network.features=8,12,16", "patch_size=8,48,32", "sealed_size=8,24,24", "sealed_batch_size=4")
+SMALL = (
+    "steps=12", "network.features=8,12,16", "patch_size=8,48,32", "reader_network.features=8,12,16",
+    "sealed_size=8,24,24", "sealed_batch_size=4", "members=2",
+)  # fmt: skip
 """Settings with which a phantom model trains in seconds: enough to run everything, not to learn."""
 
 

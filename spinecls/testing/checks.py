@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.batch import Batch, OpenBatch
 from spinecls.dataloading.cases import UNKNOWN
 from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.errors import TrainerError
@@ -26,13 +26,16 @@ from spinecls.planning.preprocess import preprocess_dataset
 from spinecls.planning.rules_configuration import MachineProfile
 from spinecls.tasks.base import Outputs, Task
 from spinecls.testing.phantom import write_dataset
-from spinecls.trainers.base import PREDICTING, RunSettings, Trainer, loss_of
+from spinecls.trainers.base import PREDICTING, RunSettings, Trainer
+from spinecls.trainers.part import Part, loss_of
 from spinecls.trainers.run import load_training_data
 from spinecls.trainers.user_code import made_trainer
 
 SETTINGS = {
     "steps": "2",
     "network.features": "8,12,16",
+    "reader_network.features": "8,12,16",
+    "members": "1",
     "patch_size": "8,48,32",
     "sealed_size": "8,24,24",
     "sealed_batch_size": "4",
@@ -73,13 +76,13 @@ def check_trainer(trainer_class: type[Trainer]) -> None:
         except TrainerError as error:
             raise BrokenRule(f"{trainer_class.__name__}: {error}") from error
         names = [t.task.name for t in trainer.tasks]
-        batches = training_batches(data, configuration, seed=0, first_step=0, workers=0)
-        batch = next(batches)
-        batches.close()
-        for weighted in trainer.tasks:
-            # Halfway, where what comes in slowly counts in full.
-            weighted.task.progress = 0.5
-            check_task(trainer, weighted.task, batch)
+        for part in trainer.parts[:2]:
+            # Readers are alike, so one of them is looked at.
+            batch = _batch(part, data, configuration)
+            for weighted in part.tasks:
+                # Halfway, where what comes in slowly counts in full.
+                weighted.task.progress = 0.5
+                check_task(part, weighted.task, batch)
         trainer.fit(data)
         if trainer.final_name == PREDICTING:
             _check_checkpoint(trainer, len(plan.channel_names))
@@ -108,66 +111,78 @@ def material(folder: Path, trainer_class: type[Trainer]) -> tuple[Plan, Configur
     return plan, configuration, data
 
 
-def check_task(trainer: Trainer, task: Task, batch: Batch) -> None:
-    """Loss of one task on an annotated batch and on one of which nothing is known."""
-    loss = _loss(trainer, task, batch)
+def _batch(part: Part, data: TrainingData, configuration: Configuration) -> Batch:
+    batches = training_batches(data, configuration, part.reads, seed=0, first_step=0, workers=0)
+    try:
+        return next(batches)
+    finally:
+        batches.close()
+
+
+def check_task(part: Part, task: Task, batch: Batch) -> None:
+    """Loss of one task of a network on an annotated batch and on one of which nothing is known."""
+    loss = _loss(part, task, batch)
     if not bool(torch.isfinite(loss)):
         raise BrokenRule(f"{task.name}: the loss is {loss}, expected one finite number.")
-    _check_heads(trainer, task, loss)
-    gradients = _gradients(trainer, loss, task)
+    _check_heads(part, task, loss)
+    gradients = _gradients(part, loss, task)
     if task.own_pass and not any(bool(g.any()) for g in gradients):
         # It may be there for what nobody annotated.
-        gradients = _gradients(trainer, _loss(trainer, task, without_annotation(batch)), task)
+        gradients = _gradients(part, _loss(part, task, without_annotation(batch)), task)
     if not any(bool(g.any()) for g in gradients):
-        raise BrokenRule(f"{task.name}: its loss does not reach the shared network, so it teaches it nothing.")
+        raise BrokenRule(f"{task.name}: its loss does not reach the {part.name}, so it teaches it nothing.")
     if not all(bool(torch.isfinite(g).all()) for g in gradients):
         raise BrokenRule(f"{task.name}: its gradient is not finite.")
     if task.own_pass:
         return
-    empty = _loss(trainer, task, without_annotation(batch))
+    empty = _loss(part, task, without_annotation(batch))
     if float(empty.detach()) != 0:
         raise BrokenRule(
             f"{task.name}: costs {float(empty.detach()):.4g} on a batch of which nothing is annotated, expected 0: "
             "a case without a map, a class or outlines must cost nothing."
         )
-    _gradients(trainer, empty, task)
+    _gradients(part, empty, task)
 
 
-def _loss(trainer: Trainer, task: Task, batch: Batch) -> torch.Tensor:
-    model = trainer.model
+def _loss(part: Part, task: Task, batch: Batch) -> torch.Tensor:
     if task.own_pass:
-        outputs = Outputs(own=task.run(model, batch, torch.Generator().manual_seed(0)))
-    elif task.sealed:
-        logits, evidence = model.sealed_pass(batch.sealed.crops, batch.sealed.pooled)
-        outputs = Outputs(logits=logits, evidence=evidence)
+        outputs = Outputs(own=task.run(part.network, batch, torch.Generator().manual_seed(0)))
     else:
-        outputs = Outputs(open=model.open_pass(batch.open.image))
+        outputs = part.outputs(batch)
     try:
         return loss_of(task, outputs, batch)
     except TrainerError as error:
         raise BrokenRule(str(error)) from error
 
 
-def _check_heads(trainer: Trainer, task: Task, loss: torch.Tensor) -> None:
+def _check_heads(part: Part, task: Task, loss: torch.Tensor) -> None:
     """A head that the loss does not depend on stays as random as it was made."""
     for name in task.dense_heads() if loss.requires_grad else ():
-        weights = list(trainer.model.heads[name].parameters())
+        weights = list(part.network.heads[name].parameters())
         found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
         if not any(g is not None and bool(g.any()) for g in found):
             raise BrokenRule(f"{task.name}: its loss does not depend on its head {name!r}, which so learns nothing.")
 
 
-def _gradients(trainer: Trainer, loss: torch.Tensor, task: Task) -> list[torch.Tensor]:
+def _gradients(part: Part, loss: torch.Tensor, task: Task) -> list[torch.Tensor]:
     if not loss.requires_grad:
         raise BrokenRule(f"{task.name}: the loss has no gradient. Where nothing is annotated return 0 * output.sum().")
-    shared = list(trainer.model.backbone.parameters())
+    shared = list(part.network.backbone.parameters())
     found = torch.autograd.grad(loss, shared, allow_unused=True)
     return [g for g in found if g is not None]
 
 
 def without_annotation(batch: Batch) -> Batch:
     """The same images, of which nothing is known."""
-    opened = batch.open
+    sealed = batch.sealed and dataclasses.replace(
+        batch.sealed,
+        masses=torch.zeros_like(batch.sealed.masses),
+        lesions=torch.full_like(batch.sealed.lesions, UNKNOWN),
+    )
+    return Batch(batch.open and _open_without(batch.open), sealed, batch.images)
+
+
+def _open_without(opened: OpenBatch) -> OpenBatch:
     nowhere = {
         "heatmap_weight": torch.zeros_like(opened.heatmap_weight),
         "offset_weight": torch.zeros_like(opened.offset_weight),
@@ -185,12 +200,7 @@ def without_annotation(batch: Batch) -> Batch:
             name: dataclasses.replace(told, whole=torch.zeros_like(told.whole)) for name, told in opened.bags.items()
         },
     }
-    sealed = batch.sealed and dataclasses.replace(
-        batch.sealed,
-        masses=torch.zeros_like(batch.sealed.masses),
-        lesions=torch.full_like(batch.sealed.lesions, UNKNOWN),
-    )
-    return Batch(dataclasses.replace(opened, **nowhere), sealed, batch.images)
+    return dataclasses.replace(opened, **nowhere)
 
 
 def _check_checkpoint(trainer: Trainer, channels: int) -> None:
