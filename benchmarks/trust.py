@@ -12,7 +12,7 @@ ECE: debiased, 15 equal-mass bins, every patient with the same weight, before an
 Coverage: of the 90 % sets, from the scores of other patients, for each class; a class of at least 30 patients holds
     the promise when the upper end of its interval reaches 0.90. As in `spinecls_evaluate` all vertebrae weigh the
     same; beside it with every patient weighing the same, which is what the sets promise.
-Referral: the error rate of the 20 % of vertebrae with the least certainty over that of the others.
+Referral: the error rate of the 20 % of vertebrae with the least confidence over that of the others.
 
 With --test the folds are averaged, with and without test-time augmentation (several views), on a held-out dataset (its
 imagesTs where it has some, else its imagesTr) and compared with single folds. --set_aside N makes such a dataset: N
@@ -137,7 +137,7 @@ def report_out_of_fold(oof: OutOfFold, plan: Plan) -> None:
     after, patients = cross_fitted(oof), tuple(oof.patients)
     draws = intervals.draw_patients(patients)
     before_error, after_error = (Score(calibration_error(part), patients) for part in (oof, after))
-    sure, wrong = metrics.certainty(after.probabilities), metrics.decide(after.probabilities) != after.truth
+    sure, wrong = metrics.confidence_of(after.probabilities), metrics.decide(after.probabilities) != after.truth
     referred = {
         "error, least certain 20 %": lambda w: metrics.referral_errors(sure, wrong, w)[0],
         "error, the others": lambda w: metrics.referral_errors(sure, wrong, w)[1],

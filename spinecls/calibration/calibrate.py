@@ -22,7 +22,7 @@ from spinecls.calibration.temperature import (
 from spinecls.errors import DatasetError, UsageError
 from spinecls.evaluation.metrics import (
     REFERRED_SHARE,
-    certainty,
+    confidence_of,
     expected_calibration_error,
     negative_log_likelihood,
     patient_shares,
@@ -69,7 +69,7 @@ def calibrate(
         test_time_augmentation=test_time_augmentation,
         temperature=temperature,
         alpha=alpha,
-        refer_below=float(np.clip(np.quantile(certainty(scaled), REFERRED_SHARE), 0, 1)),
+        refer_below=float(np.clip(np.quantile(confidence_of(scaled), REFERRED_SHARE), 0, 1)),
         counts={name: ClassCounts(vertebrae=len(s.scores), patients=s.num_patients) for name, s in by_class.items()},
         quality=_quality(oof, class_names, class_order, alpha),
         notes=(*_temperature_notes(temperature), *_pool_notes(scores, pools, class_names, alpha)),

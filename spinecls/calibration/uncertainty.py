@@ -1,4 +1,4 @@
-"""What kind of doubt an ensemble has. How sure the reported probabilities are is `evaluation.metrics.certainty`."""
+"""What kind of doubt an ensemble has. How sure the reported probabilities are is `evaluation.metrics.confidence_of`."""
 
 from __future__ import annotations
 

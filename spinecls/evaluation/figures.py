@@ -107,7 +107,7 @@ def _draw_risk_coverage(
     drawn: PatientDraws,
     patients: Sequence[str],
 ) -> None:
-    sure, wrong = metrics.certainty(probabilities), metrics.decide(probabilities) != truth
+    sure, wrong = metrics.confidence_of(probabilities), metrics.decide(probabilities) != truth
 
     def risks(weights: np.ndarray) -> np.ndarray:
         return np.stack([selective.risk_at(sure, wrong, weights, share) for share in BAND_COVERAGES], axis=1)

@@ -152,9 +152,13 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
     return 0.0 - (probabilities * np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))).sum(axis=-1)
 
 
-def certainty(probabilities: np.ndarray) -> np.ndarray:
-    """(N,) 1 - entropy / log K: 1 when one class has all the probability, 0 when all have the same."""
-    return 1 - entropy(probabilities) / np.log(max(2, probabilities.shape[1]))
+def confidence_of(probabilities: np.ndarray) -> np.ndarray:
+    """(N,) greatest probability, by which vertebrae are referred.
+
+    It is the probability that the decision is right. Entropy also counts how the rest is shared out, which says nothing
+    of that.
+    """
+    return probabilities.max(axis=1)
 
 
 def patient_shares(patients: Sequence) -> np.ndarray:
@@ -286,7 +290,7 @@ def class_scores(
     """
     names, ordered = description.class_names, description.class_order
     decided, corrected = decide(probabilities), decide(probabilities, prior)
-    confidence, sure, right = probabilities.max(axis=1), certainty(probabilities), decided == truth
+    confidence, right = confidence_of(probabilities), decided == truth
     share = patient_shares(patients)
     errors = (brier(truth, probabilities), negative_log_likelihood(truth, probabilities))
 
@@ -309,7 +313,7 @@ def class_scores(
         "brier": score(lambda w: mean(errors[0], w)),
         "nll": score(lambda w: mean(errors[1], w)),
         "ece": score(lambda w: expected_calibration_error(confidence, right, w * share), centred=True, least=0.0),
-        "error_referred": score(lambda w: referral_errors(sure, ~right, w)[0]),
-        "error_not_referred": score(lambda w: referral_errors(sure, ~right, w)[1]),
-        "referral_ratio": score(lambda w: np.divide(*referral_errors(sure, ~right, w))),
+        "error_referred": score(lambda w: referral_errors(confidence, ~right, w)[0]),
+        "error_not_referred": score(lambda w: referral_errors(confidence, ~right, w)[1]),
+        "referral_ratio": score(lambda w: np.divide(*referral_errors(confidence, ~right, w))),
     }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from spinecls.evaluation.intervals import PatientDraws, Statistic, interval
-from spinecls.evaluation.metrics import certainty, decide, referral_errors, sum_by_value
+from spinecls.evaluation.metrics import confidence_of, decide, referral_errors, sum_by_value
 
 COVERAGES = (1.0, 0.9, 0.8)
 
@@ -79,7 +79,7 @@ def _accepted(confidence: np.ndarray, wrong: np.ndarray, weights: np.ndarray) ->
 def selective_scores(
     truth: np.ndarray, probabilities: np.ndarray, patients: Sequence[str], draws: PatientDraws
 ) -> dict[str, Any]:
-    """AURC, AUGRC and the risk at some coverages, as `Interval.as_dict`; confidence is `metrics.certainty`.
+    """AURC, AUGRC and the risk at some coverages, as `Interval.as_dict`; confidence is `metrics.confidence_of`.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def selective_scores(
     probabilities : (N, K)
     patients : one a vertebra
     """
-    sure, wrong = certainty(probabilities), decide(probabilities) != truth
+    sure, wrong = confidence_of(probabilities), decide(probabilities) != truth
 
     def score(statistic: Statistic) -> dict:
         return interval(statistic, patients, draws).as_dict()

@@ -170,7 +170,7 @@ def _predict_case(
     warnings = predictor.image_warnings(scanned.array, scanned.geometry)
     for warning in warnings:
         logger.warning("%s: unlike the training images: %s", case.identifier, warning)
-    result = predictor.predict_volume(volume.array, volume.geometry)
+    result = predictor.predict_volume(volume.array, volume.geometry, unlike=bool(warnings))
     prediction = case_prediction(
         case.identifier, result, predictor.plan, model, volume.geometry, warnings, volume.warnings
     )

@@ -68,6 +68,10 @@ best log-probability at a share of 0.35, nearly the same at 0.5, and clearly les
 change.
 """
 
+UNFAMILIAR_SHARE = 0.4
+"""How much of that is left in an image unlike those of training: there opinions are wrong together more often."""
+
+
 @dataclass(repr=False)
 class Predictor:
     """A trained model, one or several folds of it.
@@ -114,16 +118,17 @@ class Predictor:
         """What stands for each level in the maps: the dataset's own codes, else the usual ones."""
         return {**LEVEL_CODES, **self.plan.levels}
 
-    def predict_volume(self, image: np.ndarray, geometry: Geometry) -> VolumePrediction:
+    def predict_volume(self, image: np.ndarray, geometry: Geometry, unlike: bool = False) -> VolumePrediction:
         """Vertebrae of one image.
 
         Parameters
         ----------
         image : (C, S, R, A) array on a canonical grid
         geometry : that grid
+        unlike : whether `image_warnings` has anything to say of the image; names are less sure then
         """
         configuration = self.configuration
-        located = self.locate(image, geometry)
+        located = self.locate(image, geometry, unlike)
         sealed = self.classify_regions(image, geometry, located.regions, located.marrow) if located.regions else None
         report = None
         if sealed is not None:
@@ -213,7 +218,7 @@ class Predictor:
                 f"({', '.join(self.plan.channel_names)}). Give them in this order."
             )
         warnings = self.image_warnings(scanned.array, scanned.geometry)
-        result = self.predict_volume(volume.array, volume.geometry)
+        result = self.predict_volume(volume.array, volume.geometry, unlike=bool(warnings))
         return ImagePrediction(
             vertebrae=with_warnings(result.vertebrae, warnings),
             warnings=(*volume.warnings, *warnings),
@@ -222,8 +227,8 @@ class Predictor:
             contributions={name: convert(values, volume.source) for name, values in result.contributions.items()},
         )
 
-    def locate(self, image: np.ndarray, geometry: Geometry) -> Located:
-        """Open pass: centres, names, regions and the marrow reference."""
+    def locate(self, image: np.ndarray, geometry: Geometry, unlike: bool = False) -> Located:
+        """Open pass: centres, names, regions and the marrow reference; parameters as for `predict_volume`."""
         network = self.configuration.network
         prepared = preprocess_volume(image, geometry, self.configuration)
         mirror = self.augment and 0 in self.configuration.mirror_axes
@@ -239,7 +244,8 @@ class Predictor:
         kept = drop_outliers(image_frame(centres, geometry), peaks.score)
         centres, scores, index = centres[kept], peaks.score[kept], peaks.index[kept]
         log_levels = values_at(maps["level"], index, self._level_stride())
-        counted = EVIDENCE_SHARE * self._visibility(centres, geometry)
+        share = EVIDENCE_SHARE * (UNFAMILIAR_SHARE if unlike else 1.0)
+        counted = share * self._visibility(centres, geometry)
         decoding = decode_levels(centres, log_levels, self._pitch_mm(), visibility=counted)
         decoding = see_anchors(decoding, centres, geometry, self._pitch_mm())
         # Of a vertebra that was detected twice one detection goes, before the voxels choose their centre.

@@ -11,7 +11,7 @@ from spinecls.calibration.prior import checked_prior, move_prior
 from spinecls.calibration.record import Calibration
 from spinecls.calibration.temperature import apply_temperature
 from spinecls.calibration.uncertainty import Decomposition, decompose
-from spinecls.evaluation.metrics import certainty
+from spinecls.evaluation.metrics import confidence_of
 from spinecls.inference.sealed_pass import SealedResult
 from spinecls.planning.plan import Plan
 
@@ -25,7 +25,7 @@ class ClassReport:
     probabilities : (N, K), at the prevalence asked for
     sets : class names of each vertebra
     doubt : of the folds and views at the calibration's temperature
-    unsure : (N,) bool, among the fifth of least certainty at the training's prevalence, judged by the validation; never
+    unsure : (N,) bool, among the fifth of least confidence at the training's prevalence, judged by the validation; never
         without a calibration
     """
 
@@ -64,5 +64,5 @@ def report_classes(
     probabilities = calibration.calibrated(mean, prevalence)
     sets = calibration.prediction_sets(probabilities, sealed.members.mean(axis=1), folds)
     doubt = decompose(apply_temperature(members, calibration.temperature))
-    unsure = certainty(calibration.calibrated(mean)) < calibration.refer_below
+    unsure = confidence_of(calibration.calibrated(mean)) < calibration.refer_below
     return ClassReport(probabilities, sets, doubt, unsure)

@@ -327,7 +327,8 @@ def write_referrals(folder: Path, predictions: Iterable[CasePrediction]) -> Path
     predictions = list(predictions)
     rows = [{"case": p.identifier, "reasons": NOTHING_FOUND} for p in predictions if not p.vertebrae]
     referred = [(p, v) for p in predictions for v in p.vertebrae if REFER in v.flags]
-    referred.sort(key=lambda pair: -pair[1].entropy)
+    # Without classes nobody is referred, so there is a greatest probability.
+    referred.sort(key=lambda pair: max(pair[1].class_probabilities))
     for prediction, vertebra in referred:
         row = _table_row(vertebra, prediction)
         rows.append(

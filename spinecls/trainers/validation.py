@@ -83,7 +83,8 @@ def validate(
     for case in tqdm(cases, total=len(inputs), desc="validation", unit="case", disable=None):
         name = case.identifier
         with hard.case(name):
-            volume = predictor.predict_volume(case.native, case.native_geometry)
+            unlike = bool(warnings.get(name))
+            volume = predictor.predict_volume(case.native, case.native_geometry, unlike)
             prediction = case_prediction(name, volume, plan, model, warnings=warnings.get(name, ()))
             write_case_json(target, prediction)
             predictions.append(prediction)

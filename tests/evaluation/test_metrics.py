@@ -117,9 +117,9 @@ def test_impossible_truth_costs_a_finite_amount():
     assert metrics.negative_log_likelihood(np.asarray([0]), np.asarray([[0.0, 1.0]])) == pytest.approx([-np.log(1e-12)])
 
 
-def test_certainty_runs_from_even_to_sure():
-    probabilities = np.asarray([[1 / 3, 1 / 3, 1 / 3], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
-    assert metrics.certainty(probabilities) == pytest.approx([0.0, 1.0, 1 - np.log(2) / np.log(3)])
+def test_confidence_is_the_probability_of_the_decision_however_the_rest_is_shared():
+    probabilities = np.asarray([[0.6, 0.4, 0.0], [0.6, 0.2, 0.2]])
+    assert metrics.confidence_of(probabilities).tolist() == [0.6, 0.6]
 
 
 def test_entropy_is_in_nats():
@@ -213,7 +213,7 @@ def test_referral_treats_equal_confidences_alike():
 
 def test_referral_of_a_draw_is_that_of_copied_vertebrae():
     truth, probabilities, weights = sample(8, count=20, decimals=6)
-    confidence, wrong = metrics.certainty(probabilities), probabilities.argmax(axis=1) != truth
+    confidence, wrong = metrics.confidence_of(probabilities), probabilities.argmax(axis=1) != truth
     copies = weights[0].astype(int)
     expected = metrics.referral_errors(
         np.repeat(confidence, copies), np.repeat(wrong, copies), np.ones((1, copies.sum()))
