@@ -77,7 +77,7 @@ class Calibration:
     test_time_augmentation : whether the out-of-fold predictions are means over mirrored views
     temperature : divides the logarithms of probabilities
     alpha : share of vertebrae whose class may be missing in the set
-    refer_below : `evaluation.metrics.confidence_of` calibrated probabilities that a fifth of the vertebrae did not reach
+    refer_below : `metrics.confidence_of` calibrated probabilities that a fifth of the vertebrae did not reach
     counts : what each class rests on
     quality : measured by cross-fitting
     notes : decisions in words, such as which classes were pooled

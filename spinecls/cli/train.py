@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,13 @@ from spinecls.cli.common import (
 )
 from spinecls.errors import DefectiveCases, PartialFailure, SpineclsError, UsageError, counted
 from spinecls.paths import DEFAULT_PLANS
+
+
+class Part(StrEnum):
+    """Which of the networks of a model."""
+
+    finder = "finder"
+    reader = "reader"
 
 
 def train(
@@ -47,6 +55,10 @@ def train(
         Path | None,
         typer.Option("-pretrained_weights", help="Start with the weights of this checkpoint, ours or nnU-Net's."),
     ] = None,
+    part: Annotated[
+        Part | None,
+        typer.Option("--part", help="Train the finder or the readers alone; readers need a trained finder."),
+    ] = None,
     refine: Annotated[
         bool,
         typer.Option(
@@ -70,7 +82,7 @@ def train(
         raise UsageError(f"-num_gpus {num_gpus}: training runs on one device. Train folds side by side instead.")
     if validate_only:
         why = "has no effect with --val, which trains nothing. Leave it out"
-        refuse_useless(context, ("--c", "--seed", "-pretrained_weights", "-np"), why)
+        refuse_useless(context, ("--c", "--seed", "-pretrained_weights", "-np", "--part"), why)
     overrides = parse_settings(settings)
     numbers = list(dict.fromkeys(value for text in folds for value in split_value(text, numeric=True)))
     name = _require_trainable(dataset, configuration, numbers, plans, overrides)
@@ -94,6 +106,7 @@ def train(
             overrides=overrides,
             pretrained=pretrained,
             refine=refine,
+            part=None if part is None else part.value,
         )
         try:
             folder = train_fold(request)
@@ -102,8 +115,8 @@ def train(
             print(f"Fold {fold}: {error}", file=sys.stderr)
             hard.append(error)
             continue
-        _report(folder)
-    if folder is not None:
+        _report(folder, part is Part.finder)
+    if folder is not None and part is not Part.finder:
         _calibrate(folder)
     if hard:
         worst = max(hard, key=lambda error: isinstance(error, DefectiveCases))
@@ -156,11 +169,14 @@ def _calibrate(folder: Path) -> None:
             print(f"  {note}")
 
 
-def _report(folder: Path) -> None:
+def _report(folder: Path, only_finder: bool) -> None:
     """Say where the model is and how its validation went."""
     from spinecls import files
     from spinecls.evaluation.intervals import format_score
 
+    if only_finder:
+        print(f"The finder of {folder} is trained. Train its readers by --part reader.")
+        return
     if not (folder / "checkpoint_final.pt").exists():
         print(f"Weights to start from: {folder / 'checkpoint_pretrained.pt'}")
         return

@@ -25,7 +25,7 @@ class ClassReport:
     probabilities : (N, K), at the prevalence asked for
     sets : class names of each vertebra
     doubt : of the folds and views at the calibration's temperature
-    unsure : (N,) bool, among the fifth of least confidence at the training's prevalence, judged by the validation; never
+    unsure : (N,) bool, among the fifth of least confidence at the training's prevalence, judged by validation; never
         without a calibration
     """
 

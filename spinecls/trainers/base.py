@@ -19,6 +19,7 @@ from spinecls import files
 from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.errors import DatasetError, Interrupted, ModelError, UsageError
+from spinecls.networks.model import FINDER
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
 from spinecls.tasks.base import WeightedTask, heads_of
@@ -30,6 +31,7 @@ from spinecls.tasks.checkpoint import (
     save_checkpoint,
     seeded,
 )
+from spinecls.trainers.finders import finder_key, finder_path, store_finder, take_finder
 from spinecls.trainers.part import Part
 from spinecls.trainers.placement import PLACES, load_places, predict_places, save_places, with_places
 from spinecls.trainers.progress import GradientLog, Idle, Progress
@@ -43,19 +45,26 @@ EPOCHS = 20
 """Rows of progress.csv and checkpoints of a network; more when an epoch would be longer than `LONGEST_EPOCH` steps."""
 LONGEST_EPOCH = 50
 PREDICTING = "checkpoint_final.pt"
+READER = "reader"
 SEGMENTATION = "vertebra_map"
 """Head that masks come from."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything of a run that the plan does not say."""
+    """Everything of a run that the plan does not say.
+
+    `finders` is the folder of finders that are trained already (`trainers.finders`), None = none is taken or kept;
+    `only` is the kind of network that is trained, `FINDER` or `READER`, None = both.
+    """
 
     folder: Path
     device: torch.device
     seed: int = 0
     workers: int = 0
     show_progress: bool = True
+    finders: Path | None = None
+    only: str | None = None
 
 
 class Trainer(ABC):
@@ -176,6 +185,8 @@ class Trainer(ABC):
     def fit(self, data: TrainingData) -> None:
         """Train from the current step to the last one, network by network, and write `checkpoint_final.pt`.
 
+        A finder that is trained already is taken. Without the readers there is no final checkpoint.
+
         Raises
         ------
         Interrupted
@@ -184,17 +195,43 @@ class Trainer(ABC):
             When the loss stays not-a-number.
         DatasetError
             When classes are to be learnt and no vertebra with a class has a place.
+        UsageError
+            When only readers are to be trained and there is no finder.
         """
         total = self.total_steps
+        stored = self._stored_finder(data)
         self._progress = Progress(self.settings.folder / "progress.csv", self.step)
         self.gradient_log = GradientLog(self.settings.folder / "task_weights.csv", self.step)
         self._started = time.monotonic()
         bar = tqdm(total=total, initial=self.step, unit="step", disable=None if self.settings.show_progress else True)
         with bar, self._signals():
             for part in self.parts:
+                if part.reads and self.settings.only == FINDER:
+                    return
                 if self.step < part.end:
                     self._fit_part(part, self._placed(data) if part.reads else data, bar)
+                if stored is not None and not part.reads and not stored.exists():
+                    store_finder(stored, part.network)
         self.save_final()
+
+    def _stored_finder(self, data: TrainingData) -> Path | None:
+        """Where the finder of this training is kept, after taking it if it is there; None where none is kept."""
+        part = self.parts[0]
+        key = None
+        if not part.reads and self.settings.finders is not None:
+            key = finder_key(part, self.plan, self.configuration, data, self.settings.seed)
+        path = None if key is None else finder_path(self.settings.finders, key)
+        there = path is not None and path.exists()
+        if there and self.step == 0:
+            take_finder(path, part.network)
+            self.step = part.end
+            logger.info("The finder is trained already: %s.", path)
+        elif self.settings.only == READER and not part.reads and self.step < part.end:
+            raise UsageError(
+                f"--part reader: the finder of this training is not there yet ({path or 'none is kept'}). Train it by "
+                "--part finder with the same trainer, plan, fold, seed and settings, or leave --part out."
+            )
+        return path
 
     def _fit_part(self, part: Part, data: TrainingData, bar: tqdm) -> None:
         if part.optimiser is None:

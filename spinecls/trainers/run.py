@@ -25,6 +25,7 @@ from spinecls.errors import Busy, DatasetError, PlanError, UsageError, counted
 from spinecls.inference.folds import fold_plan, require_plan_of, unlike_folds
 from spinecls.io.preprocessed import NATIVE, PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
 from spinecls.io.preprocessed_records import read_record
+from spinecls.networks.model import FINDER
 from spinecls.planning.current import require_current
 from spinecls.planning.familiarity import familiar_images, unfamiliar
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
@@ -47,6 +48,8 @@ from spinecls.trainers.validation import TrainingReference, validate
 logger = logging.getLogger(__name__)
 
 ALL = "all"
+FINDERS = "finders"
+"""Folder, beside the models of a dataset, of finders that are trained already."""
 
 TRUSTED_FORMS = ("mask", "point", "box", "slices", "scribble", "none")
 """Forms of vertebra annotation that training treats as what they are; others are trained as if drawn exactly."""
@@ -61,7 +64,7 @@ class TrainingRequest:
 
     `pretrained` is a checkpoint to start with; `cases` train instead of all of the fold's training cases, and `folder`
     takes the place of the fold's own, both for comparisons. `refine` trains on labels refined by an earlier round
-    (`trainers.refinement`).
+    (`trainers.refinement`). `part` is the kind of network that is trained, `finder` or `reader`; None = both.
     """
 
     dataset: str
@@ -79,6 +82,7 @@ class TrainingRequest:
     cases: tuple[str, ...] | None = None
     folder: Path | None = None
     refine: bool = False
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def _train_fold(request: TrainingRequest, trainer_class: type[Trainer]) -> Path:
     try:
         with FileLock(folder / ".lock", timeout=0):
             _train(fold)
-            if validation and trainer_class.final_name == PREDICTING:
+            if validation and trainer_class.final_name == PREDICTING and request.part != FINDER:
                 _validate(fold)
     except Timeout:
         raise Busy(
@@ -380,7 +384,11 @@ class _LoadedCases:
 
 def _train(fold: _Fold) -> None:
     request = fold.request
-    settings = RunSettings(fold.folder, request.device, request.seed, request.workers)
+    # Weights to start with make another finder of the same data.
+    finders = None if request.pretrained else paths.results_root() / paths.dataset_name(request.dataset) / FINDERS
+    settings = RunSettings(
+        fold.folder, request.device, request.seed, request.workers, finders=finders, only=request.part
+    )
     trainer = made_trainer(fold.trainer_class, fold.plan, fold.configuration, settings)
     if request.validate_only:
         if not trainer.final_path.exists():
