@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -122,47 +122,66 @@ def with_content(
     return changed
 
 
-def region_of(mask: np.ndarray, grid: Geometry, source: str) -> Region | None:
-    """Region of the true voxels of a whole-grid mask; None where there is none."""
+def region_of(mask: np.ndarray, grid: Geometry, source: str, outline: np.ndarray | None = None) -> Region | None:
+    """Region of the true voxels of a whole-grid mask, with a whole-grid outline; None where there is none."""
     index = np.argwhere(mask)
     if not len(index):
         return None
     low, high = index.min(axis=0), index.max(axis=0) + 1
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    return Region(mask[box], tuple(map(int, low)), grid.cropped(low, high), source)
+    start = tuple(map(int, low))
+    return Region(mask[box], start, grid.cropped(low, high), source, None if outline is None else outline[box])
 
 
 def whole_mask(region: Region, grid: Geometry) -> np.ndarray:
     """(S, R, A) bool array of a region on the whole grid."""
-    mask = np.zeros(grid.shape, bool)
-    mask[region.slices] = region.mask
-    return mask
+    return _on_grid(region.mask, region, grid)
+
+
+def _on_grid(part: np.ndarray, region: Region, grid: Geometry) -> np.ndarray:
+    """(S, R, A) bool array of an array of the region's box on the whole grid."""
+    whole = np.zeros(grid.shape, bool)
+    whole[region.slices] = part
+    return whole
+
+
+def _changed(region: Region, grid: Geometry, change: Callable[[np.ndarray], np.ndarray]) -> Region | None:
+    """Region whose mask and outline, on the whole grid, both went through the same change."""
+    outline = None if region.outline is None else change(_on_grid(region.outline, region, grid))
+    return region_of(change(whole_mask(region, grid)), grid, region.source, outline)
 
 
 def moved_region(region: Region, grid: Geometry, axis: int, distance_mm: float) -> Region | None:
-    """Region moved along an array axis by whole voxels, at least one; what leaves the grid is lost."""
+    """Region and its outline moved along an array axis by whole voxels, at least one; what leaves the grid is lost."""
     spacing = grid.spacing_mm[axis]
     steps = int(np.sign(distance_mm)) * max(1, round(abs(distance_mm) / spacing))
-    index = np.argwhere(region.mask) + region.start
-    index[:, axis] += steps
-    index = index[(index[:, axis] >= 0) & (index[:, axis] < grid.shape[axis])]
-    mask = np.zeros(grid.shape, bool)
-    mask[tuple(index.T)] = True
-    return region_of(mask, grid, region.source)
+
+    def moved(mask: np.ndarray) -> np.ndarray:
+        index = np.argwhere(mask)
+        index[:, axis] += steps
+        index = index[(index[:, axis] >= 0) & (index[:, axis] < grid.shape[axis])]
+        there = np.zeros(grid.shape, bool)
+        there[tuple(index.T)] = True
+        return there
+
+    return _changed(region, grid, moved)
 
 
 def grown_region(region: Region, grid: Geometry, distance_mm: float) -> Region | None:
     """Region grown (positive distance) or shrunk (negative) in plane, slice by slice; None where nothing is left.
 
-    At least by one voxel along the finer in-plane axis.
+    At least by one voxel along the finer in-plane axis. Its outline grows or shrinks as much, so the margin stays.
     """
-    mask = whole_mask(region, grid)
     reach_mm = max(abs(distance_mm), min(grid.spacing_mm[1:]))
-    for index in np.flatnonzero(mask.any(axis=(1, 2))):
-        plane = mask[index]
-        if distance_mm > 0:
-            plane |= ndimage.distance_transform_edt(~plane, sampling=grid.spacing_mm[1:]) <= reach_mm
-        else:
-            # The border of the image is no border of the vertebra, so it eats nothing away.
-            plane &= ndimage.distance_transform_edt(plane, sampling=grid.spacing_mm[1:]) > reach_mm
-    return region_of(mask, grid, region.source)
+
+    def grown(mask: np.ndarray) -> np.ndarray:
+        for index in np.flatnonzero(mask.any(axis=(1, 2))):
+            plane = mask[index]
+            if distance_mm > 0:
+                plane |= ndimage.distance_transform_edt(~plane, sampling=grid.spacing_mm[1:]) <= reach_mm
+            else:
+                # The border of the image is no border of the vertebra, so it eats nothing away.
+                plane &= ndimage.distance_transform_edt(plane, sampling=grid.spacing_mm[1:]) > reach_mm
+        return mask
+
+    return _changed(region, grid, grown)

@@ -1,5 +1,7 @@
 """Images and regions that are altered on the native grid."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -109,6 +111,32 @@ def test_a_region_moves_by_whole_voxels_nearest_to_two_millimetres_and_at_least_
     expected = region.centre_lps + direction[:, axis] * steps * grid.spacing_mm[axis]
     assert moved.centre_lps == pytest.approx(expected)
     assert moved.mask.sum() == region.mask.sum()
+
+
+def with_outline(region):
+    """The region with an outline that holds all but a rim of one voxel in plane."""
+    outline = np.zeros_like(region.mask)
+    outline[:, 1:-1, 1:-1] = region.mask[:, 1:-1, 1:-1]
+    return dataclasses.replace(region, outline=outline)
+
+
+def test_the_outline_moves_with_the_region():
+    grid = grid_of()
+    region = with_outline(box_region(grid, (1, 4, 4), (3, 7, 7)))
+    moved = swaps.moved_region(region, grid, 2, 2.0)
+    assert moved.outline.tolist() == region.outline.tolist()
+
+
+def test_the_outline_grows_as_the_region_does():
+    grid = grid_of(spacing_mm=(4.0, 1.0, 1.0))
+    grown = swaps.grown_region(with_outline(box_region(grid, (1, 4, 4), (2, 7, 7))), grid, 1.0)
+    assert grown.outline[0].astype(int).tolist() == [
+        [0, 0, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 1, 1, 1, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0],
+    ]
 
 
 def test_a_region_that_leaves_the_image_is_none():
