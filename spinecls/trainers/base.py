@@ -114,6 +114,7 @@ class Trainer(ABC):
         )
         self.model = self.spec.build(settings.seed).to(settings.device)
         self.parts = self._made_parts()
+        self.finder_path: Path | None = None
         self.step = 0
         self.seconds_before = 0.0
         self.gradient_log = GradientLog(settings.folder / "task_weights.csv")
@@ -185,7 +186,7 @@ class Trainer(ABC):
     def fit(self, data: TrainingData) -> None:
         """Train from the current step to the last one, network by network, and write `checkpoint_final.pt`.
 
-        A finder that is trained already is taken. Without the readers there is no final checkpoint.
+        Without the readers there is no final checkpoint.
 
         Raises
         ------
@@ -195,11 +196,8 @@ class Trainer(ABC):
             When the loss stays not-a-number.
         DatasetError
             When classes are to be learnt and no vertebra with a class has a place.
-        UsageError
-            When only readers are to be trained and there is no finder.
         """
         total = self.total_steps
-        stored = self._stored_finder(data)
         self._progress = Progress(self.settings.folder / "progress.csv", self.step)
         self.gradient_log = GradientLog(self.settings.folder / "task_weights.csv", self.step)
         self._started = time.monotonic()
@@ -210,28 +208,38 @@ class Trainer(ABC):
                     return
                 if self.step < part.end:
                     self._fit_part(part, self._placed(data) if part.reads else data, bar)
-                if stored is not None and not part.reads and not stored.exists():
-                    store_finder(stored, part.network)
+                if self.finder_path is not None and not part.reads and not self.finder_path.exists():
+                    store_finder(self.finder_path, part.network)
         self.save_final()
 
-    def _stored_finder(self, data: TrainingData) -> Path | None:
-        """Where the finder of this training is kept, after taking it if it is there; None where none is kept."""
-        part = self.parts[0]
+    def take_trained_finder(self, data: TrainingData) -> bool:
+        """Begin with the finder of an earlier training of the same data, where there is one; whether there was.
+
+        From then on `finder_path` says where the finder of this training is, or is to be, kept.
+
+        Raises
+        ------
+        UsageError
+            When only readers are to be trained and there is no finder.
+        """
+        part = self.parts[0] if self.parts else None
+        if part is None or part.reads:
+            return False
         key = None
-        if not part.reads and self.settings.finders is not None:
+        if self.settings.finders is not None:
             key = finder_key(part, self.plan, self.configuration, data, self.settings.seed)
-        path = None if key is None else finder_path(self.settings.finders, key)
-        there = path is not None and path.exists()
-        if there and self.step == 0:
-            take_finder(path, part.network)
+        self.finder_path = None if key is None else finder_path(self.settings.finders, key)
+        if self.step == 0 and self.finder_path is not None and self.finder_path.exists():
+            take_finder(self.finder_path, part.network)
             self.step = part.end
-            logger.info("The finder is trained already: %s.", path)
-        elif self.settings.only == READER and not part.reads and self.step < part.end:
+            logger.info("The finder is trained already: %s.", self.finder_path)
+            return True
+        if self.settings.only == READER and self.step < part.end:
             raise UsageError(
-                f"--part reader: the finder of this training is not there yet ({path or 'none is kept'}). Train it by "
-                "--part finder with the same trainer, plan, fold, seed and settings, or leave --part out."
+                f"--part reader: the finder of this training is not there ({self.finder_path or 'none is kept'}). "
+                "Train it by --part finder with the same trainer, plan, fold, seed and settings, or leave --part out."
             )
-        return path
+        return False
 
     def _fit_part(self, part: Part, data: TrainingData, bar: tqdm) -> None:
         if part.optimiser is None:

@@ -22,7 +22,7 @@ PROBE_NETWORK = NetworkPlan(
 )
 """As those that are planned: a smaller one does fewer operations a second."""
 PROBE_SIZE = (16, 96, 80)
-STEP_OVERHEAD_SECONDS = {"cpu": 0.25, "cuda": 0.05}
+STEP_OVERHEAD_SECONDS = {"cpu": 0.15, "cuda": 0.05}
 """Making a batch and stepping the optimiser: on the CPU in the same process, beside a GPU in workers."""
 
 

@@ -421,6 +421,7 @@ def _train(fold: _Fold) -> None:
         if request.resume and trainer.step:
             raise UsageError("-pretrained_weights is for a new run; this one goes on with its own weights (--c).")
         taken = take_pretrained(trainer.model, request.pretrained)
+    known_finder = trainer.take_trained_finder(data)
     if not request.resume:
         _set_aside(trainer)
         save_plan(fold.folder / "plan.json", fold.plan)
@@ -446,6 +447,8 @@ def _train(fold: _Fold) -> None:
             "unlabelled": list(unlabelled or ()),
             "placed_by_surroundings": list(data.moved),
             "pretrained": _start(fold, taken),
+            "finder": None if trainer.finder_path is None else trainer.finder_path.name,
+            "finder_trained_before": known_finder,
             "refined": refined,
             "overrides": dict(fold.plan.overrides),
         },
@@ -453,11 +456,11 @@ def _train(fold: _Fold) -> None:
     if data.readers is not None and data.readers.matrices is not None:
         files.write_json(fold.folder / READERS, data.readers.described())
     logger.info(
-        "%s: %s, %s with a class, %s on %s%s.",
+        "%s: %s, %s with a class; %s; on %s%s.",
         fold.folder,
         counted(len(data.cases), "case"),
         counted(len(data.sealed), "vertebra", "vertebrae"),
-        " and ".join(f"{counted(part.steps, 'step')} of the {part.name}" for part in trainer.parts),
+        ", ".join(f"{part.name} {counted(part.steps, 'step')}" for part in trainer.parts),
         request.device,
         f", from step {trainer.step}" if trainer.step else "",
     )
@@ -510,7 +513,8 @@ def _set_aside(trainer: Trainer) -> None:
         kept = validation.with_name("replaced_validation")
         shutil.rmtree(kept, ignore_errors=True)
         validation.rename(kept)
-    (trainer.settings.folder / PLACES).unlink(missing_ok=True)
+    for name in (PLACES, "progress.csv", "task_weights.csv"):
+        (trainer.settings.folder / name).unlink(missing_ok=True)
 
 
 def _validate(fold: _Fold) -> None:
