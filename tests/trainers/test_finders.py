@@ -1,0 +1,110 @@
+"""Finders that are trained once: what they depend on, and that another training takes them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from support import run_cli
+
+from spinecls.dataloading.loader import TrainingData
+from spinecls.tasks.checkpoint import load_checkpoint
+from spinecls.testing.checks import material
+from spinecls.trainers.auxiliary import AuxSegTrainer
+from spinecls.trainers.base import RunSettings
+from spinecls.trainers.baseline import BaselineTrainer
+from spinecls.trainers.finders import finder_key
+
+MODEL = "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Folder, plan, configuration and data of a small training."""
+    folder = tmp_path_factory.mktemp("material")
+    return folder, *material(folder, AuxSegTrainer)
+
+
+def key_of(made, trainer_class=AuxSegTrainer, seed=0, data=None, **changes):
+    folder, plan, configuration, own = made
+    configuration = dataclasses.replace(configuration, **changes)
+    trainer = trainer_class(plan, configuration, RunSettings(folder / "run", torch.device("cpu"), seed))
+    return finder_key(trainer.parts[0], plan, configuration, data or own, seed)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"members": 4}, {"reader_steps": 7}, {"sealing_margin_mm": 1.1}, {"pooling": "mean"}, {"class_q": 0.5},
+     {"task_weights": {"lesion": 0.5}}],
+    ids=str,
+)  # fmt: skip
+def test_what_only_readers_look_at_leaves_the_finder_as_it_is(made, changes):
+    assert key_of(made, **changes) == key_of(made)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps": 3}, {"learning_rate": 0.1}, {"task_weights": {"vertebra_map": 0.5}}, {"seed": 1}], ids=str
+)
+def test_what_the_finder_is_trained_by_makes_another(made, changes):
+    assert key_of(made, **changes) != key_of(made)
+
+
+def test_other_classes_leave_the_finder_as_it_is(made):
+    data = made[3]
+    assert key_of(made, data=dataclasses.replace(data, sealed=data.sealed[:1])) == key_of(made)
+
+
+def test_a_centre_elsewhere_makes_another_finder(made):
+    data: TrainingData = made[3]
+    moved = dataclasses.replace(data.cases[0], centres=np.array(data.cases[0].centres) + 0.01)
+    assert key_of(made, data=dataclasses.replace(data, cases=[moved, *data.cases[1:]])) != key_of(made)
+
+
+def test_a_trainer_of_other_open_tasks_has_another_finder(made):
+    assert key_of(made, BaselineTrainer) != key_of(made)
+
+
+def test_open_tasks_of_the_users_own_are_trained_each_time(made):
+    class Own(AuxSegTrainer):
+        def build_tasks(self):
+            tasks = super().build_tasks()
+            kind = type("Mine", (type(tasks[0].task),), {"__module__": "mine"})
+            return [dataclasses.replace(tasks[0], task=kind(self.plan, self.configuration)), *tasks[1:]]
+
+    assert key_of(made, Own) is None
+
+
+def test_a_second_training_takes_the_finder_and_says_so(phantom_roots, tmp_path):
+    words = ("train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", "steps=2")
+    fold = tmp_path / MODEL / "fold_0"
+    assert run_cli(*words, "members=1") == 0
+    first = load_checkpoint(fold / "checkpoint_final.pt")["weights"]
+    assert json.loads((fold / "run.json").read_text())["finder_trained_before"] is False
+    assert run_cli(*words, "members=2") == 0
+    second = load_checkpoint(fold / "checkpoint_final.pt")["weights"]
+    run = json.loads((fold / "run.json").read_text())
+    assert run["finder_trained_before"] is True
+    assert (tmp_path / "results/Dataset001_Phantom/finders" / run["finder"]).exists()
+    assert all(torch.equal(second[name], tensor) for name, tensor in first.items() if name.startswith("finder."))
+
+
+def test_readers_alone_need_a_finder(phantom_roots, tmp_path, capsys):
+    words = ("train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--part")
+    assert run_cli(*words, "reader", "--set", "steps=2") == 2
+    assert "--part finder" in capsys.readouterr().err
+
+
+def test_the_parts_one_after_the_other_are_the_whole(phantom_roots, tmp_path):
+    words = ("train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu")
+    final = tmp_path / MODEL / "fold_0" / "checkpoint_final.pt"
+    assert run_cli(*words, "--part", "finder", "--set", "steps=2") == 0
+    assert not final.exists()
+    assert run_cli(*words, "--part", "reader", "--set", "steps=2") == 0
+    apart = load_checkpoint(final)["weights"]
+    for path in (tmp_path / "results/Dataset001_Phantom/finders").iterdir():
+        path.unlink()
+    assert run_cli(*words, "--set", "steps=2") == 0
+    together = load_checkpoint(final)["weights"]
+    assert apart.keys() == together.keys()
+    assert all(torch.equal(apart[name], tensor) for name, tensor in together.items())
