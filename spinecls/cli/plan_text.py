@@ -21,9 +21,11 @@ def overview_text(plan: Plan) -> str:
     for configuration in plan.configurations.values():
         spacing = " x ".join(f"{s:g}" for s in configuration.spacing_mm)
         patch = " x ".join(map(str, configuration.patch_size))
+        steps = f"{configuration.steps} steps"
+        if configuration.members:
+            steps += f", {configuration.members} x {configuration.reader_steps} of readers"
         lines.append(
-            f"{configuration.name}: spacing {spacing} mm, patch {patch}, {configuration.steps} steps, "
-            f"{configuration.members} x {configuration.reader_steps} of readers, "
+            f"{configuration.name}: spacing {spacing} mm, patch {patch}, {steps}, "
             f"about {configuration.estimated_minutes:.0f} min a fold, {configuration.estimated_memory_gb:.1f} GB"
         )
     for key, _, reason in explain(plan):

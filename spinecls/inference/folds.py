@@ -112,7 +112,8 @@ def require_plan_of(content: Mapping[str, Any], plan: Plan, configuration: Confi
     """
     spec = read_spec(content, where)
     trained = flat({"network": spec.network, "reader_network": spec.reader}) | {
-        "members": spec.members,
+        # Where nothing was learnt of classes there are no readers, whatever the plan says.
+        "members": spec.members or configuration.members,
         "pooling": spec.pooling,
         "class_order": spec.ordinal,
         "seal": content.get("seal", EARLIER_SEAL),

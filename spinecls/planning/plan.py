@@ -77,7 +77,7 @@ class Configuration:
     ----------
     spacing_mm, patch_size, network : of the finder, whose open pass locates, names and segments
     sealed_spacing_mm, sealed_size, reader_network : of the readers, whose sealed pass, one crop a vertebra, classifies
-    members : how many readers
+    members : how many readers; 0 where there are no classes
     steps, learning_rate : of the training of the finder; reader_steps, reader_learning_rate : of each reader
     batch_size, sealed_batch_size : open patches and sealed crops in one training step
     normalisation : scheme of each channel, `robust_zscore` or `none`

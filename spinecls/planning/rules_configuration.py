@@ -169,6 +169,8 @@ def _steps(inputs: PlanInputs, choices: Choices, seconds: Mapping[str, float]) -
     members, reader_steps, said = rules_training.reader_steps(
         patients, seconds["estimated_reader_step_seconds"], left, choices.settings.get("members")
     )
+    if not inputs.classifies:
+        members, said = 0, "no classes, so there are no readers."
     choices.decide("members", members, said)
     if steps < ruled:
         reader_steps, said = min(steps, reader_steps), f"no more than those of the finder, which were set; {said}"

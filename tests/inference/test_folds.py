@@ -16,10 +16,11 @@ from support import run_cli
 from spinecls import files
 from spinecls.errors import ModelError
 from spinecls.inference.calibrating import calibrate_model
+from spinecls.inference.folds import require_plan_of
 from spinecls.inference.models import load_predictor, model_at
 from spinecls.planning.meaning import class_meaning, meaning
 from spinecls.planning.plan import load_plan, save_plan
-from spinecls.tasks.checkpoint import learned_from, load_checkpoint, meaning_text, save_checkpoint
+from spinecls.tasks.checkpoint import ModelSpec, learned_from, load_checkpoint, meaning_text, save_checkpoint
 
 DATASET = "Dataset001_Phantom"
 NAMES = ("normal", "inflammatory", "structural")
@@ -96,6 +97,23 @@ def test_folds_that_differ_in_a_part_are_refused_with_both_values(part, value, t
     assert "fold 0 and fold 1 do not mean the same" in str(refused.value)
     assert told in str(refused.value)
     assert "by -f (0 or 1), or train" in str(refused.value)
+
+
+def test_a_model_that_learned_no_class_fits_a_plan_that_wants_readers(phantom_roots):
+    plan = load_plan(phantom_roots / "preprocessed/Dataset001_Phantom/spineclsPlans.json")
+    configuration = plan.configuration(CONFIGURATION)
+    assert configuration.members > 0
+    spec = ModelSpec(
+        network=configuration.network,
+        reader=configuration.reader_network,
+        members=0,
+        image_channels=len(plan.channel_names),
+        num_classes=len(plan.class_names),
+        dense_heads={},
+        reader_heads={},
+    )
+    content = {"spec": json.dumps(dataclasses.asdict(spec)), "meaning": meaning_text(plan, configuration)}
+    require_plan_of(content, plan, configuration, "checkpoint_final.pt")
 
 
 def test_folds_may_differ_in_what_they_were_trained_on(two_folds):

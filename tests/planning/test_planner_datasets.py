@@ -232,6 +232,13 @@ def test_without_classes_nothing_is_balanced():
     assert "located and named only" in made.reasons["class_counts"]
 
 
+def test_without_classes_there_are_no_readers():
+    made = _plan(NO_CLASSES)
+    assert made.configurations["3d_fullres"].members == 0
+    assert made.reasons["3d_fullres.members"] == "no classes, so there are no readers."
+    assert "Warning" not in made.reasons["3d_fullres.reader_steps"]
+
+
 def test_a_larger_gpu_gives_no_smaller_patch_and_batch():
     small, large = (_plan(WHOLE_SPINE, gpu(gb)).configurations["3d_fullres"] for gb in (2, 24))
     assert all(a <= b for a, b in zip(small.patch_size, large.patch_size, strict=True))
