@@ -190,9 +190,10 @@ def _search(inputs: PlanInputs, settings: Mapping[str, Any], name: str) -> tuple
 
 
 def _affordable_steps(inputs: PlanInputs, configuration: Configuration) -> float:
-    if inputs.budget_minutes is None:
+    """Steps of the finder, whose grid it is, within its part of the time budget."""
+    if inputs.finder_minutes is None:
         return math.inf
-    return rules_training.USABLE_TIME * inputs.budget_minutes * 60 / configuration.estimated_step_seconds
+    return rules_training.USABLE_TIME * inputs.finder_minutes * 60 / configuration.estimated_step_seconds
 
 
 def _coverage(inputs: PlanInputs, configuration: Configuration) -> float:

@@ -67,6 +67,12 @@ class PlanInputs:
         return len(self.description.class_names) >= 2
 
     @property
+    def finder_minutes(self) -> float | None:
+        """Time for the finder; what is left of the budget is for the readers."""
+        share = rules_training.FINDER_SHARE if self.classifies else 1.0
+        return None if self.budget_minutes is None else share * self.budget_minutes
+
+    @property
     def on_cpu(self) -> bool:
         return self.machine.device == "cpu"
 
@@ -160,12 +166,10 @@ def _step_seconds(inputs: PlanInputs, choices: Choices, networks: Mapping[str, N
 def _steps(inputs: PlanInputs, choices: Choices, seconds: Mapping[str, float]) -> None:
     """Steps of finder and readers, and how many readers, within the time budget."""
     patients, device = len(inputs.fingerprint.patients), inputs.machine.device
-    budget = inputs.budget_minutes
-    finder_share = rules_training.FINDER_SHARE if inputs.classifies else 1.0
-    finder_minutes = None if budget is None else finder_share * budget
+    finder_minutes = inputs.finder_minutes
     ruled, reason = rules_training.training_steps(patients, device, seconds["estimated_step_seconds"], finder_minutes)
     steps = choices.decide("steps", ruled, reason)
-    left = None if budget is None else (1 - finder_share) * budget
+    left = None if finder_minutes is None else inputs.budget_minutes - finder_minutes
     members, reader_steps, said = rules_training.reader_steps(
         patients, seconds["estimated_reader_step_seconds"], left, choices.settings.get("members")
     )
