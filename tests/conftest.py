@@ -52,7 +52,8 @@ def phantom(tmp_path_factory):
 
 
 QUICKLY_LEARNT = (
-    "steps=300", "contrast_curve_share=0", "task_weighting=fixed", "task_weights.structures=0", "task_weights.lesion=0",
+    "steps=300", "reader_steps=100", "members=2", "contrast_curve_share=0", "task_weighting=fixed",
+    "task_weights.structures=0", "task_weights.sealed_structures=0", "task_weights.lesion=0",
 )  # fmt: skip
 """Nothing that makes a model of a few hundred steps more general, and so slower to find anything."""
 

@@ -17,7 +17,7 @@ from spinecls.planning.plan import Configuration, NetworkPlan
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
     name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(8, 24, 20), sealed_spacing_mm=(4.0, 2.0, 2.0),
-    sealed_size=(6, 16, 16), network=NETWORK,
+    sealed_size=(6, 16, 16), network=NETWORK, reader_network=NETWORK,
 )  # fmt: skip
 
 

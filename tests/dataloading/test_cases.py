@@ -19,10 +19,11 @@ GRID = Geometry(
     shape=SHAPE, spacing_mm=(4.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0),
     direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
+NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
     name="3d_fullres", spacing_mm=(4.0, 1.0, 1.0), patch_size=(6, 24, 20), sealed_spacing_mm=(4.0, 1.0, 1.0),
     sealed_size=(6, 32, 32),
-    network=NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3))),
+    network=NETWORK, reader_network=NETWORK,
 )
 PLAN = Plan(
     plans_name="p", dataset_name="d", channel_names=("T2",), class_names=("normal", "lesion"), class_order=False,

@@ -22,7 +22,8 @@ from spinecls.planning.plan import Configuration, NetworkPlan
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
     name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(6, 24, 20), sealed_spacing_mm=(4.0, 2.0, 2.0),
-    sealed_size=(6, 16, 16), network=NETWORK, batch_size=2, sealed_batch_size=4, balanced_crop_share=0.5,
+    sealed_size=(6, 16, 16), network=NETWORK, reader_network=NETWORK, batch_size=2,
+    sealed_batch_size=4, balanced_crop_share=0.5,
 )
 BOX = Geometry(
     shape=(8, 24, 24), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0),

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
-from spinecls.networks.model import CumulativeLink, SpineModel
+from spinecls.networks.grades import CumulativeLink
+from spinecls.networks.reader import Reader
 from spinecls.planning.plan import NetworkPlan
+from spinecls.tasks.checkpoint import ModelSpec
 
 NETWORK = NetworkPlan(features=(4, 6), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 SEVERITIES = torch.linspace(-30, 30, 121)
@@ -71,39 +73,38 @@ def test_gradients_are_finite_far_from_the_thresholds():
     assert torch.isfinite(severity.grad).all()
 
 
-def graded_model(num_classes=4, pooling="lse"):
+def graded_reader(num_classes=4, pooling="lse"):
     torch.manual_seed(0)
-    return SpineModel(NETWORK, 1, num_classes, {}, pooling=pooling, ordinal=True).eval()
+    return Reader(NETWORK, 1, num_classes, {}, pooling=pooling, ordinal=True).eval()
 
 
-def test_a_graded_model_has_one_map_of_evidence():
-    logits, evidence = graded_model().sealed_pass(torch.rand(2, 2, 4, 8, 8))
+def test_a_reader_of_grades_has_one_map_of_evidence():
+    logits, evidence = graded_reader().sealed_pass(torch.rand(2, 2, 4, 8, 8))
     assert logits.shape == (2, 4)
     assert evidence.shape == (2, 1, 4, 8, 8)
 
 
 def test_more_severity_everywhere_never_lowers_the_expected_grade():
-    model, crops = graded_model(pooling="extent"), torch.rand(2, 2, 4, 8, 8)
+    reader, crops = graded_reader(pooling="extent"), torch.rand(2, 2, 4, 8, 8)
     grades = torch.arange(4.0)
-    before = (model.sealed_pass(crops)[0].exp() * grades).sum(1)
+    before = (reader.sealed_pass(crops)[0].exp() * grades).sum(1)
     with torch.no_grad():
-        model.evidence.bias.add_(1.0)
-    assert ((model.sealed_pass(crops)[0].exp() * grades).sum(1) > before).all()
+        reader.evidence.bias.add_(1.0)
+    assert ((reader.sealed_pass(crops)[0].exp() * grades).sum(1) > before).all()
 
 
 def test_grades_without_classes_are_no_classification():
-    model = SpineModel(NETWORK, 1, 0, {}, ordinal=True)
-    assert not model.ordinal
-    assert not hasattr(model, "link")
+    assert not ModelSpec(NETWORK, NETWORK, 2, 1, 0, {}, {}, ordinal=True).build().ordinal
+    assert ModelSpec(NETWORK, NETWORK, 2, 1, 3, {}, {}, ordinal=True).build().ordinal
 
 
 def test_a_voxel_speaks_for_grades_by_the_odds_of_any_but_the_first():
     torch.manual_seed(0)
-    model = SpineModel(NETWORK, 1, 4, {}, ordinal=True)
+    reader = Reader(NETWORK, 1, 4, {}, ordinal=True)
     crops = torch.cat([torch.randn(1, 1, 4, 8, 8), torch.ones(1, 1, 4, 8, 8)], dim=1)
     one = torch.zeros(1, 4, 8, 8, dtype=torch.bool)
     one[0, 1, 2, 3] = True
-    found = model.explained_pass(crops, one)
+    found = reader.explained_pass(crops, one)
     first = found.logits[0, 0].exp().item()
     assert found.speaks[0, 0, 1, 2, 3].item() == pytest.approx(math.log((1 - first) / first), abs=1e-5)
     assert found.speaks.count_nonzero() == 1

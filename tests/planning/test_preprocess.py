@@ -22,13 +22,15 @@ from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 from spinecls.planning.preprocess import preprocess_dataset
 from spinecls.records import Case, ClassReading, DatasetDescription, RawDataset, VertebraAnnotation
 
+NETWORK = NetworkPlan(features=(8, 16), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
     name="3d_fullres",
     spacing_mm=(4.0, 3.0, 3.0),
     patch_size=(8, 16, 16),
     sealed_spacing_mm=(4.0, 3.0, 3.0),
     sealed_size=(8, 8, 8),
-    network=NetworkPlan(features=(8, 16), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3))),
+    network=NETWORK,
+    reader_network=NETWORK,
 )
 FLAT = dataclasses.replace(CONFIGURATION, name="2d", spacing_mm=(4.0, 2.0, 2.0))
 PLAN = Plan(

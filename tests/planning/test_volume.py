@@ -28,6 +28,7 @@ def configuration(spacing_mm=(4.0, 2.0, 2.0), normalisation=("robust_zscore",)):
         sealed_spacing_mm=spacing_mm,
         sealed_size=(8, 16, 16),
         network=network,
+        reader_network=network,
         normalisation=normalisation,
     )
 

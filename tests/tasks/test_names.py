@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from spinecls.errors import ModelError, TrainerError
-from spinecls.networks.model import SpineModel
+from spinecls.networks.finder import Finder
+from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 from spinecls.tasks.base import Task, WeightedTask, heads_of
 from spinecls.trainers.base import RunSettings, Trainer
@@ -15,7 +16,7 @@ from spinecls.trainers.base import RunSettings, Trainer
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
     name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(8, 24, 20), sealed_spacing_mm=(4.0, 2.0, 2.0),
-    sealed_size=(6, 16, 16), network=NETWORK,
+    sealed_size=(6, 16, 16), network=NETWORK, reader_network=NETWORK,
 )  # fmt: skip
 PLAN = Plan(
     plans_name="plans", dataset_name="d", channel_names=("T2",), class_names=("no", "yes"), class_order=False,
@@ -42,7 +43,7 @@ def task(name="mine", heads=None, module=None):
     return WeightedTask(Mine(PLAN, CONFIGURATION))
 
 
-@pytest.mark.parametrize("name", [*NO_NAMES, *TAKEN_BY_TORCH, "task_weighting", "step", "seconds", "learning_rate"])
+@pytest.mark.parametrize("name", [*NO_NAMES, *TAKEN_BY_TORCH, "task_weighting", "part", "step", "seconds", "learning_rate"])
 def test_a_task_must_have_a_name_of_its_own(name):
     with pytest.raises(TrainerError, match=r"Task 0 \(Mine\): (its|the) name .*(no name|taken)"):
         heads_of([task(name)])
@@ -67,7 +68,9 @@ def test_a_head_must_have_a_name_of_its_own(head):
     with pytest.raises(TrainerError, match=r"Task 0 \(Mine\): its head .*(no name|taken)"):
         heads_of([task(heads={head: 3})])
     with pytest.raises(ModelError, match=r"Head .*(no name|taken)"):
-        SpineModel(NETWORK, 1, 2, {head: 3})
+        Finder(NETWORK, 1, {head: 3})
+    with pytest.raises(ModelError, match=r"Head .*(no name|taken)"):
+        Reader(NETWORK, 1, 2, {head: 3})
 
 
 @pytest.mark.parametrize("channels", [0, -1, 1.5, None, "3", True])

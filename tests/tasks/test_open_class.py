@@ -12,10 +12,11 @@ from spinecls.tasks.base import Outputs
 from spinecls.tasks.uncertain import OpenClassTask
 
 SHAPE = (2, 4, 4)
+NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
     name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=SHAPE, sealed_spacing_mm=(4.0, 2.0, 2.0),
     sealed_size=SHAPE, logit_adjustment=0.0, pooling="mean",
-    network=NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3))),
+    network=NETWORK, reader_network=NETWORK,
 )  # fmt: skip
 PLAN = Plan(
     plans_name="p", dataset_name="d", channel_names=("T2",), class_names=("normal", "inflammatory", "structural"),
