@@ -3,11 +3,18 @@
 import pytest
 import torch
 
-from spinecls.dataloading.batch import Batch
-from spinecls.networks.model import SpineModel
-from spinecls.planning.plan import NetworkPlan
+from spinecls.dataloading.batch import Batch, SealedBatch
+from spinecls.networks.finder import Finder
+from spinecls.networks.reader import Reader
+from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 from spinecls.tasks.base import Outputs
-from spinecls.tasks.reconstruction import BottleneckDecoder, Reconstruction, ReconstructionTask, spoil
+from spinecls.tasks.reconstruction import (
+    BottleneckDecoder,
+    Reconstruction,
+    ReconstructionTask,
+    SealedReconstructionTask,
+    spoil,
+)
 
 NETWORK = NetworkPlan(
     features=(4, 8, 8), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3))
@@ -58,8 +65,7 @@ def test_the_same_seed_spoils_alike_and_the_image_itself_is_not_touched(image, h
 
 
 def test_the_decoder_gives_back_the_shape_of_the_image(image):
-    model = SpineModel(NETWORK, 1, 0, {})
-    bottleneck = model.backbone.bottleneck(torch.cat([image, torch.ones_like(image)], dim=1))
+    bottleneck = Finder(NETWORK, 1, {}).backbone.bottleneck(image)
     assert BottleneckDecoder(NETWORK, 1)(bottleneck).shape == image.shape
 
 
@@ -68,12 +74,65 @@ def test_the_loss_is_the_mean_absolute_error_where_it_counts():
     target = torch.zeros(1, 2, 1, 1, 3)
     made = torch.tensor([[1.0, 2.0, 9.0], [3.0, 4.0, 9.0]]).reshape(1, 2, 1, 1, 3)
     counts = torch.tensor([1.0, 1.0, 0.0]).reshape(1, 1, 1, 1, 3)
-    loss = task.loss(Outputs(own=Reconstruction(made, target, counts)), Batch(None, None))
+    loss = task.loss(Outputs(own=Reconstruction(made, target, counts)), Batch())
     assert float(loss) == pytest.approx((1 + 2 + 3 + 4) / 4)
 
 
 def test_only_the_bottleneck_reaches_the_output(image):
-    model = SpineModel(NETWORK, 1, 0, {})
-    decoder = BottleneckDecoder(NETWORK, 1)
-    features = model.backbone(torch.cat([image, torch.ones_like(image)], dim=1))
-    assert torch.equal(decoder(features[-1]), decoder(model.backbone.bottleneck(torch.cat([image, image**0], dim=1))))
+    backbone, decoder = Finder(NETWORK, 1, {}).backbone, BottleneckDecoder(NETWORK, 1)
+    assert torch.equal(decoder(backbone(image)[-1]), decoder(backbone.bottleneck(image)))
+
+
+PLAN = Plan(
+    plans_name="p", dataset_name="d", channel_names=("T2",), class_names=("no", "yes"), class_order=False,
+    class_counts={}, levels={}, structures={}, lesion_structures={}, vertebrae_complete=True, ignore_label=255,
+    level_statistics={}, configurations={},
+)  # fmt: skip
+
+
+def sealed_task(how):
+    """The task and a reader that has its decoder."""
+    configuration = Configuration(
+        name="3d_fullres", spacing_mm=SPACING, patch_size=(8, 32, 24), sealed_spacing_mm=SPACING,
+        sealed_size=(8, 32, 24), network=NETWORK, reader_network=NETWORK, reconstruction=how,
+    )  # fmt: skip
+    task, reader = SealedReconstructionTask(PLAN, configuration), Reader(NETWORK, 1, 2, {})
+    reader.auxiliary[task.name] = task.module()
+    return task, reader.eval()
+
+
+def crops_of(image):
+    """Crops whose region is a box with a margin; nothing of the image lies outside it."""
+    region = torch.zeros_like(image)
+    region[..., 2:6, 8:24, 6:18] = 0.5
+    region[..., 2:6, 10:22, 8:16] = 1.0
+    crops = torch.cat([image * (region > 0), region], dim=1)
+    nothing = torch.zeros(len(image), 1)
+    return SealedBatch(crops, nothing[..., None].bool(), nothing, torch.zeros_like(image[:, 0], dtype=torch.long))
+
+
+@pytest.mark.parametrize("how", ["denoise", "masked", "plain"])
+def test_of_a_sealed_crop_nothing_counts_but_the_region(image, how):
+    torch.manual_seed(0)
+    task, reader = sealed_task(how)
+    batch = Batch(sealed=crops_of(image))
+    made = task.run(reader, batch, generator())
+    region = batch.sealed.crops[:, -1:] > 0
+    expected = spoil(batch.sealed.crops[:, :-1], how, SPACING, generator())[1] * region
+    assert torch.equal(made.counts, expected)
+    wrong = Reconstruction(torch.where(region, made.image, 1e3), torch.where(region, made.target, -1e3), made.counts)
+    assert float(task.loss(Outputs(own=wrong), batch)) == float(task.loss(Outputs(own=made), batch))
+
+
+@pytest.mark.parametrize("how", ["denoise", "masked", "plain"])
+def test_a_reader_reconstructs_from_nothing_but_the_region(image, how):
+    torch.manual_seed(0)
+    task, reader = sealed_task(how)
+    seen = []
+    handle = reader.backbone.unet.encoder.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    batch = Batch(sealed=crops_of(image))
+    task.run(reader, batch, generator())
+    handle.remove()
+    region = batch.sealed.crops[:, -1:]
+    assert (seen[0][:, :-1][region == 0] == 0).all()
+    assert torch.equal(seen[0][:, -1:], region)
