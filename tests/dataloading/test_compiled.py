@@ -13,7 +13,7 @@ from spinecls.dataloading.compiled import (
     form_of,
     map_patch,
 )
-from spinecls.dataloading.loader import short_view
+from spinecls.dataloading.open_patches import short_view
 from spinecls.dataloading.spatial import PatchSampler
 from spinecls.errors import DatasetError
 

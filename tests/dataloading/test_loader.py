@@ -7,15 +7,9 @@ import torch
 
 from spinecls.beliefs import Belief, belief, certain
 from spinecls.dataloading.cases import LabelledRegion, SealedSource, TrainingCase
-from spinecls.dataloading.loader import (
-    OTHER_VERTEBRA,
-    TrainingData,
-    draw_sources,
-    open_patch,
-    patch_middle,
-    short_view,
-    training_batches,
-)
+from spinecls.dataloading.loader import TrainingData, training_batches
+from spinecls.dataloading.open_patches import OTHER_VERTEBRA, open_patch, patch_middle, short_view
+from spinecls.dataloading.sealed_crops import draw_sources, likeliest_classes, rough_region
 from spinecls.geometry import Geometry
 from spinecls.planning.plan import Configuration, NetworkPlan
 
@@ -65,7 +59,7 @@ DATA = TrainingData(
 
 
 def tensors(batch):
-    return [v for part in (batch.open, batch.sealed) for v in vars(part).values() if isinstance(v, torch.Tensor)]
+    return [v for v in vars(batch.sealed or batch.open).values() if isinstance(v, torch.Tensor)]
 
 
 def same(one, two):
@@ -73,27 +67,43 @@ def same(one, two):
 
 
 def take(count, **options):
-    batches = training_batches(DATA, CONFIGURATION, **{"seed": 5, "first_step": 0, "workers": 0} | options)
+    chosen = {"sealed": False, "seed": 5, "first_step": 0, "workers": 0} | options
+    batches = training_batches(DATA, CONFIGURATION, **chosen)
     taken = list(itertools.islice(batches, count))
     batches.close()
     return taken
 
 
-def test_the_same_seed_gives_the_same_batches():
-    assert all(same(a, b) for a, b in zip(take(8), take(8), strict=True))
+BOTH = pytest.mark.parametrize("sealed", [False, True], ids=["finder", "readers"])
 
 
-def test_another_seed_gives_other_batches():
-    assert not same(take(1)[0], take(1, seed=6)[0])
+@BOTH
+def test_the_same_seed_gives_the_same_batches(sealed):
+    assert all(same(a, b) for a, b in zip(take(8, sealed=sealed), take(8, sealed=sealed), strict=True))
 
 
-def test_a_resumed_stream_goes_on_where_it_stopped():
-    assert all(same(a, b) for a, b in zip(take(6)[3:], take(3, first_step=3), strict=True))
+@BOTH
+def test_another_seed_gives_other_batches(sealed):
+    assert not same(take(1, sealed=sealed)[0], take(1, sealed=sealed, seed=6)[0])
 
 
-def test_workers_give_the_batches_of_a_single_process_in_the_order_of_the_steps():
+@BOTH
+def test_a_resumed_stream_goes_on_where_it_stopped(sealed):
+    resumed = take(3, sealed=sealed, first_step=3)
+    assert all(same(a, b) for a, b in zip(take(6, sealed=sealed)[3:], resumed, strict=True))
+
+
+@BOTH
+def test_workers_give_the_batches_of_a_single_process_in_the_order_of_the_steps(sealed):
     torch.nn.functional.conv2d(torch.randn(1, 8, 64, 64), torch.randn(8, 8, 3, 3))  # the parent has used its threads
-    assert all(same(a, b) for a, b in zip(take(5), take(5, workers=2), strict=True))
+    assert all(same(a, b) for a, b in zip(take(5, sealed=sealed), take(5, sealed=sealed, workers=2), strict=True))
+
+
+def test_the_finder_gets_patches_alone_and_readers_crops_alone():
+    finder, readers = take(1)[0], take(1, sealed=True)[0]
+    assert (finder.sealed, readers.open) == (None, None)
+    assert finder.open.image.shape == (2, 1, 6, 24, 20)
+    assert readers.sealed.crops.shape == (4, 2, 6, 16, 16)
 
 
 @pytest.mark.parametrize("slices", [5, 6, 7, 9, 12])
@@ -120,7 +130,7 @@ def test_an_unknown_zone_has_no_weight_except_near_a_centre():
 
 
 def test_nothing_of_a_sealed_crop_lies_outside_its_region():
-    for batch in take(3):
+    for batch in take(3, sealed=True):
         crops = batch.sealed.crops
         assert (crops[:, :1][crops[:, -1:] == 0] == 0).all()
         assert crops[:, -1].flatten(1).any(dim=1).all()
@@ -130,7 +140,8 @@ def test_the_balanced_share_draws_rare_classes_more_often():
     either = a_source(belief([((1, 2), 1)], 3))
     sources = [a_source(certain(0, 3), 0)] * 30 + [a_source(certain(1, 3), 1)] * 2 + [either]
     rng = np.random.default_rng(0)
-    drawn = [s for _ in range(300) for s in draw_sources(sources, CONFIGURATION, rng)]
+    classes = likeliest_classes(sources)
+    drawn = [s for _ in range(300) for s in draw_sources(sources, classes, CONFIGURATION, rng)]
     share = np.mean([s.label.singletons()[1] for s in drawn])
     assert share == pytest.approx(0.5 / 3 + 0.5 * 2 / 33, abs=0.03)
 
@@ -139,8 +150,40 @@ def test_a_label_that_is_a_set_but_for_a_trace_is_drawn_as_a_set():
     trace = Belief(np.array([[1, 0, 0], [1, 0, 1]], bool), np.array([0.001, 0.5], np.float32), np.full(2, -1))
     sources = [a_source(certain(0, 3), 0)] * 30 + [a_source(trace, 1)]
     rng = np.random.default_rng(0)
-    drawn = [s.case for _ in range(300) for s in draw_sources(sources, CONFIGURATION, rng)]
+    classes = likeliest_classes(sources)
+    drawn = [s.case for _ in range(300) for s in draw_sources(sources, classes, CONFIGURATION, rng)]
     assert np.mean([case == "case1" for case in drawn]) == pytest.approx(0.5 / 2 + 0.5 / 31, abs=0.04)
+
+
+def test_the_likeliest_class_is_the_greatest_mass_and_none_where_sets_prevail():
+    labels = [
+        certain(2, 3),
+        belief([((0,), 1), ((1,), 1), ((1,), 1)], 3),
+        belief([((1, 2), 1)], 3),
+        # Half of the mass names a class, which is enough; less does not.
+        belief([((1,), 1), ((0, 2), 1)], 3),
+        belief([((1,), 0.9), ((0, 2), 1)], 3),
+    ]  # fmt: skip
+    assert likeliest_classes([a_source(label) for label in labels]).tolist() == [2, 1, -1, 1, -1]
+
+
+def test_without_an_error_the_region_of_training_is_that_of_the_drawn_mask():
+    source = a_source(certain(0, 3))
+    exact = dataclasses.replace(CONFIGURATION, region_error_mm=0.0)
+    region = rough_region(source, exact, np.random.default_rng(0))
+    assert np.array_equal(region.outline, source.distance <= 0)
+    assert np.array_equal(region.mask, source.distance <= exact.sealing_margin_mm)
+
+
+def test_regions_of_training_differ_from_step_to_step():
+    masks = [rough_region(a_source(certain(0, 3)), CONFIGURATION, np.random.default_rng(seed)).outline
+             for seed in range(6)]
+    assert len({mask.tobytes() for mask in masks}) > 1
+
+
+def test_an_ellipsoid_of_training_has_no_outline():
+    region = rough_region(a_source(certain(0, 3), with_mask=False), CONFIGURATION, np.random.default_rng(0))
+    assert (region.source, region.outline) == ("ellipsoid", None)
 
 
 def a_numbered_case():
@@ -240,7 +283,8 @@ def test_a_short_view_keeps_the_classes_of_its_vertebrae():
 def test_a_batch_lists_the_vertebrae_of_all_its_patches():
     both = with_classes(blocks(identifier="both"), certain(1, 3), certain(0, 3))
     second = with_classes(blocks(identifier="second"), belief([], 3), certain(2, 3))
-    batches = training_batches(TrainingData([both, second], []), dataclasses.replace(STILL, batch_size=6), 0, 0, 0)
+    data, many = TrainingData([both, second], []), dataclasses.replace(STILL, batch_size=6)
+    batches = training_batches(data, many, sealed=False, seed=0, first_step=0, workers=0)
     batch = next(batches).open
     batches.close()
     assert set(batch.cases) == {"both", "second"}
@@ -254,7 +298,7 @@ def test_a_batch_lists_the_vertebrae_of_all_its_patches():
 
 
 def test_batches_without_the_task_have_no_classes():
-    batches = training_batches(TrainingData([blocks()], []), STILL, 0, 0, 0)
+    batches = training_batches(TrainingData([blocks()], []), STILL, sealed=False, seed=0, first_step=0, workers=0)
     assert next(batches).open.classes is None
     batches.close()
 
