@@ -2,6 +2,7 @@ import pytest
 from made_up_datasets import CPU, describe, gpu, make_dataset
 
 from spinecls.errors import SpineclsError, UsageError
+from spinecls.planning.memory import training_memory_gb
 from spinecls.planning.planner import plan
 from spinecls.planning.rules_override import parse_overrides
 
@@ -37,11 +38,25 @@ def test_lists_can_be_written_in_three_ways(text):
 def test_what_depends_on_the_spacing_follows():
     made = _plan(spacing_mm="4,1,1")
     full = made.configurations["3d_fullres"]
-    assert full.spacing_mm == full.sealed_spacing_mm == (4.0, 1.0, 1.0)
-    # 30 mm of bone, 3 mm margin and 2 mm slack a side: 40 mm.
-    assert full.sealed_size[1] >= 40
+    assert full.spacing_mm == (4.0, 1.0, 1.0)
+    # Three vertebrae of 36 mm.
+    assert full.patch_size[1] >= 108
     assert full.network.divisor[1] >= 8
     assert made.reasons["3d_fullres.spacing_mm"].startswith("set by --set; the rule says")
+
+
+def test_readers_do_not_follow_the_spacing_of_the_finder():
+    ruled, set_here = (_plan(**settings).configurations["3d_fullres"] for settings in ({}, {"spacing_mm": "4,1,1"}))
+    for field in ("sealed_spacing_mm", "sealed_size", "reader_network", "estimated_reader_step_seconds"):
+        assert getattr(set_here, field) == getattr(ruled, field)
+
+
+def test_what_depends_on_the_spacing_of_readers_follows():
+    ruled, full = (_plan(**settings).configurations["3d_fullres"] for settings in ({}, {"sealed_spacing_mm": "4,1,1"}))
+    # 30 mm of bone and 3 mm margin a side, but for half a voxel.
+    assert full.sealed_size[1] >= 36
+    assert full.reader_network.divisor[1] == 2 * ruled.reader_network.divisor[1]
+    assert full.spacing_mm == ruled.spacing_mm
 
 
 def test_the_network_follows_the_patch():
@@ -58,10 +73,11 @@ def test_a_patch_of_many_slices_is_refused_for_2d():
         parse_overrides({"configurations.2d.patch_size": "20,72,72"})
 
 
-def test_the_network_follows_the_sealed_size():
+def test_the_network_of_readers_follows_the_sealed_size():
     full = _plan(sealed_size="16,48,48").configurations["3d_fullres"]
     assert full.sealed_size == (16, 48, 48)
-    assert all(48 % d == 0 for d in full.network.divisor[1:])
+    assert all(48 % d == 0 for d in full.reader_network.divisor[1:])
+    assert full.network == _plan().configurations["3d_fullres"].network
 
 
 def test_widths_set_the_depth():
@@ -72,9 +88,42 @@ def test_widths_set_the_depth():
     assert len(full.network.strides) == 3
 
 
-def test_more_widths_than_the_crop_allows_are_refused():
-    with pytest.raises(UsageError, match=r"7 stages; patch and sealed crop allow \d here"):
-        _plan(network__features="8,8,8,8,8,8,8")
+def test_finder_and_readers_have_widths_of_their_own():
+    full = _plan(reader_network__features="8,12", reader_network__convs_per_stage="3").configurations["3d_fullres"]
+    assert (full.reader_network.features, full.reader_network.convs_per_stage) == ((8, 12), 3)
+    assert full.network == _plan().configurations["3d_fullres"].network
+
+
+@pytest.mark.parametrize("network", ["network", "reader_network"])
+def test_more_widths_than_the_input_allows_are_refused(network):
+    with pytest.raises(UsageError, match=rf"--set {network}.features: 7 stages; the size of its input allows \d here"):
+        _plan(**{f"{network}__features": "8,8,8,8,8,8,8"})
+
+
+def test_the_network_that_needs_most_sets_the_memory():
+    def needed(full, finder):
+        network, size, batch = (
+            (full.network, full.patch_size, full.batch_size) if finder
+            else (full.reader_network, full.sealed_size, full.sealed_batch_size)
+        )  # fmt: skip
+        return round(training_memory_gb(network, size, batch, 1 if finder else 2, half_precision=True), 3)
+
+    finder = _plan(gpu(24), sealed_batch_size="1").configurations["3d_fullres"]
+    readers = _plan(gpu(24), batch_size="1", sealed_batch_size="200").configurations["3d_fullres"]
+    assert finder.estimated_memory_gb == needed(finder, True) > needed(finder, False)
+    assert readers.estimated_memory_gb == needed(readers, False) > needed(readers, True)
+
+
+def test_who_shortens_the_finder_shortens_the_readers():
+    made = _plan(steps="50").configurations["3d_fullres"]
+    assert (made.steps, made.reader_steps) == (50, 50)
+    apart = _plan(steps="50", reader_steps="70").configurations["3d_fullres"]
+    assert (apart.steps, apart.reader_steps) == (50, 70)
+
+
+def test_who_lengthens_the_finder_leaves_the_readers():
+    ruled = _plan().configurations["3d_fullres"].reader_steps
+    assert _plan(steps="100000").configurations["3d_fullres"].reader_steps == ruled
 
 
 def test_a_larger_batch_costs_estimated_memory():

@@ -142,6 +142,58 @@ def test_steps_fit_into_the_budget():
     assert rules_training.training_steps(25, "cpu", 0.001, 30)[0] == 8000
 
 
+@pytest.mark.parametrize(
+    ("minutes", "asked", "members", "steps"),
+    [
+        # Steps of 0.6 s, of which 0.92 x 60 / 0.6 = 92 fit into a minute; the rule wants 1200 for 25 patients.
+        (None, None, 5, 1200),
+        (None, 2, 2, 1200),
+        # 100 minutes: 9200 steps are seven times 1200, and five are enough.
+        (100, None, 5, 1200),
+        # 54: 4968 steps are four times 1200.
+        (54, None, 4, 1200),
+        # 30: 2760 steps are twice 1200, and three times at least 500: three of 920.
+        (30, None, 3, 920),
+        # 12: 1104 steps are no more than two times 500: two of 552.
+        (12, None, 2, 552),
+        # 6: 552 steps are for one.
+        (6, None, 1, 552),
+        # 1: 92 steps are fewer than the least.
+        (1, None, 1, 200),
+        (30, 1, 1, 1200),
+        (30, 10, 10, 276),
+        (30, 20, 20, 200),
+    ],
+)
+def test_readers_share_the_time_that_is_left_for_them(minutes, asked, members, steps):
+    found = rules_training.reader_steps(25, 0.6, minutes, asked)
+    assert found[:2] == (members, steps)
+    # More time than there is goes into no plan without a word.
+    assert ("Warning: too few" in found[2]) == (minutes is not None and members * 200 > minutes * 92)
+
+
+@pytest.mark.parametrize(("patients", "steps"), [(25, 1200), (100, 2400), (1, 800), (10_000, 10_000)])
+def test_steps_of_a_reader_grow_with_the_root_of_the_patients(patients, steps):
+    assert rules_training.reader_steps(patients, 1.0, None)[1] == steps
+
+
+def test_crops_are_as_fine_as_the_scans_where_time_is_no_matter():
+    made = make_dataset()
+    assert rules_grid.reader_spacing(made, on_cpu=False) == rules_grid.target_spacing(made)
+
+
+@pytest.mark.parametrize(
+    ("plane_mm", "lesion_mm", "expected_mm"),
+    # Twice the spacing, no more than half a lesion or 2 mm, and never finer than the scans.
+    [(1.0, 6.0, 2.0), (1.4, 6.0, 2.8), (1.6, 6.0, 3.0), (1.4, 3.0, 2.0), (0.5, 3.0, 1.0), (3.2, 6.0, 3.2)],
+)
+def test_on_a_cpu_crops_are_as_coarse_as_lesions_allow(plane_mm, lesion_mm, expected_mm):
+    made = make_dataset(spacing_mm=(4.0, plane_mm, plane_mm), lesions_mm=(lesion_mm,))
+    spacing, reason = rules_grid.reader_spacing(made, on_cpu=True)
+    assert spacing == pytest.approx((4.0, expected_mm, expected_mm))
+    assert "on a CPU coarsened up to" in reason
+
+
 def test_likeness_within_patients_is_warned_of():
     made = make_dataset(num_cases=10, each=lambda i: {"classes": ("normal",) if i % 2 else ("lesion",)})
     assert made.class_icc == 1.0

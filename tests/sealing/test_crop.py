@@ -1,11 +1,13 @@
 """The seal: nothing outside the region changes anything, and what is inside arrives."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from spinecls.geometry import Geometry
-from spinecls.sealing.crop import evidence_to_native, sealed_crop, shares_to_native, smoothing_sigma
+from spinecls.sealing.crop import MARGIN, evidence_to_native, sealed_crop, shares_to_native, smoothing_sigma, snapped_centre
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import region_from_ellipsoid, region_from_mask
 
@@ -162,3 +164,39 @@ def test_a_spot_on_one_slice_keeps_its_contrast(slices, grid_slices):
     crop = sealed_crop(spot, region, MARROW, (grid_slices, 32, 32), (4.0, 1.0, 1.0))
     assert crop[0].max().item() == pytest.approx(5.0, abs=1e-3)
     assert (crop[1].sum(dim=(1, 2)) > 0).sum().item() == min(slices, grid_slices)
+
+
+def test_the_last_channel_tells_outline_margin_and_outside(image, region):
+    found = sealed_crop(image, region, MARROW, (8, 40, 40), FLIPPED.spacing_mm)[-1].numpy()
+    assert MARGIN == 0.5
+    assert set(np.unique(found)) == {0.0, 0.5, 1.0}
+    # At the spacing of the image a voxel of the crop lies half a voxel beside one of the image, so corners may go.
+    assert (found == 1).sum() == pytest.approx(6 * 25 * 30, rel=0.07)
+    assert (found > 0).sum() == pytest.approx(region.mask.sum(), rel=0.07)
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 2.0, 2.0), (2.0, 0.7, 1.3)])
+def test_the_outline_of_a_crop_is_where_a_region_without_margin_would_be(image, region, spacing):
+    size = (16, 64, 64)
+    found = sealed_crop(image, region, MARROW, size, spacing)[-1]
+    bare = dataclasses.replace(region, mask=region.outline, outline=None)
+    centre = snapped_centre(region, size, spacing)
+    within = sealed_crop(image, bare, MARROW, size, spacing, centre_lps=centre)[-1] > 0
+    assert torch.equal(found == 1, within)
+    whole = dataclasses.replace(region, outline=None)
+    assert torch.equal(found > 0, sealed_crop(image, whole, MARROW, size, spacing)[-1] > 0)
+    assert (found == MARGIN).any()
+
+
+def test_the_region_channel_does_not_depend_on_the_image(image, region):
+    other = np.random.default_rng(5).normal(500, 300, image.shape).astype(np.float32)
+    crops = [sealed_crop(values, region, MARROW, SIZE, SPACING) for values in (image, other)]
+    assert torch.equal(crops[0][-1], crops[1][-1])
+
+
+def test_of_an_ellipsoid_nothing_is_told_but_the_region(image):
+    centre = FLIPPED.to_world((5, 35, 30))
+    down = FLIPPED.to_world((5, 36, 30)) - centre
+    ellipsoid = region_from_ellipsoid(FLIPPED, centre, down, np.array([30.0, 24.0, 28.0]))
+    assert ellipsoid.outline is None
+    assert set(np.unique(sealed_crop(image, ellipsoid, MARROW, SIZE, SPACING)[-1])) == {0.0, 1.0}

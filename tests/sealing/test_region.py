@@ -51,6 +51,42 @@ def test_distance_is_infinite_in_slices_without_the_mask():
     assert distance[3, 21, 15] == pytest.approx(4.0)
 
 
+def test_distance_is_that_to_the_border_and_negative_inside_by_hand():
+    # Six rows of 3 mm and seven columns of 1 mm in a slice; a border voxel is at 0, and the next one out a step away.
+    mask = np.zeros((1, 8, 11), bool)
+    mask[0, 1:7, 2:9] = True
+    distance = mask_distance(mask, (4.0, 3.0, 1.0))[0]
+    assert distance[3, :].tolist() == [2, 1, 0, -1, -2, -3, -2, -1, 0, 1, 2]
+    # Along the rows the way out is 3 mm a voxel, so the columns decide but for the first and the last row.
+    assert distance[:, 5].tolist() == [3, -2, -3, -3, -3, -3, -2, 3]
+    assert distance[0, 1] == pytest.approx(np.hypot(3, 1))
+
+
+def test_no_voxel_of_the_hull_is_beyond_its_border_and_none_outside_within():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((1, 30, 30), bool)
+    mask[0, rng.integers(5, 25, 12), rng.integers(5, 25, 12)] = True
+    for spacing_mm in ((4.0, 1.0, 1.0), (4.0, 0.7, 1.3), (4.0, 2.5, 0.6)):
+        distance = mask_distance(mask, spacing_mm)
+        assert (distance[mask] <= 0).all()
+        assert distance[distance > 0].min() >= min(spacing_mm[1:])
+
+
+def test_the_image_ends_where_the_vertebra_does():
+    # What lies beyond the grid is outside, so a voxel at its end is at the border.
+    distance = mask_distance(np.ones((1, 5, 5), bool), (4.0, 1.0, 1.0))[0]
+    assert distance[2].tolist() == [0, -1, -2, -1, 0]
+
+
+def test_the_outline_of_a_region_is_the_hull_of_its_mask():
+    mask = box_mask((3, 20, 10), (6, 40, 30))
+    region = region_from_mask(mask, GRID, margin_mm=3.0)
+    whole = np.zeros(GRID.shape, bool)
+    whole[region.slices] = region.outline
+    assert np.array_equal(whole, mask)
+    assert region.mask.sum() > region.outline.sum()
+
+
 def test_a_mask_of_one_voxel_a_slice_is_a_region_too():
     region = region_from_mask(box_mask((3, 20, 10), (4, 21, 11)), GRID, margin_mm=2.0)
     assert region.mask.sum() == 13  # the disc of radius 2 on a unit grid
