@@ -92,7 +92,7 @@ BROKEN = {
     Nothing: "its loss is None, expected one number",
     Whole: r"shape \(\), torch.int64, expected one number",
     Elsewhere: "does not depend on its head 'aside'",
-    Replaces: "head 'heatmap' is taken: every network has heatmap, offset, level",
+    Replaces: "head 'heatmap' is taken: every finder has heatmap, offset, level",
     Detached: "has no gradient",
     Unreached: "does not depend on its head 'aside'",
     Demanding: "nothing is annotated, expected 0",
@@ -112,8 +112,6 @@ def test_a_broken_task_is_told_by_what_is_wrong(task_class):
 
 
 
-
-@pytest.mark.slow
 class OpenClassesTrainer(UncertainLabelsTrainer):
     """The same with the classes of the open pass."""
 
@@ -122,6 +120,7 @@ class OpenClassesTrainer(UncertainLabelsTrainer):
         return dataclasses.replace(super().configured(configuration), task_weights={"open_class": 0.5})
 
 
+@pytest.mark.slow
 def test_the_classes_of_the_open_pass_keep_the_rules(capsys):
     check_trainer(OpenClassesTrainer)
     assert "open_class" in capsys.readouterr().out
