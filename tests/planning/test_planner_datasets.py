@@ -71,7 +71,8 @@ def test_a_plan_is_sound_and_survives_its_file(fingerprint, machine, tmp_path):
     made = _plan(fingerprint, machine)
     for configuration in made.configurations.values():
         assert configuration.estimated_memory_gb <= 0.85 * machine.memory_gb
-        bottleneck = [n // d for n, d in zip(configuration.sealed_size, configuration.reader_network.divisor, strict=True)]
+        divisor = configuration.reader_network.divisor
+        bottleneck = [n // d for n, d in zip(configuration.sealed_size, divisor, strict=True)]
         assert bottleneck[0] >= 2
         assert min(bottleneck[1:]) >= (3 if machine is CPU else 4)
         for network in (configuration.network, configuration.reader_network):

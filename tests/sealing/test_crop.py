@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from spinecls.geometry import Geometry
-from spinecls.sealing.crop import MARGIN, evidence_to_native, sealed_crop, shares_to_native, smoothing_sigma, snapped_centre
+from spinecls.sealing.crop import (
+    MARGIN,
+    evidence_to_native,
+    sealed_crop,
+    shares_to_native,
+    smoothing_sigma,
+    snapped_centre,
+)
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import region_from_ellipsoid, region_from_mask
 

@@ -25,6 +25,7 @@ PLAN = Plan(
 )  # fmt: skip
 NO_NAMES = ("", " ", "a b", "1st", "a.b", "a-b", None, 3)
 TAKEN_BY_TORCH = ("keys", "pop", "train", "values", "forward", "_modules")
+TAKEN_NAMES = ("task_weighting", "part", "step", "seconds", "learning_rate")
 BUILT_IN = ("heatmap", "offset", "level")
 
 
@@ -43,7 +44,7 @@ def task(name="mine", heads=None, module=None):
     return WeightedTask(Mine(PLAN, CONFIGURATION))
 
 
-@pytest.mark.parametrize("name", [*NO_NAMES, *TAKEN_BY_TORCH, "task_weighting", "part", "step", "seconds", "learning_rate"])
+@pytest.mark.parametrize("name", [*NO_NAMES, *TAKEN_BY_TORCH, *TAKEN_NAMES])
 def test_a_task_must_have_a_name_of_its_own(name):
     with pytest.raises(TrainerError, match=r"Task 0 \(Mine\): (its|the) name .*(no name|taken)"):
         heads_of([task(name)])

@@ -89,4 +89,5 @@ def test_measured_gradients_are_told_apart_by_network(tmp_path):
     for part in ("reader_0", "reader_1"):
         log.add(7, "lesion", part=part, weight=0.1234567, cosine=0.5)
     log.write()
-    assert [(row["part"], row["weight"]) for row in read(log.path)] == [("reader_0", "0.12346"), ("reader_1", "0.12346")]
+    found = [(row["part"], row["weight"]) for row in read(log.path)]
+    assert found == [("reader_0", "0.12346"), ("reader_1", "0.12346")]

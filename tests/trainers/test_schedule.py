@@ -1,5 +1,7 @@
 """Learning rates over a training, at their ends and at their greatest."""
 
+import itertools
+
 import pytest
 
 from spinecls.trainers.schedule import one_cycle, polynomial
@@ -12,8 +14,8 @@ def test_one_cycle_rises_over_a_quarter_and_falls_to_nearly_nothing():
     assert rates[-1] == pytest.approx(1e-3, rel=1e-2)
     assert max(rates) == pytest.approx(1.0, abs=1e-4)
     assert rates.index(max(rates)) in (249, 250)
-    assert all(a < b for a, b in zip(rates[:249], rates[1:250], strict=True))
-    assert all(a > b for a, b in zip(rates[250:], rates[251:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(rates[:250]))
+    assert all(a > b for a, b in itertools.pairwise(rates[250:]))
 
 
 def test_one_cycle_halfway_up_and_down_is_in_the_middle_of_the_wave():
