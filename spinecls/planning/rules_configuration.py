@@ -184,8 +184,9 @@ def _steps(inputs: PlanInputs, choices: Choices, seconds: Mapping[str, float]) -
 def _finder(inputs: PlanInputs, choices: Choices, flat: bool) -> NetworkPlan:
     """Topology and widths of the finder."""
     spacing = choices.values["spacing_mm"]
-    least, _ = rules_grid.patch_bounds(inputs.fingerprint, spacing, flat)
-    size = choices.settings.get("patch_size", least)
+    least, most = rules_grid.patch_bounds(inputs.fingerprint, spacing, flat)
+    # Patches grow to all slices first.
+    size = choices.settings.get("patch_size", (most[0], *least[1:]))
     topology = build_topology(
         spacing, size, flat, fixed="patch_size" in choices.settings, max_stages=_stages(choices, "network")
     )
