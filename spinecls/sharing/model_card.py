@@ -18,7 +18,7 @@ from spinecls.calibration.record import Calibration
 from spinecls.errors import SpineclsError
 from spinecls.inference.models import FINAL, TrainedModel
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
-from spinecls.planning.plan import Configuration, Plan, load_plan
+from spinecls.planning.plan import Configuration, NetworkPlan, Plan, load_plan
 from spinecls.planning.stages import FINGERPRINT
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sharing.layout import PLAN, SUMMARY, VALIDATION
@@ -60,14 +60,15 @@ SEALED_BY = {
 class FoldFacts:
     """What is known of a fold.
 
-    `run` is the content of run.json and `summary` of the validation's summary.json, empty where there is none.
+    `parameters` are counted by network, as `SpineModel.parts` names them; `run` is the content of run.json and
+    `summary` of the validation's summary.json, empty where there is none.
     """
 
     name: str
     plan: Plan
     configuration: Configuration
     checkpoint: Mapping[str, Any]
-    parameters: int
+    parameters: Mapping[str, int]
     run: Mapping[str, Any]
     summary: Mapping[str, Any]
 
@@ -108,7 +109,7 @@ def card_of(model: TrainedModel, hashes: Mapping[str, str], calibration: Calibra
         _data(folds, known),
         _splits(folds),
         _preprocessing(folds[0]),
-        _network(folds[0]),
+        _networks(folds[0]),
         _training(folds),
         _scores(folds),
         f"## Calibration\n{told}",
@@ -126,7 +127,10 @@ def _facts(model: TrainedModel, fold: str) -> FoldFacts:
         plan=plan,
         configuration=plan.configuration(model.configuration),
         checkpoint=content,
-        parameters=sum(p.numel() for p in build_model(content, folder / FINAL).parameters()),
+        parameters={
+            name: sum(p.numel() for p in network.parameters())
+            for name, network in build_model(content, folder / FINAL).parts()
+        },
         run=_json_if_there(folder / "run.json"),
         summary=_json_if_there(folder / VALIDATION / SUMMARY),
     )
@@ -233,17 +237,27 @@ def _preprocessing(fold: FoldFacts) -> str:
     )
 
 
-def _network(fold: FoldFacts) -> str:
-    network = fold.configuration.network
-    seal = fold.configuration.seal
-    return "\n".join(
-        (
-            "## Network and sealing",
-            f"- {network.backbone}, {len(network.features)} stages of {_triple(network.features)} features, "
-            f"{fold.parameters} parameters.",
-            f"- Sealing level {seal}: {SEALED_BY[seal]}. Evidence is pooled by {escaped(fold.configuration.pooling)}.",
-        )
-    )
+def _networks(fold: FoldFacts) -> str:
+    used = fold.configuration
+    (_, finder), *readers = fold.parameters.items()
+    lines = [
+        "## Networks and sealing",
+        f"- Finder, which locates, names and outlines: {_shape(used.network)}, {finder} parameters.",
+    ]
+    if readers:
+        mean = f", {len(readers)} of them, whose mean it is" if len(readers) > 1 else ""
+        lines += [
+            f"- Reader, from which the class comes{mean}: {_shape(used.reader_network)}, {readers[0][1]} parameters"
+            f"{' each' if len(readers) > 1 else ''}. It shares no weight with the finder.",
+            f"- Sealing level {used.seal}: {SEALED_BY[used.seal]}. Evidence is pooled by {escaped(used.pooling)}.",
+        ]
+    else:
+        lines.append("- No reader: the model tells no classes.")
+    return "\n".join(lines)
+
+
+def _shape(network: NetworkPlan) -> str:
+    return f"{network.backbone}, {len(network.features)} stages of {_triple(network.features)} features"
 
 
 def _training(folds: Sequence[FoldFacts]) -> str:
@@ -251,7 +265,7 @@ def _training(folds: Sequence[FoldFacts]) -> str:
         (
             fold.name,
             escaped(str(fold.checkpoint.get("trainer", UNKNOWN))),
-            fold.checkpoint.get("steps", UNKNOWN),
+            _steps(fold),
             fold.checkpoint.get("seed", UNKNOWN),
             ", ".join(map(escaped, fold.run["tasks"])) if "tasks" in fold.run else UNKNOWN,
             _start(fold.run),
@@ -262,10 +276,18 @@ def _training(folds: Sequence[FoldFacts]) -> str:
     used = folds[0].configuration
     header = ("fold", "trainer", "steps", "seed", "tasks", "start", "spinecls")
     return (
-        f"## Training\n{_table(header, rows)}\n\nPatches a step: {used.batch_size}; crops a step: "
-        f"{used.sealed_batch_size}; AdamW from a learning rate of {used.learning_rate:g}. The last weights are kept, "
-        "chosen on no case."
+        f"## Training\n{_table(header, rows)}\n\nOne network after the other, by AdamW. The finder: {used.batch_size} "
+        f"patches a step, a learning rate of {used.learning_rate:g} that decays. A reader: {used.sealed_batch_size} "
+        f"crops a step, a learning rate that rises to {used.reader_learning_rate:g} and falls again. The last weights "
+        "are kept, chosen on no case."
     )
+
+
+def _steps(fold: FoldFacts) -> str:
+    """Steps of the whole training and of each network."""
+    used, readers = fold.configuration, len(fold.parameters) - 1
+    each = f", {'each ' if readers > 1 else ''}reader {used.reader_steps}" if readers else ""
+    return f"{fold.checkpoint.get('steps', UNKNOWN)} (finder {used.steps}{each})"
 
 
 def _start(run: Mapping[str, Any]) -> str:
@@ -332,12 +354,14 @@ def _reporting_items(folds: Sequence[FoldFacts]) -> str:
     """Which item of the two checklists stands where, or is for the makers."""
     scored = any(fold.summary for fold in folds)
     scores = "see Scores" if scored else "no validation was run"
-    ensembled = f"mean over {len(folds)} folds" if len(folds) > 1 else "none, one network"
+    readers = max(len(fold.parameters) - 1 for fold in folds)
+    over = [f"{number} {what}" for number, what in ((len(folds), "folds"), (readers, "readers")) if number > 1]
+    ensembled = f"mean over {' of '.join(over)} each" if len(over) > 1 else f"mean over {over[0]}" if over else "none"
     initial = sorted({_start(fold.run) for fold in folds})
     voxels = f"voxels of {_channels(folds[0].plan)}; protocol {TO_FILL}"
     missing = f"vertebrae without a class train no classification; why missing: {TO_FILL}"
     known = (
-        ("Kind of model", "1, 12c", "title; methods: model", "deep neural network; see Network and sealing"),
+        ("Kind of model", "1, 12c", "title; methods: model", "deep neural network; see Networks and sealing"),
         ("Clinical context and purpose", "3a, 3b, 3c, 4", "introduction", TO_FILL),
         ("Sources and dates of data", "5a, 5b", "methods: data", TO_FILL),
         ("Setting, eligibility, treatment", "6a, 6b, 6c", "methods: study design, data", TO_FILL),

@@ -1,4 +1,4 @@
-"""Weights of a network as safetensors, compared with the network before memory is spent on it."""
+"""Weights of a model as safetensors, compared with its networks before memory is spent on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from safetensors.torch import save
 from torch import nn
 
 from spinecls.errors import ModelError
+from spinecls.networks.finder import BUILT_IN_HEADS
 from spinecls.networks.pooling import POOLINGS
+from spinecls.planning.plan import NetworkPlan
 from spinecls.tasks.checkpoint import ModelSpec
 
 MOST_STAGES = 12
@@ -20,9 +22,8 @@ MOST_CONVOLUTIONS = 16
 MOST_CHANNELS = 64
 MOST_CLASSES = 256
 MOST_HEADS = 16
+MOST_READERS = 64
 """Bounds of what a bundle may describe, far beyond any network that was ever planned."""
-
-_OWN_HEADS = ("heatmap", "offset", "level")
 
 
 def first_names(model: nn.Module) -> dict[str, str]:
@@ -41,7 +42,7 @@ def weights_to_bytes(model: nn.Module) -> bytes:
 
 
 def read_weights(path: Path, spec: ModelSpec, where: str) -> dict[str, torch.Tensor]:
-    """Weights of the network `spec` under all of its names.
+    """Weights of the model `spec` under all of their names.
 
     Parameters
     ----------
@@ -50,8 +51,8 @@ def read_weights(path: Path, spec: ModelSpec, where: str) -> dict[str, torch.Ten
     Raises
     ------
     ModelError
-        When the network is beyond all measure, the file is no whole safetensors file, its tensors are not those of the
-        network in name, shape and type, or hold anything but finite numbers.
+        When a network is beyond all measure, the file is no whole safetensors file, its tensors are not those of the
+        model in name, shape and type, or hold anything but finite numbers.
     """
     expected = outline(spec, where)
     names, state = first_names(expected), expected.state_dict()
@@ -86,7 +87,7 @@ def _check_names(found: set[str], wanted: set[str], where: str) -> None:
 
 
 def outline(spec: ModelSpec, where: str) -> nn.Module:
-    """The network without memory for its weights: names, shapes and types alone."""
+    """The model without memory for its weights: names, shapes and types alone."""
     _check_bounds(spec, where)
     try:
         with torch.device("meta"):
@@ -97,27 +98,37 @@ def outline(spec: ModelSpec, where: str) -> nn.Module:
 
 
 def _check_bounds(spec: ModelSpec, where: str) -> None:
-    network = spec.network
     bounds = {
-        "stages": (len(network.features), 1, MOST_STAGES),
-        "features": (_range(network.features), 1, MOST_FEATURES),
-        "strides": (_range(n for stride in network.strides for n in stride), 1, MOST_CHANNELS),
-        "kernels": (_range(n for kernel in network.kernels for n in kernel), 1, LARGEST_KERNEL),
-        "convs_per_stage": (network.convs_per_stage, 1, MOST_CONVOLUTIONS),
+        **_network_bounds(spec.network, "network"),
+        **_network_bounds(spec.reader, "reader"),
+        "number of readers": (spec.members, 0, MOST_READERS),
         "image_channels": (spec.image_channels, 1, MOST_CHANNELS),
         "num_classes": (spec.num_classes, 0, MOST_CLASSES),
-        "dense_heads": (len(spec.dense_heads), 0, MOST_HEADS),
-        "channels of dense_heads": (_range(spec.dense_heads.values()), 1, MOST_CLASSES),
     }
+    for name in ("dense_heads", "reader_heads"):
+        heads = getattr(spec, name)
+        bounds[name] = (len(heads), 0, MOST_HEADS)
+        bounds[f"channels of {name}"] = (_range(heads.values()), 1, MOST_CLASSES)
     for label, (value, least, most) in bounds.items():
         low, high = value if isinstance(value, tuple) else (value, value)
         if low < least or high > most:
-            raise ModelError(f"{where}: {label} {low} to {high} of the network; expected {least} to {most}.")
-    wrong = [name for name in spec.dense_heads if not name.isidentifier() or name in _OWN_HEADS]
+            raise ModelError(f"{where}: {label} {low} to {high}; expected {least} to {most}.")
+    wrong = [n for n in (*spec.dense_heads, *spec.reader_heads) if not n.isidentifier() or n in BUILT_IN_HEADS]
     if wrong:
         raise ModelError(f"{where}: dense head {wrong[0]!r} cannot have that name.")
     if spec.pooling not in POOLINGS:
         raise ModelError(f"{where}: pooling {spec.pooling!r} is not known. Known: {', '.join(POOLINGS)}.")
+
+
+def _network_bounds(network: NetworkPlan, name: str) -> dict[str, tuple]:
+    """What is bounded of a network: label -> (value or (least, greatest), lower bound, upper bound)."""
+    return {
+        f"{name}.stages": (len(network.features), 1, MOST_STAGES),
+        f"{name}.features": (_range(network.features), 1, MOST_FEATURES),
+        f"{name}.strides": (_range(n for stride in network.strides for n in stride), 1, MOST_CHANNELS),
+        f"{name}.kernels": (_range(n for kernel in network.kernels for n in kernel), 1, LARGEST_KERNEL),
+        f"{name}.convs_per_stage": (network.convs_per_stage, 1, MOST_CONVOLUTIONS),
+    }
 
 
 def _range(values) -> tuple[int, int]:

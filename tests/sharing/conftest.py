@@ -16,7 +16,7 @@ from spinecls.sharing.export import export_model
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 
 NAME = "Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
-HEAT = "heads.heatmap.bias"
+HEAT = "finder.heads.heatmap.bias"
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def phantom_results(phantom, tmp_path_factory):
     content["weights"][HEAT] += missing_heat(folder, phantom)
     save_checkpoint(path, content)
     shutil.copytree(folder / "fold_0", folder / "fold_1")
-    content["weights"]["evidence.bias"] += 1
+    content["weights"]["readers.1.evidence.bias"] += 1
     save_checkpoint(folder / "fold_1/checkpoint_final.pt", content)
     return results
 

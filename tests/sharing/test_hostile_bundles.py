@@ -23,7 +23,7 @@ from spinecls.sharing.install import import_model
 
 WEIGHTS = "fold_0/model.safetensors"
 FOLD = "fold_0/model.json"
-HEAT = "heads.heatmap.weight"
+HEAT = "finder.heads.heatmap.weight"
 SCORES = "fold_0/summary.json"
 
 
@@ -46,6 +46,17 @@ def with_json(name, *path, value):
 def with_plan(*path, value):
     """The bundle with a number of the first fold's plan changed."""
     return with_json("fold_0/plan.json", "configurations", "3d_fullres", *path, value=value)
+
+
+def with_readers(number):
+    """The bundle whose first fold has so many readers by its plan and its description."""
+
+    def damage(members):
+        plan = edited(members["fold_0/plan.json"], "configurations", "3d_fullres", "members", value=number)
+        described = edited(members[FOLD], "spec", "members", value=number)
+        return pack({**members, "fold_0/plan.json": plan, FOLD: described})
+
+    return damage
 
 
 def with_tensors(change):
@@ -273,6 +284,19 @@ DAMAGES = {
     # plans and networks
     "a network that is a function": (
         with_plan("network", value="os.system"), "expected an object, got 'os.system'"),
+    "a reader that is a module": (
+        with_json(FOLD, "spec", "reader", "backbone", value="evil_backbone.Net"), "'evil_backbone.Net' is not known"),
+    "a reader that no plan has": (
+        with_plan("reader_network", "convs_per_stage", value=3), "reader_network.convs_per_stage: 2 in"),
+    "readers that no plan has": (with_json(FOLD, "spec", "members", value=3), "members: 3 in the checkpoint, 2 in"),
+    "readers without number": (with_readers(10**9), "number of readers 1000000000 to"),
+    "fewer readers than none": (with_readers(-1), "number of readers -1 to -1"),
+    "a reader less": (with_tensors(lambda t: t.pop("readers.1.evidence.bias")), "missing, among them readers.1.evi"),
+    "a reader more": (
+        with_tensors(lambda t: t.update({"readers.2.evidence.bias": t["readers.1.evidence.bias"].clone()})),
+        "no part of the network.*'readers.2.evidence.bias'"),
+    "a head of a reader": (
+        with_json(FOLD, "spec", "reader_heads", value={"level": 27}), "dense head 'level'"),
     "a network that is a module": (
         with_json(FOLD, *NETWORK, "backbone", value="evil_backbone.Net"), "'evil_backbone.Net' is not known"),
     "a pooling that is a function": (with_json(FOLD, "spec", "pooling", value="os.system"), "pooling: os.system in"),
@@ -348,13 +372,18 @@ def test_a_bundle_is_refused_with_its_reason_and_leaves_nothing(name, members, e
     assert listing(empty) == before
 
 
-def test_a_network_of_hundreds_of_gigabytes_is_refused_without_taking_memory(members, empty):
+PLANNED = {"network": "network", "reader": "reader_network"}
+"""Name of a network in a checkpoint's description -> in the plan."""
+
+
+@pytest.mark.parametrize("which", PLANNED)
+def test_a_network_of_hundreds_of_gigabytes_is_refused_without_taking_memory(members, empty, which):
     network = {
         "backbone": "ResidualEncoderUNet", "features": [4096] * 3, "convs_per_stage": 16,
         "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]], "kernels": [[15, 15, 15]] * 3,
     }  # fmt: skip
-    plan = edited(members["fold_0/plan.json"], "configurations", "3d_fullres", "network", value=network)
-    described = edited(members[FOLD], *NETWORK, value=network)
+    plan = edited(members["fold_0/plan.json"], "configurations", "3d_fullres", PLANNED[which], value=network)
+    described = edited(members[FOLD], "spec", which, value=network)
     path = empty / "model.spinecls"
     path.write_bytes(pack({**members, FOLD: described, "fold_0/plan.json": plan}))
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
@@ -364,10 +393,11 @@ def test_a_network_of_hundreds_of_gigabytes_is_refused_without_taking_memory(mem
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("which", PLANNED)
 @pytest.mark.parametrize(("field", "value"), [("features", [10**9] * 3), ("convs_per_stage", 10**6)])
-def test_a_network_beyond_all_bounds_is_refused_before_it_is_built(members, empty, field, value):
-    plan = edited(members["fold_0/plan.json"], "configurations", "3d_fullres", "network", field, value=value)
-    described = edited(members[FOLD], *NETWORK, field, value=value)
+def test_a_network_beyond_all_bounds_is_refused_before_it_is_built(members, empty, field, value, which):
+    plan = edited(members["fold_0/plan.json"], "configurations", "3d_fullres", PLANNED[which], field, value=value)
+    described = edited(members[FOLD], "spec", which, field, value=value)
     path = empty / "model.spinecls"
     path.write_bytes(pack({**members, FOLD: described, "fold_0/plan.json": plan}))
     with pytest.raises(ModelError, match=rf"{field} 10{{6,9}} to .*expected 1 to"):

@@ -1,6 +1,8 @@
 """What the model card says, and that it says it whatever things are called."""
 
+import json
 import re
+import shutil
 
 import pytest
 from bundles import edited, members_of
@@ -10,6 +12,7 @@ from sharing_calibration import made_up_calibration
 from spinecls import files
 from spinecls.inference.models import ModelChoice, checkpoint_hashes, choose_model
 from spinecls.sharing.model_card import card_of, escaped
+from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +50,38 @@ def test_scores_stand_with_their_intervals(card, model):
     assert row(card, "macro AUC end to end") == f"| macro AUC end to end | {text} | {text} |"
 
 
-def test_preprocessing_network_and_training_are_those_of_the_plan(card):
+def parameters(model, network):
+    """How many numbers of a network are in the checkpoint of fold 0, each counted once."""
+    weights = load_checkpoint(model.folder / "fold_0/checkpoint_final.pt")["weights"]
+    own = {(w.data_ptr(), w.numel()) for name, w in weights.items() if name.startswith(f"{network}.")}
+    return sum(count for _, count in own)
+
+
+def test_preprocessing_networks_and_training_are_those_of_the_plan(card, model):
     assert "spacing 4 x 2 x 2 mm, patch 8 x 48 x 32 voxels" in card
-    assert "PlainConvUNet, 3 stages of 8 x 12 x 16 features, 35499 parameters" in card
+    shape = "PlainConvUNet, 3 stages of 8 x 12 x 16 features"
+    assert f"- Finder, which locates, names and outlines: {shape}, {parameters(model, 'finder')} parameters." in card
+    reader = parameters(model, "readers.0")
+    assert f"the class comes, 2 of them, whose mean it is: {shape}, {reader} parameters each." in card
     assert "Sealing level S2: the class comes from the vertebra's own region and two numbers" in card
-    tasks = r"centre, level, class, vertebra\_map, structures, lesion"
-    assert f"| 0 | AuxSegTrainer | 1 | 0 | {tasks} | random weights | 0.1.0 |" in card
+    tasks = r"centre, level, class, vertebra\_map, structures, sealed\_structures, lesion"
+    steps = "3 (finder 1, each reader 1)"
+    assert f"| 0 | AuxSegTrainer | {steps} | 0 | {tasks} | random weights | 0.1.0 |" in card
+    assert "| mean over 2 folds of 2 readers each |" in row(card, "Ensembling")
+
+
+def test_a_model_without_readers_is_told_to_tell_no_classes(phantom_results, tmp_path):
+    folder = tmp_path / NAME
+    shutil.copytree(phantom_results / NAME, folder)
+    path = folder / "fold_0/checkpoint_final.pt"
+    content = load_checkpoint(path)
+    weights = {name: w for name, w in content["weights"].items() if not name.startswith("readers.")}
+    spec = json.dumps(json.loads(content["spec"]) | {"members": 0})
+    save_checkpoint(path, content | {"weights": weights, "spec": spec, "steps": 1})
+    card = card_of(choose_model(ModelChoice(folder=folder, folds=("0",))), {"0": "0"}, None)
+    assert "- No reader: the model tells no classes." in card
+    assert "| 1 (finder 1) |" in card
+    assert row(card, "Ensembling").endswith("| none |")
 
 
 def test_limits_name_levels_that_were_never_scored(card, model):
@@ -109,8 +138,6 @@ def test_text_of_users_is_shown_as_it_is(text, shown):
 
 
 def test_names_of_classes_cannot_break_the_table(phantom_results, tmp_path):
-    import shutil
-
     folder = tmp_path / NAME
     shutil.copytree(phantom_results / NAME, folder)
     plan = folder / "fold_0/plan.json"

@@ -85,6 +85,17 @@ def test_weights_and_description_are_the_same_to_the_bit(bundle, model, empty):
         assert all(torch.equal(tensor, after["weights"][key]) for key, tensor in before["weights"].items())
 
 
+def test_every_reader_is_carried_and_none_for_another(bundle, model, empty):
+    predictors = [load_predictor(m, torch.device("cpu"), augment=False) for m in (model, import_model(bundle))]
+    crops = torch.rand(2, 2, *predictors[0].configuration.sealed_size)
+    for before, after in zip(*(predictor.models for predictor in predictors), strict=True):
+        assert len(before.readers) == len(after.readers) == 2
+        with torch.inference_mode():
+            logits = [[r.sealed_pass(crops)[0] for r in one.readers] for one in (before, after)]
+        assert all(torch.equal(x, y) for x, y in zip(*logits, strict=True))
+        assert not torch.equal(*logits[0])
+
+
 def test_the_imported_checkpoint_holds_every_tensor_once(bundle, model, empty):
     imported = import_model(bundle)
     sizes = [(m.folder / "fold_0/checkpoint_final.pt").stat().st_size for m in (model, imported)]
