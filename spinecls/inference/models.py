@@ -264,7 +264,8 @@ def load_predictor(
         path, content = _checkpoint(model, fold, plans[fold])
         networks.append(build_model(content, path))
         hashes[fold] = short_hash(content, path)
-        heads[f"fold {fold}"] = flat({"heads": read_spec(content, path).dense_heads})
+        spec = read_spec(content, path)
+        heads[f"fold {fold}"] = flat({"heads": spec.dense_heads, "members": spec.members})
     require_same(heads, model.name, "Choose folds that agree by -f, or train the others anew.")
     calibration = None
     if calibrated and (model.folder / CALIBRATION).exists():

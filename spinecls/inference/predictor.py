@@ -6,6 +6,7 @@ validation cases of a fold.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,7 +80,7 @@ class Predictor:
     Parameters
     ----------
     models : finder and readers of each fold
-    plan, configuration : what they were trained by
+    plan, configuration : what they were trained by; without readers the plan is one without classes
     augment : test-time augmentation by views mirrored as training mirrored, and of other contrast
     checkpoints : name of the fold -> hash of its checkpoint, one a model
     fold_plans : plan of each model, whose class counts differ; `plan` for all by default
@@ -100,6 +101,9 @@ class Predictor:
     def __post_init__(self) -> None:
         for model in self.models:
             model.to(self.device).eval()
+        if not self.models[0].readers:
+            # Whatever classes the dataset has, these networks tell none.
+            self.plan = dataclasses.replace(self.plan, class_names=(), class_order=False)
 
     def __repr__(self) -> str:
         classes = ", ".join(self.plan.class_names) or "no classes"

@@ -73,6 +73,8 @@ def validate(
     path = folder / "checkpoint_final.pt"
     checkpoint = load_checkpoint(path)
     predictor = Predictor([build_model(checkpoint, path)], plan, configuration, device)
+    # Without readers nothing is said of classes, so nothing is judged of them.
+    plan = predictor.plan
     description = plan_description(plan)
     warnings = warnings or {}
     predictions: list[CasePrediction] = []
@@ -142,7 +144,8 @@ def preprocessed_truth(case: PreprocessedCase, level_map, description: DatasetDe
     classes = {}
     for vertebra in case.vertebrae:
         agreed = agreed_class((r["classes"], r["confidence"]) for r in vertebra.get("readings", []))
-        classes[vertebra["level"]] = None if agreed is None else description.class_names.index(agreed)
+        known = agreed is not None and description.class_names
+        classes[vertebra["level"]] = description.class_names.index(agreed) if known else None
     dice = {} if case.native_map is None else summary.dice_by_level(case.native_map, level_map, description)
     return matching.CaseTruth(
         identifier=case.identifier,

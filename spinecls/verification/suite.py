@@ -44,7 +44,7 @@ def instrument_of(predictor: Predictor) -> Instrument:
     ModelError
         When the model does not classify.
     """
-    if len(predictor.plan.class_names) < 2:
+    if not predictor.models[0].readers:
         raise ModelError("This model does not classify vertebrae, so there is no evidence to verify.")
     return Instrument(predictor)
 

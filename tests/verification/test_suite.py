@@ -1,12 +1,14 @@
 """All checks together, and the verdict."""
 
 import csv
+import dataclasses
 
 import pytest
 import torch
 
 from spinecls import files
 from spinecls.errors import ModelError
+from spinecls.networks.model import SpineModel
 from spinecls.verification import report, suite
 from spinecls.verification.results import CheckResult, Outcome
 
@@ -84,15 +86,10 @@ def test_with_captum_attribution_is_measured(instrument, study):
     assert found.outcome is Outcome.PASSED
 
 
-def test_a_model_without_classes_is_refused():
-    class Plan:
-        class_names = ()
-
-    class Predictor:
-        plan = Plan()
-
+def test_a_model_without_readers_is_refused(instrument):
+    models = [SpineModel(model.finder, []) for model in instrument.models]
     with pytest.raises(ModelError, match="does not classify"):
-        suite.instrument_of(Predictor())
+        suite.instrument_of(dataclasses.replace(instrument.predictor, models=models))
 
 
 def test_deterministic_algorithms_are_asked_for_and_given_back():
