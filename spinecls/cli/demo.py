@@ -60,7 +60,9 @@ def demo(
     request = PlanRequest(time_budget_minutes=minutes, seed=seed)
     plan = plan_dataset(raw, request, lambda: machine_profile(chosen_device))
     preprocess_dataset(raw, plan, ["3d_fullres"], folder / "preprocessed" / DATASET, 1)
-    print(f"3. Training {trainer}, {plan.configuration('3d_fullres').steps} steps, about {minutes:g} minutes")
+    planned = plan.configuration("3d_fullres")
+    steps = f"{planned.steps} steps of the finder and {planned.members} x {planned.reader_steps} of readers"
+    print(f"3. Training {trainer}, {steps}, about {minutes:g} minutes")
     train_fold(
         TrainingRequest(
             dataset=DATASET, configuration="3d_fullres", fold="0", trainer=trainer, device=chosen_device, seed=seed

@@ -358,7 +358,7 @@ def load_training_data(
         )
     if unplaced:
         logger.info(
-            "Vertebrae with a class and no position, in %s, are looked for when the localiser has learnt.",
+            "Vertebrae with a class and no position, in %s, are looked for when the finder has learnt.",
             counted(len(unplaced), "case"),
         )
     if other_forms:
@@ -384,8 +384,9 @@ class _LoadedCases:
 
 def _train(fold: _Fold) -> None:
     request = fold.request
-    # Weights to start with make another finder of the same data.
-    finders = None if request.pretrained else paths.results_root() / paths.dataset_name(request.dataset) / FINDERS
+    # Weights to start with make another finder of the same data, also in a run that goes on.
+    started = request.pretrained or _start(fold, None)
+    finders = None if started else paths.results_root() / paths.dataset_name(request.dataset) / FINDERS
     settings = RunSettings(
         fold.folder, request.device, request.seed, request.workers, finders=finders, only=request.part
     )
