@@ -2,9 +2,9 @@
 
     python benchmarks/cpu_instructions.py
 
-A process each for the numbers and the instructions that oneDNN may use: seconds of CPU for one training step (open
-patch of 20 x 112 x 88, 16 sealed crops of 16 x 24 x 24, the network of the lumbar plan, one thread), and whether a
-convolution on planes of that size survives its own gradients.
+A process each for the numbers and the instructions that oneDNN may use: seconds of CPU for one training step of a
+finder and one of a reader (open patch of 20 x 112 x 88, 16 sealed crops of 16 x 24 x 24, networks of small datasets,
+one thread), and whether a convolution on planes of that size survives its own gradients.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ SETTINGS = {
 
 STEP = """
 import sys, time, torch
-from spinecls.networks.model import SpineModel
+from spinecls.networks.finder import Finder
+from spinecls.networks.reader import Reader
 from spinecls.planning.plan import NetworkPlan
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -32,16 +33,16 @@ network = NetworkPlan(
     features=(16, 32, 64, 128), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
     kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
 )
-model = SpineModel(network, 1, 3, {"vertebra_map": 1})
+finder, reader = Finder(network, 1, {"vertebra_map": 1}), Reader(network, 1, 3, {})
 patch, crops = torch.randn(1, 1, 20, 112, 88), torch.randn(16, 2, 16, 24, 24)
 crops[:, 1] = 1
 
 def step():
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        outputs = model.open_pass(patch)
+        outputs = finder.open_pass(patch)
     sum(values.float().square().mean() for values in outputs.values()).backward()
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        logits, _ = model.sealed_pass(crops)
+        logits, _ = reader.sealed_pass(crops)
     logits.float().square().mean().backward()
 
 step()

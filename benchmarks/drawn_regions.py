@@ -42,10 +42,10 @@ class Bench:
         spinecls("plan_and_preprocess", "-d", dataset, "-c", "3d_fullres", *PLAN, environment=self.environment)
 
     def train(self, dataset: str, trainer: str, fold: str, steps: int) -> None:
-        """Train a fold unless it is finished."""
+        """Train a fold, each of its readers for so many steps, unless it is finished."""
         if not (self.model(dataset, trainer) / f"fold_{fold}" / "checkpoint_final.pt").exists():
             source = f"{Path(__file__).with_name('class_only.py')}:{trainer}"
-            words = ["train", dataset, "3d_fullres", fold, "-tr", source, "--set", f"steps={steps}"]
+            words = ["train", dataset, "3d_fullres", fold, "-tr", source, "--set", f"reader_steps={steps}"]
             spinecls(*words, environment=self.environment)
 
     def score(self, dataset: str, trainer: str, fold: str, shown: Path, counted: Path | None = None) -> list[dict]:

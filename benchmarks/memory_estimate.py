@@ -24,19 +24,19 @@ from spinecls.planning.plan import NetworkPlan
 from spinecls.planning.topology import build_topology, features_per_stage
 
 CASES = {
-    "thick, 2 mm": {"spacing": (4, 2, 2), "patch": (20, 112, 88), "sealed": (20, 32, 32), "base": 16, "batch": 1},
-    "thick, 1 mm": {"spacing": (4, 1, 1), "patch": (16, 128, 128), "sealed": (16, 64, 64), "base": 16, "batch": 1},
-    "isotropic": {"spacing": (1, 1, 1), "patch": (64, 64, 64), "sealed": (48, 48, 48), "base": 16, "batch": 1},
-    "isotropic, wide": {"spacing": (1, 1, 1), "patch": (64, 64, 64), "sealed": (64, 64, 64), "base": 32, "batch": 2},
-    "2d": {"spacing": (4, 1, 1), "patch": (1, 224, 208), "sealed": (18, 64, 64), "base": 16, "batch": 12, "flat": True},
-    "sealed batch": {"spacing": (4, 1, 1), "patch": (20, 64, 64), "sealed": (20, 64, 64), "base": 16, "batch": 8},
-    "deep and small": {"spacing": (2, 2, 2), "patch": (32, 64, 64), "sealed": (32, 64, 64), "base": 32, "batch": 4},
+    "thick, 2 mm": {"spacing": (4, 2, 2), "patch": (20, 112, 88), "base": 16, "batch": 1},
+    "thick, 1 mm": {"spacing": (4, 1, 1), "patch": (16, 128, 128), "base": 16, "batch": 1},
+    "isotropic": {"spacing": (1, 1, 1), "patch": (64, 64, 64), "base": 16, "batch": 1},
+    "isotropic, wide": {"spacing": (1, 1, 1), "patch": (64, 64, 64), "base": 32, "batch": 2},
+    "2d": {"spacing": (4, 1, 1), "patch": (1, 224, 208), "base": 16, "batch": 12, "flat": True},
+    "crops of a reader": {"spacing": (4, 1, 1), "patch": (20, 64, 64), "base": 16, "batch": 8},
+    "deep and small": {"spacing": (2, 2, 2), "patch": (32, 64, 64), "base": 32, "batch": 4},
 }
 
 
 def network_plan(case: dict) -> NetworkPlan:
     """Network of a case, built by the planner's own rules."""
-    topology = build_topology(case["spacing"], case["patch"], case["sealed"], case.get("flat", False), (True, True))
+    topology = build_topology(case["spacing"], case["patch"], case.get("flat", False), fixed=True)
     features = features_per_stage(case["base"], case["base"] * 8, len(topology.strides))
     return NetworkPlan(features=features, strides=topology.strides, kernels=topology.kernels)
 
@@ -80,8 +80,7 @@ def compare(name: str, threads: int) -> dict:
     result = json.loads(done.stdout)
     case = CASES[name]
     plan = network_plan(case)
-    smallest = plan.divisor
-    estimate = training_memory_gb(plan, case["patch"], case["batch"], smallest, 1)
+    estimate = training_memory_gb(plan, case["patch"], case["batch"])
     gflop = training_gflop(plan, case["patch"], case["batch"])
     return {
         "case": name,

@@ -2,9 +2,10 @@
 
     python benchmarks/trainer_cost.py --preprocessed PREPROCESSED/Dataset011_Clean --rounds 3
 
-Each trainer runs some steps of the dataset's plan in a process of its own; the rounds go through all trainers in turn,
-so what else the machine does meets them alike. Time: mean step, making the batch included. Memory: peak of the process
-less what it held before the network was built. Ratios are of the same round.
+Each trainer runs some steps of the dataset's plan in a process of its own, first of its finder, then of a reader; the
+rounds go through all trainers in turn, so what else the machine does meets them alike. Time: mean step, making the
+batch included. Memory: peak of the process less what it held before the networks were built. Ratios are of the same
+round.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ import psutil
 import torch
 from common import provenance
 
-from spinecls.dataloading.loader import training_batches
+from spinecls.dataloading.loader import TrainingData, training_batches
+from spinecls.networks.model import FINDER
 from spinecls.planning.plan import load_plan
-from spinecls.trainers.base import RunSettings
+from spinecls.trainers.base import READER, RunSettings, Trainer
+from spinecls.trainers.part import Part
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
 
 TRAINERS = (
@@ -38,6 +41,12 @@ TRAINERS = (
     "OpenBaselineTrainer",
 )
 
+MEASURED = {
+    FINDER: "finder, seconds a step, median (range)",
+    READER: "reader, seconds a step, median (range)",
+    "memory_gb": "memory, GB",
+}
+
 
 def main() -> None:
     options = parse()
@@ -46,15 +55,19 @@ def main() -> None:
         return
     rounds = [{name: in_process(options, name) for name in TRAINERS} for _ in range(options.rounds)]
     print(f"\n{options.preprocessed.name}, {options.threads} thread(s), {options.rounds} rounds; {provenance()}\n")
-    print("| trainer | seconds a step, median (range) | times the baseline | memory, GB | times the baseline |")
-    print("|---|---|---|---|---|")
+    titles = " | ".join(f"{title} | times the baseline" for title in MEASURED.values())
+    print(f"| trainer | {titles} |\n|---{'|---|---' * len(MEASURED)}|")
     for name in TRAINERS:
-        seconds, memory = ([r[name][key] for r in rounds] for key in ("seconds", "memory_gb"))
-        slower, larger = (
-            np.median([r[name][key] / r[TRAINERS[0]][key] for r in rounds]) for key in ("seconds", "memory_gb")
-        )
-        spread = f"{np.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-        print(f"| {name} | {spread} | {slower:.2f} | {np.median(memory):.2f} | {larger:.2f} |")
+        print(f"| {name} | {' | '.join(cells(rounds, name, key) for key in MEASURED)} |")
+
+
+def cells(rounds: list[dict[str, dict[str, float]]], name: str, key: str) -> str:
+    """A number of a trainer, and how many times that of the baseline it is."""
+    values = [r[name].get(key) for r in rounds]
+    if None in values:
+        return "none | none"
+    times = np.median([r[name][key] / r[TRAINERS[0]][key] for r in rounds])
+    return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f}) | {times:.2f}"
 
 
 def parse() -> argparse.Namespace:
@@ -95,7 +108,8 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_class(plan, configuration, RunSettings(Path(folder), torch.device("cpu")))
         # One reader stands for all.
-        found = {part.name.rstrip("_0"): step_seconds(trainer, part, data, options.steps) for part in trainer.parts[:2]}
+        first = {READER if part.reads else FINDER: part for part in reversed(trainer.parts)}
+        found = {kind: step_seconds(trainer, part, data, options.steps) for kind, part in sorted(first.items())}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return found | {"memory_gb": (peak - before) / 1e9}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from drawn_regions import PLAN
 
 from spinecls import files
 from spinecls.io.dataset import load_dataset
+from spinecls.networks.model import FINDER
 from spinecls.planning.plan import load_plan
 from spinecls.trainers.refinement import REFINED
+from spinecls.trainers.run import with_overrides
 
 CONFIGURATION = "3d_fullres"
 PLANS = "spineclsPlans.json"
@@ -38,8 +41,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How long a trainer takes.
+
+    Attributes
+    ----------
+    beside : seconds of a training beside its steps (loading, looking for vertebrae, validation)
+    a_step : network -> seconds of one step, in the order in which they are trained
+    """
+
+    beside: float
+    a_step: Mapping[str, float]
+
+    def seconds_of(self, steps: Mapping[str, int]) -> float:
+        """Of a training with so many steps of each network."""
+        return self.beside + sum(steps[part] * seconds for part, seconds in self.a_step.items())
+
+
+@dataclass(frozen=True)
 class Trainings:
-    """Folder of an experiment, steps of every training in it, and threads of every process."""
+    """Folder of an experiment, most steps of each network in it (readers as planned), and threads of every process."""
 
     folder: Path
     steps: int
@@ -136,34 +157,47 @@ class Trainings:
         A trainer is timed on the first of its runs, with all that comes before and after the steps.
         """
         left = [run for run in runs if not self.finished(run)]
-        times = {}
+        times: dict[str, Pace] = {}
         for run in left:
             if run.trainer not in times:
                 times[run.trainer] = self.probe(run)
-        seconds = sum(times[r.trainer][0] + self.steps_left(r) * times[r.trainer][1] for r in left)
+        seconds = sum(times[run.trainer].seconds_of(self.steps_left(run, times[run.trainer])) for run in left)
         if left:
-            steps = ", ".join(f"{name} {a_step:.2f} s a step" for name, (_, a_step) in times.items())
-            print(f"{len(left)} trainings are left, about {seconds / 60:.0f} minutes ({steps})", flush=True)
+            print(f"{len(left)} trainings are left, about {seconds / 60:.0f} minutes", flush=True)
+            for name, pace in times.items():
+                steps = ", ".join(f"{part} {a_step:.2f}" for part, a_step in pace.a_step.items())
+                print(f"  {name}: seconds a step of {steps}", flush=True)
 
-    def steps_left(self, run: Run) -> int:
+    def steps_left(self, run: Run, pace: Pace) -> dict[str, int]:
+        """Steps that each network of a training still has to go."""
+        plan = load_plan(self.preprocessed(run.dataset) / PLANS)
+        used = with_overrides(plan.configuration(CONFIGURATION), {"steps": str(self.steps)})
         path = self.fold_folder(run) / "progress.csv"
-        return self.steps - (int(files.read_csv(path)[-1]["step"]) if path.exists() else 0)
+        # Counted over the whole training, one network after the other.
+        done = int(files.read_csv(path)[-1]["step"]) if path.exists() else 0
+        left = {}
+        for part in pace.a_step:
+            steps = used.steps if part == FINDER else used.reader_steps
+            left[part] = max(0, steps - done)
+            done = max(0, done - steps)
+        return left
 
-    def probe(self, run: Run) -> tuple[float, float]:
-        """Seconds of a training beside its steps (loading, looking for vertebrae, validation), and of one step."""
+    def probe(self, run: Run) -> Pace:
+        """Pace of a trainer, by the first steps of each of its networks."""
         steps = min(PROBE_STEPS, self.steps)
-        print(f"timing {steps} steps of {run.trainer} on {run.dataset}", flush=True)
+        print(f"timing {steps} steps of each network of {run.trainer} on {run.dataset}", flush=True)
         with tempfile.TemporaryDirectory() as results:
             environment = {**self.environment, "spinecls_results": results}
             words = ["train", run.dataset, CONFIGURATION, run.fold, "-tr", run.trainer, "--set", f"steps={steps}"]
             whole = spinecls(*words, environment=environment)
             (progress,) = Path(results).glob(f"*/*/fold_{run.fold}/progress.csv")
-            took = np.diff([0.0, *(float(row["seconds"]) for row in files.read_csv(progress))])
-            placing = {int(path.stem.split("_")[1]) for path in progress.parent.glob("places_*.npz")}
-        # The first two allocate; before some steps vertebrae are looked for, however many steps there are.
-        counted = [s for step, s in enumerate(took) if step not in placing and (step > 1 or steps < PROBE_STEPS)]
-        a_step = float(np.mean(counted))
-        return whole - steps * a_step, a_step
+            rows = files.read_csv(progress)
+        took: dict[str, list[float]] = defaultdict(list)
+        for row, seconds in zip(rows, np.diff([0.0, *(float(row["seconds"]) for row in rows)]), strict=True):
+            took[row["part"]].append(seconds)
+        # The first two of a network allocate, and before the first of a reader vertebrae may be looked for.
+        a_step = {part: float(np.mean(found[2:] or found)) for part, found in took.items()}
+        return Pace(whole - sum(len(found) * a_step[part] for part, found in took.items()), a_step)
 
 
 def link(path: Path, target: Path) -> None:
