@@ -44,6 +44,7 @@ USELESS = {
     "train 1 3d_fullres 0 --c --val": "--c: has no effect with --val",
     "train 1 3d_fullres 0 --val --seed 3 -np 0": "--seed, -np: has no effect with --val",
     "train 1 3d_fullres 0 --val -pretrained_weights w.pt": "-pretrained_weights: has no effect with --val",
+    "train 1 3d_fullres 0 --val --part reader": "--part: has no effect with --val",
     "plan_and_preprocess -d 1 --verify_dataset_integrity --no_verify": "the one undoes the other",
     "extract_fingerprint -d 1 --verify_dataset_integrity --no_verify": "the one undoes the other",
     "predict -i a -o b -m model -d 1": "-d: -m says which model is meant",

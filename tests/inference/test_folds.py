@@ -74,6 +74,7 @@ PARTS = [
     ("patch_size", (8, 48, 48), "patch_size: [8, 48, 32] in fold 0, [8, 48, 48] in fold 1"),
     ("normalisation", ("none",), "normalisation: [robust_zscore] in fold 0, [none] in fold 1"),
     ("pooling", "mean", "pooling: lse in fold 0, mean in fold 1"),
+    ("members", 3, "members: 2 in fold 0, 3 in fold 1"),
     ("sealing_margin_mm", 5.0, "sealing_margin_mm: "),
     ("logit_adjustment", 0.5, "logit_adjustment: 1.0 in fold 0, 0.5 in fold 1"),
 ]
@@ -212,6 +213,7 @@ EDITS = [
     ("class_names", NAMES[:2], "number of classes: 3 in the checkpoint, 2 in the plan.json beside it"),
     ("levels", {"L1": 1}, "levels.L1: 20 in the checkpoint, 1 in"),
     ("pooling", "mean", "pooling: lse in the checkpoint, mean in"),
+    ("members", 3, "members: 2 in the checkpoint, 3 in"),
     ("mirror_axes", (), "mirror_axes: [0] in the checkpoint, [] in"),
     ("channel_names", ("T2", "T1"), "number of channels: 1 in the checkpoint, 2 in"),
 ]
@@ -264,7 +266,7 @@ def test_folds_with_other_heads_are_refused(two_folds):
     content = load_checkpoint(path)
     spec = json.loads(content["spec"])
     del spec["dense_heads"]["vertebra_map"]
-    weights = {k: w for k, w in content["weights"].items() if not k.startswith("heads.vertebra_map.")}
+    weights = {k: w for k, w in content["weights"].items() if not k.startswith("finder.heads.vertebra_map.")}
     save_checkpoint(path, content | {"spec": json.dumps(spec), "weights": weights})
     with pytest.raises(ModelError, match=r"heads\.vertebra_map: 2 in fold 0, nothing in fold 1"):
         load_predictor(model_at(two_folds), "cpu", augment=False)
@@ -274,9 +276,9 @@ def test_a_checkpoint_says_all_that_its_plan_says_of_its_meaning(results):
     fold = results / MODEL / "fold_0"
     plan = load_plan(fold / "plan.json")
     told = json.loads(load_checkpoint(fold / "checkpoint_final.pt")["meaning"])
-    by_network = {part for part in meaning(plan, plan.configuration(CONFIGURATION)) if part.startswith("network.")}
     every = meaning(plan, plan.configuration(CONFIGURATION)) | learned_from(plan)
-    assert set(every) - set(told) == {"pooling", "class_order", "seal"} | by_network
+    by_network = {part for part in every if part.startswith(("network.", "reader_network."))}
+    assert set(every) - set(told) == {"pooling", "class_order", "seal", "members"} | by_network
     assert {part: every[part] for part in told} == told
     assert class_meaning(plan) == {"class_names": list(NAMES), "class_order": False}
 
@@ -297,7 +299,7 @@ def test_training_says_before_it_starts_which_folds_will_not_be_joined(
         told[warned]
     )
     assert "train fold 0 anew" in told[warned]
-    assert warned < next(i for i, text in enumerate(told) if "steps on cpu" in text)
+    assert warned < next(i for i, text in enumerate(told) if "; on cpu" in text)
 
 
 def test_training_beside_folds_that_mean_the_same_says_nothing_of_them(

@@ -94,7 +94,28 @@ def test_a_model_of_an_earlier_version_is_sealed_by_case_numbers_and_pools_softl
     plan_path.write_text(json.dumps(plan))
     predictor = load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False)
     assert predictor.configuration.seal == "S2"
-    assert type(predictor.models[0].pooling).__name__ == "LogSumExpPooling"
+    assert {type(reader.pooling).__name__ for reader in predictor.models[0].readers} == {"LogSumExpPooling"}
+
+
+def test_a_checkpoint_of_one_network_for_all_is_refused_with_its_version(results):
+    path = results / NAME / "fold_0/checkpoint_final.pt"
+    content = load_checkpoint(path)
+    spec = {k: v for k, v in json.loads(content["spec"]).items() if k not in ("reader", "members", "reader_heads")}
+    save_checkpoint(path, content | {"spec": json.dumps(spec), "spinecls_version": "0.0.9"})
+    with pytest.raises(ModelError, match=r"earlier version \(0\.0\.9\), in which one network did all.*Train again"):
+        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False)
+
+
+def test_folds_with_other_numbers_of_readers_are_not_averaged(results):
+    model = results / NAME
+    shutil.copytree(model / "fold_0", model / "fold_1")
+    path = model / "fold_1/checkpoint_final.pt"
+    content = load_checkpoint(path)
+    weights = {key: w for key, w in content["weights"].items() if not key.startswith("readers.")}
+    spec = json.loads(content["spec"]) | {"members": 0}
+    save_checkpoint(path, content | {"spec": json.dumps(spec), "weights": weights})
+    with pytest.raises(ModelError, match="members: 2 in fold 0, 0 in fold 1"):
+        load_predictor(choose_model(ModelChoice()), torch.device("cpu"), augment=False)
 
 
 def test_a_model_that_does_not_exist_is_named_with_those_that_do(results):
@@ -124,8 +145,8 @@ def test_a_prevalence_needs_classes(results):
     path.write_text(json.dumps(plan))
     checkpoint = path.with_name("checkpoint_final.pt")
     content = load_checkpoint(checkpoint)
-    spec = json.loads(content["spec"]) | {"num_classes": 0}
-    weights = {key: w for key, w in content["weights"].items() if not key.startswith(("evidence.", "pooling."))}
+    spec = json.loads(content["spec"]) | {"num_classes": 0, "members": 0}
+    weights = {key: w for key, w in content["weights"].items() if not key.startswith("readers.")}
     told = meaning_text(from_plain(Plan, plan, ""), from_plain(Plan, plan, "").configuration("3d_fullres"))
     save_checkpoint(checkpoint, content | {"spec": json.dumps(spec), "weights": weights, "meaning": told})
     with pytest.raises(UsageError, match="trained without classes"):

@@ -10,9 +10,13 @@ import torch
 from spinecls.geometry import Geometry
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.inference.predictor import Predictor
+from spinecls.inference.reported import report_classes
 from spinecls.inference.sealed_pass import View, augmented_views, classify, make_crops
 from spinecls.io.images import read_image
+from spinecls.networks.finder import Finder
 from spinecls.networks.model import SpineModel
+from spinecls.networks.pooling import POOLINGS
+from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 from spinecls.sealing.crop import shown_voxels
 from spinecls.sealing.levels import GUARANTEED, SEALS
@@ -22,10 +26,12 @@ TURN = np.array(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.25).GetMatrix()).r
 STRAIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 SHAPE = (8, 90, 50)
 MARROW = np.array([[100.0, 20.0]])
+PRIOR = np.full(3, 1 / 3)
+NETWORK = NetworkPlan(features=(6, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
     name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(8, 32, 32), sealed_spacing_mm=(4.0, 2.0, 2.0),
     sealed_size=(8, 32, 24),
-    network=NetworkPlan(features=(6, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3))),
+    network=NETWORK, reader_network=NETWORK,
 )
 MODELS = {"nominal": ("lse", False), "attention": ("attention", False), "grades": ("lse", True)}
 
@@ -51,7 +57,8 @@ def image():
     return np.random.default_rng(0).normal(100, 20, (1, *SHAPE)).astype(np.float32)
 
 
-def predictor_of(seal, kind="nominal", **more):
+def predictor_of(seal, kind="nominal", members=2, **more):
+    """A model of random weights."""
     pooling, ordinal = MODELS[kind]
     configuration = dataclasses.replace(CONFIGURATION, seal=seal, pooling=pooling)
     plan = Plan(
@@ -60,7 +67,8 @@ def predictor_of(seal, kind="nominal", **more):
         vertebrae_complete=True, ignore_label=255, level_statistics={}, configurations={"3d_fullres": configuration},
     )
     torch.manual_seed(0)
-    model = SpineModel(configuration.network, 1, 3, {}, pooling, ordinal)
+    readers = [Reader(configuration.reader_network, 1, 3, {}, pooling, ordinal) for _ in range(members)]
+    model = SpineModel(Finder(configuration.network, 1, {}), readers)
     return Predictor([model], plan, configuration, **more)
 
 
@@ -111,16 +119,15 @@ def test_a_voxel_of_the_region_counts_at_every_level(image, grid, regions):
 
 def bright_spots(predictor):
     """Make evidence the brightness of the voxel itself, whatever lies around it."""
-    model = predictor.models[0]
-
     class Brightness(torch.nn.Module):
         def forward(self, crops):
             return [crops[:, :1]]
 
-    model.backbone = Brightness()
-    model.evidence = torch.nn.Conv3d(1, 2, 1)
-    torch.nn.init.ones_(model.evidence.weight)
-    torch.nn.init.zeros_(model.evidence.bias)
+    for reader in predictor.models[0].readers:
+        reader.backbone = Brightness()
+        reader.evidence = torch.nn.Conv3d(1, 2, 1)
+        torch.nn.init.ones_(reader.evidence.weight)
+        torch.nn.init.zeros_(reader.evidence.bias)
 
 
 def test_only_s0_pools_a_lesion_outside_the_region(grid, regions):
@@ -143,8 +150,9 @@ def test_mirrored_views_pool_the_mirrored_voxels(grid, regions):
         bright_spots(plain)
         bright_spots(mirrored)
         one, two = (p.classify_regions(lesion, grid, regions, MARROW) for p in (plain, mirrored))
-        assert two.members.shape[:2] == (1, 6)
-        for view in two.members[0, :4]:
+        # Two readers in six views, the first four of which are mirrored ones.
+        assert two.members.shape[:2] == (1, 12)
+        for view in (*two.members[0, :4], *two.members[0, 6:10]):
             assert one.probabilities == pytest.approx(view, abs=1e-6)
 
 
@@ -155,17 +163,83 @@ def test_views_of_more_contrast_show_greater_deviations_of_the_same_region():
     assert torch.equal(seen[:, 2], crops[:, 2])
 
 
-def test_members_are_what_each_fold_says_to_each_view_alone(image, grid, regions):
+@pytest.fixture
+def two_folds():
+    """Two models of two readers each, which all say something else, and each alone: fold, reader, predictor."""
     predictor = predictor_of("S2")
     predictor.models = [predictor.models[0], predictor_of("S2").models[0]]
     with torch.no_grad():
-        predictor.models[1].evidence.weight.mul_(2)
-    both = predictor.classify_regions(image, grid, regions, MARROW)
-    for fold, model in enumerate(predictor.models):
-        crops, pooled = make_crops(image, grid, regions, MARROW, predictor.configuration)
-        for number, view in enumerate(augmented_views(predictor.configuration.sealed_mirror_axes)):
-            alone = classify([model], crops, pooled, predictor.class_shift()[fold], torch.device("cpu"), [view])
-            assert both.members[fold, number] == pytest.approx(alone.members[0, 0], abs=1e-6)
+        for reader in predictor.models[1].readers:
+            reader.evidence.weight.mul_(2)
+    alone = [
+        (fold, number, SpineModel(model.finder, [reader]))
+        for fold, model in enumerate(predictor.models)
+        for number, reader in enumerate(model.readers)
+    ]
+    return predictor, alone
+
+
+def test_members_are_what_each_reader_of_each_fold_says_to_each_view_alone(image, grid, regions, two_folds):
+    predictor, alone = two_folds
+    together = predictor.classify_regions(image, grid, regions, MARROW)
+    views = augmented_views(predictor.configuration.sealed_mirror_axes)
+    assert together.members.shape[:2] == (2, 2 * len(views))
+    crops, pooled = make_crops(image, grid, regions, MARROW, predictor.configuration)
+    for fold, reader, model in alone:
+        for number, view in enumerate(views):
+            own = classify([model], crops, pooled, predictor.class_shift()[fold], torch.device("cpu"), [view])
+            found = together.members[fold, reader * len(views) + number]
+            assert found == pytest.approx(own.members[0, 0], abs=1e-6)
+    assert len({round(float(p), 6) for p in together.members[:, :: len(views), 0, 0].ravel()}) == 4
+
+
+def test_everything_that_is_reported_is_the_mean_over_folds_and_readers(image, grid, regions, two_folds):
+    predictor, alone = two_folds
+    predictor.augment = False
+    together = predictor.classify_regions(image, grid, regions, MARROW)
+    crops, pooled = make_crops(image, grid, regions, MARROW, predictor.configuration)
+    own = [
+        classify([model], crops, pooled, predictor.class_shift()[fold], torch.device("cpu"), [View()])
+        for fold, _, model in alone
+    ]
+    for name in ("probabilities", "pooled", "contributions", "speaks"):
+        expected = np.mean([getattr(result, name) for result in own], axis=0)
+        assert getattr(together, name) == pytest.approx(expected, abs=1e-6), name
+    # That of the first class is made of the mean of the others.
+    assert together.evidence[:, 1:] == pytest.approx(np.mean([r.evidence[:, 1:] for r in own], axis=0), abs=1e-6)
+
+
+def test_contributions_of_the_mean_add_up_to_its_pooled_evidence(image, grid, regions, two_folds):
+    predictor, alone = two_folds
+    predictor.configuration = dataclasses.replace(predictor.configuration, pooling="mean")
+    for model in predictor.models:
+        for reader in model.readers:
+            reader.pooling = POOLINGS["mean"](2, 6)
+            torch.nn.init.normal_(reader.pooling.bias)
+    result = predictor.classify_regions(image, grid, regions, MARROW)
+    # Of the mean of voxels nothing is left over but the bias (`networks.pooling`).
+    bias = np.mean([model.readers[0].pooling.bias.detach().numpy() for _, _, model in alone], axis=0)
+    total = result.contributions.astype(float).sum(axis=(2, 3, 4))
+    assert total == pytest.approx(result.pooled - bias, abs=1e-5)
+
+
+def test_readers_that_disagree_are_doubt_of_the_model_as_folds_are(image, grid, regions):
+    predictor = predictor_of("S2", augment=False)
+    two = predictor.classify_regions(image, grid, regions, MARROW)
+    predictor.models = [SpineModel(predictor.models[0].finder, [predictor.models[0].readers[0]] * 2)]
+    same = predictor.classify_regions(image, grid, regions, MARROW)
+    assert two.members.shape == same.members.shape == (1, 2, 3, 3)
+    doubt = [report_classes(r, predictor.plan, ("0",), None, None, PRIOR).doubt for r in (two, same)]
+    p = two.members[0].mean(axis=0)
+    entropy = -(p * np.log(p)).sum(axis=-1)
+    within = -(two.members[0] * np.log(two.members[0])).sum(axis=-1).mean(axis=0)
+    assert doubt[0].mutual_information == pytest.approx(entropy - within)
+    assert (doubt[0].mutual_information > 1e-6).all()
+    assert doubt[1].mutual_information == pytest.approx(np.zeros(3), abs=1e-12)
+
+
+def test_a_model_without_readers_tells_no_classes(image, grid, regions):
+    assert predictor_of("S2", members=0).classify_regions(image, grid, regions, MARROW) is None
 
 
 def test_evidence_of_every_grade_is_the_severity(image, grid, regions):
@@ -180,7 +254,8 @@ def results(trained_phantom):
     """Predictions of one image by a trained model, whose every voxel speaks for every class, at every level."""
     folder = trained_phantom / "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
     predictor = load_predictor(choose_model(ModelChoice(folder=folder)), torch.device("cpu"), augment=False)
-    predictor.models[0].pooling.bias.data += 100
+    for reader in predictor.models[0].readers:
+        reader.pooling.bias.data += 100
     volume = read_image([sorted((trained_phantom / "raw/Dataset001_Phantom/imagesTr").iterdir())[0]])
     found = {}
     for seal in SEALS:

@@ -43,7 +43,8 @@ def scans(phantom):
 def test_eight_other_patients_around_fifty_vertebrae_change_no_bit(trainer_class, phantom, scans, tmp_path):
     folder = phantom / "preprocessed/Dataset001_Phantom"
     plan = load_plan(folder / "spineclsPlans.json")
-    configuration = dataclasses.replace(plan.configuration("3d_fullres"), steps=2)
+    configuration = dataclasses.replace(plan.configuration("3d_fullres"), steps=2, reader_steps=2)
+    assert configuration.members == 2
     trainer = trainer_class(plan, configuration, RunSettings(tmp_path, torch.device("cpu"), show_progress=False))
     cases = fold_cases(folder, "0")[0][:2]
     plans_config = "spineclsPlans_3d_fullres"

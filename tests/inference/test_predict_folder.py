@@ -38,7 +38,7 @@ class Finder:
     def __getattr__(self, name):
         return getattr(self.base, name)
 
-    def predict_volume(self, image, geometry):
+    def predict_volume(self, image, geometry, unlike=False):
         value = round(float(np.median(image)))
         self.seen.append(value)
         if value == MISTAKE:
@@ -317,10 +317,10 @@ def test_a_case_of_an_earlier_call_is_not_overwritten_by_the_map_of_another(sour
 
 def test_when_it_is_stopped_the_tables_hold_what_is_done(source, target):
     class Stopped(Finder):
-        def predict_volume(self, image, geometry):
+        def predict_volume(self, image, geometry, unlike=False):
             if self.seen:
                 raise KeyboardInterrupt
-            return super().predict_volume(image, geometry)
+            return super().predict_volume(image, geometry, unlike)
 
     run(source, target)
     with pytest.raises(KeyboardInterrupt):

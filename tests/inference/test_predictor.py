@@ -9,6 +9,7 @@ import SimpleITK as sitk
 import torch
 
 from spinecls import files
+from spinecls.inference import predictor as prediction
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.images import read_image, read_label_map
 from spinecls.sealing.marrow import marrow_reference
@@ -70,7 +71,8 @@ def test_a_vertebra_does_not_depend_on_how_many_others_are_classified_with_it(pr
 def test_the_evidence_map_is_zero_outside_every_region(predictor, volumes):
     # Every voxel of a region speaks for every class.
     loud = copy.deepcopy(predictor)
-    loud.models[0].pooling.bias.data += 100
+    for reader in loud.models[0].readers:
+        reader.pooling.bias.data += 100
     result = loud.predict_volume(volumes[0].array, volumes[0].geometry)
     inside = np.zeros(volumes[0].geometry.shape, bool)
     for region in result.located.regions:
@@ -81,10 +83,26 @@ def test_the_evidence_map_is_zero_outside_every_region(predictor, volumes):
     assert (result.evidence[inside] > 0).mean() > 0.5
 
 
+def test_in_an_unfamiliar_image_the_network_counts_less_for_names(predictor, volumes, monkeypatch):
+    counted, decode = [], prediction.decode_levels
+
+    def recorded(*arguments, visibility):
+        counted.append(visibility)
+        return decode(*arguments, visibility=visibility)
+
+    monkeypatch.setattr(prediction, "decode_levels", recorded)
+    for unlike in (False, True):
+        predictor.locate(volumes[0].array, volumes[0].geometry, unlike)
+    assert len(counted[0]) > 0
+    assert counted[1] == pytest.approx(0.4 * counted[0])
+
+
 def test_contributions_of_every_class_add_up_to_the_pooled_evidence_less_what_pooling_documents(predictor, volumes):
     result = predictor.predict_volume(volumes[0].array, volumes[0].geometry)
-    pooling = predictor.models[0].pooling
-    bias, sharpness = pooling.bias.detach().numpy(), pooling.sharpness.detach().numpy()
+    poolings = [reader.pooling for reader in predictor.models[0].readers]
+    bias, sharpness = (
+        np.array([getattr(pooling, name).detach().numpy() for pooling in poolings]) for name in ("bias", "sharpness")
+    )
     assert tuple(result.contributions) == predictor.plan.class_names[1:]
     for k, (name, contributions) in enumerate(result.contributions.items()):
         told = [vertebra.evidence[name] for vertebra in result.vertebrae]
@@ -92,9 +110,9 @@ def test_contributions_of_every_class_add_up_to_the_pooled_evidence_less_what_po
         total = sum(t["contributions"] for t in told)
         assert contributions.astype(float).sum() == pytest.approx(total, abs=1e-3)
         for vertebra, region in zip(told, result.located.regions, strict=True):
-            # One view, one fold: z - b + D / r with 0 <= D <= log of the number of voxels.
-            rest = vertebra["contributions"] - (vertebra["pooled"] - bias[k])
-            assert -1e-4 <= rest <= np.log(region.mask.sum()) / sharpness[k]
+            # One view, one fold, the mean of its readers: z - b + D / r with 0 <= D <= log of the number of voxels.
+            rest = vertebra["contributions"] - (vertebra["pooled"] - bias[:, k].mean())
+            assert -1e-4 <= rest <= (np.log(region.mask.sum()) / sharpness[:, k]).mean()
 
 
 def test_contributions_are_zero_outside_every_region(predictor, volumes):

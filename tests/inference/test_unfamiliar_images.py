@@ -11,6 +11,7 @@ from test_open_and_sealed import predictor_of
 
 from spinecls.inference import predict_folder
 from spinecls.inference.predict_folder import FolderOptions
+from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import case_prediction
 from spinecls.io.predictions import read_case_json
 from spinecls.planning.appearance import appearance
@@ -86,6 +87,17 @@ def test_a_short_scan_is_warned_of_in_the_log_and_in_its_file(predictor, further
     prediction = predicted(predictor, short_of(further), tmp_path)
     assert "field of view head-feet 40 mm; training scans 128 mm" in prediction.warnings
     assert "scan: unlike the training images: field of view head-feet 40 mm" in caplog.text
+
+
+def test_whether_an_image_is_unlike_those_of_training_is_told_where_names_are_decoded(predictor, further, tmp_path):
+    told = []
+    predictor.locate = lambda image, geometry, unlike: told.append(unlike) or Predictor.locate(
+        predictor, image, geometry, unlike
+    )
+    (tmp_path / "out").mkdir()
+    predicted(predictor, short_of(further), tmp_path)
+    predicted(predictor, further, tmp_path)
+    assert told == [True, False]
 
 
 def vertebra(level, flags):

@@ -14,7 +14,7 @@ from spinecls.planning.plan import load_plan
 from spinecls.tasks.balancing import MEASURED_FROM, MEASURED_STEPS
 from spinecls.tasks.base import Outputs
 from spinecls.tasks.checkpoint import load_checkpoint
-from spinecls.tasks.open_tasks import StructuresTask
+from spinecls.tasks.structures import StructuresTask
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data, unlabelled_cases
 
@@ -46,7 +46,7 @@ def material(root):
 
 def make(root, name, folder, steps, images=(), **settings):
     preprocessed, plan, configuration = material(root)
-    configuration = dataclasses.replace(configuration, steps=steps, **settings)
+    configuration = dataclasses.replace(configuration, steps=steps, reader_steps=steps, **settings)
     trainer_class = find_trainer(name)
     run = RunSettings(folder, torch.device("cpu"), show_progress=False)
     cases = fold_cases(preprocessed, "0")[0]
@@ -84,7 +84,7 @@ def test_patches_for_the_autoencoder_come_from_annotated_and_other_scans(unlabel
     names = fold_cases(folder, "0")[0][:1]
     data = load_training_data(folder, plan, configuration, PLANS_CONFIG, names, False, ["unlabelled_000"])
     assert [case.identifier for case in data.images] == [*names, "unlabelled_000"]
-    batches = training_batches(data, configuration, seed=0, first_step=0, workers=0)
+    batches = training_batches(data, configuration, sealed=False, seed=0, first_step=0, workers=0)
     batch = next(batches)
     batches.close()
     assert batch.images.shape == (configuration.batch_size, len(plan.channel_names), *configuration.patch_size)
@@ -105,9 +105,12 @@ def test_a_run_says_what_it_learnt_from(unlabelled_roots, tmp_path):
     run = files.read_json(folder / "run.json")
     assert run["unlabelled"] == ["unlabelled_000", "unlabelled_001"]
     assert run["tasks"] == [
-        "centre", "level", "class", "vertebra_map", "structures", "lesion", "reconstruction", "adjacency",
+        "centre", "level", "class", "vertebra_map", "structures", "sealed_structures", "lesion", "reconstruction",
+        "adjacency", "sealed_reconstruction",
     ]  # fmt: skip
     assert run["auxiliary_shares"]["vertebra_map"] == 0.3
+    assert run["auxiliary_shares"].keys() | run["main_weights"].keys() == set(run["tasks"])
+    assert run["parts"] == {"finder": 4, "reader_0": 4, "reader_1": 4}
 
 
 @pytest.mark.slow
@@ -116,8 +119,9 @@ def test_only_what_predicts_is_left_in_the_final_checkpoint(unlabelled_roots, tm
     assert run_cli(*words) == 0
     folder = tmp_path / "results/Dataset001_Phantom/AuxSegAETrainer__spineclsPlans__3d_fullres/fold_0"
     names = load_checkpoint(folder / "checkpoint_final.pt")["weights"]
-    assert not [name for name in names if name.startswith(("auxiliary", "heads.structures"))]
-    assert [name for name in names if name.startswith("heads.vertebra_map")]
+    assert not [name for name in names if "auxiliary" in name or "structures" in name]
+    assert [name for name in names if name.startswith("finder.heads.vertebra_map")]
+    assert not [name for name in names if name.startswith("readers.") and ".heads." in name]
     images = unlabelled_roots / "raw/Dataset001_Phantom/imagesUn"
     assert run_cli("predict", "-i", images, "-o", tmp_path / "out", "-device", "cpu", "--disable_tta") == 0
     assert (tmp_path / "out/unlabelled_000.json").exists()
@@ -141,17 +145,32 @@ def test_pretrained_weights_start_another_trainer(unlabelled_roots, tmp_path, ca
 
 @pytest.mark.parametrize("name", ["AuxSegTrainer", "AuxAETrainer"])
 def test_measured_weights_are_used_and_written_down(name, unlabelled, tmp_path):
-    trainer, data = make(unlabelled, name, tmp_path, steps=MEASURED_FROM + 4 * MEASURED_STEPS + 5)
+    trainer, data = make(unlabelled, name, tmp_path, steps=MEASURED_FROM + 4 * MEASURED_STEPS + 5, members=1)
     trainer.fit(data)
     with open(tmp_path / "task_weights.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    for task in trainer.weighting.names:
-        own = [row for row in rows if row["task"] == task and int(row["step"]) > MEASURED_FROM][:MEASURED_STEPS]
-        assert len(own) == MEASURED_STEPS
-        ratio = np.sum([float(r["main_norm"]) for r in own]) / np.sum([float(r["gradient_norm"]) for r in own])
-        expected = np.clip(trainer.weighting.shares[task] * ratio, 0.05, 20)
-        assert trainer.weighting.weight(task) == pytest.approx(expected, rel=1e-3)
-        assert all(-1.001 <= float(r["cosine"]) <= 1.001 for r in own)
+    for part in trainer.parts:
+        for task in part.weighting.names:
+            own = [row for row in rows if (row["part"], row["task"]) == (part.name, task)]
+            own = [row for row in own if int(row["step"]) - part.first_step > MEASURED_FROM][:MEASURED_STEPS]
+            assert len(own) == MEASURED_STEPS
+            ratio = np.sum([float(r["main_norm"]) for r in own]) / np.sum([float(r["gradient_norm"]) for r in own])
+            expected = np.clip(part.weighting.shares[task] * ratio, 0.05, 20)
+            assert part.weighting.weight(task) == pytest.approx(expected, rel=1e-3)
+            assert all(-1.001 <= float(r["cosine"]) <= 1.001 for r in own)
+
+
+def test_every_network_learns_its_own_tasks_and_no_other(unlabelled, tmp_path):
+    trainer, _ = make(unlabelled, "AuxSegAETrainer", tmp_path, steps=3)
+    names = {part.name: [t.task.name for t in part.tasks] for part in trainer.parts}
+    of_readers = ["class", "sealed_structures", "lesion", "sealed_reconstruction"]
+    assert names == {
+        "finder": ["centre", "level", "vertebra_map", "structures", "reconstruction", "adjacency"],
+        "reader_0": of_readers,
+        "reader_1": of_readers,
+    }
+    tasks = [weighted.task for part in trainer.parts for weighted in part.tasks]
+    assert len({id(task) for task in tasks}) == len(tasks)
 
 
 @pytest.mark.parametrize("how", ["uncertainty", "fixed"])
@@ -171,7 +190,7 @@ def test_other_reconstructions_train(how, unlabelled, tmp_path):
 def test_a_task_of_weight_zero_is_left_out(unlabelled, tmp_path):
     trainer, _ = make(unlabelled, "AuxSegTrainer", tmp_path, steps=3, task_weights={"structures": 0.0})
     assert "structures" not in [t.task.name for t in trainer.tasks]
-    assert "structures" not in trainer.model.heads
+    assert "structures" not in trainer.model.finder.heads
 
 
 def test_a_weight_for_a_task_that_the_trainer_lacks_is_refused(unlabelled_roots, capsys):

@@ -10,6 +10,7 @@ import pytest
 from made_up_raw import KINDS, write_made_up
 from support import run_cli, set_roots
 
+from spinecls import files
 from spinecls.planning.plan import load_plan, save_plan
 from spinecls.planning.rules_configuration import MachineProfile
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 STEPS = 2
 MACHINE = MachineProfile(device="cpu", memory_gb=8, cores=2, gflop_per_second=100)
-CHEAP = {"batch_size": 1, "sealed_batch_size": 2, "steps": STEPS}
+MEMBERS = 2
+CHEAP = {"batch_size": 1, "sealed_batch_size": 2, "steps": STEPS, "reader_steps": STEPS, "members": MEMBERS}
 ALL_TRAINERS = tuple(TRAINERS.names())
 FOR_MAPS = ("AuxSegTrainer", "AuxSegAETrainer", "UncertainLabelsTrainer", "UncertainLabelsAETrainer")
 FOR_ANY = ("BaselineTrainer", "AuxAETrainer", "UncertainLabelsAETrainer")
@@ -45,8 +47,7 @@ def plan_made_up(root, kind):
     plan = load_plan(path)
     thin = {
         name: dataclasses.replace(
-            c, network=dataclasses.replace(c.network, features=(4,) * len(c.network.features), convs_per_stage=1),
-            **CHEAP,
+            c, network=thinnest(c.network), reader_network=thinnest(c.reader_network), **CHEAP
         )
         for name, c in plan.configurations.items()
     }  # fmt: skip
@@ -54,14 +55,18 @@ def plan_made_up(root, kind):
     return root, kind, tuple(thin)
 
 
+def thinnest(network):
+    return dataclasses.replace(network, features=(4,) * len(network.features), convs_per_stage=1)
+
+
 def predict(root, model, fold, checkpoint):
-    """Predict with a localiser that sees vertebrae at many places, though not at more than there can be."""
+    """Predict with a finder that sees vertebrae at many places, though not at more than there can be."""
     source = root / "raw/Dataset009_MadeUp/imagesTs"
     words = ("-i", source, "-o", checkpoint.parent / "out", "-m", model, "-f", fold, "-device", "cpu", "--disable_tta")
     content = load_checkpoint(checkpoint)
-    bias = content["weights"]["heads.heatmap.bias"].clone()
+    bias = content["weights"]["finder.heads.heatmap.bias"].clone()
     for raised in (3.0, 2.0, 1.0, 0.0):
-        content["weights"]["heads.heatmap.bias"] = bias + raised
+        content["weights"]["finder.heads.heatmap.bias"] = bias + raised
         save_checkpoint(checkpoint, content)
         if run_cli("predict", *words) == 0:
             return
@@ -76,9 +81,12 @@ def train_resume_predict(root, kind, configuration, trainer):
     final = folder / find_trainer(trainer).final_name
     # As if it had been stopped before its last step.
     final.unlink()
+    total = load_checkpoint(folder / "checkpoint_latest.pt")["step"]
+    # Without classes, or in a training of the finder alone, there is nothing for readers to learn.
+    assert total == sum(files.read_json(folder / "run.json")["parts"].values()) in (STEPS, (1 + MEMBERS) * STEPS)
     (folder / "checkpoint_latest.pt").unlink()
     assert run_cli("train", *words, "--c") == 0
-    assert load_checkpoint(folder / "checkpoint_latest.pt")["step"] == STEPS
+    assert load_checkpoint(folder / "checkpoint_latest.pt")["step"] == total
     if final.name != "checkpoint_final.pt":
         return
     predict(root, folder.parent, fold, final)

@@ -65,16 +65,19 @@ def test_validated_cases_are_compared_with_the_training_cases(preprocessed, tmp_
 
 
 def test_validation_writes_which_images_are_unlike_those_of_training(preprocessed, tmp_path, monkeypatch, caplog):
-    def predict_volume(image, geometry):
+    seen = []
+
+    def predict_volume(image, geometry, unlike):
+        seen.append(unlike)
         return SimpleNamespace(vertebrae=(), level_map=np.zeros(geometry.shape, np.uint8))
 
     monkeypatch.setattr(validation, "load_checkpoint", lambda path: {})
     monkeypatch.setattr(validation, "build_model", lambda content, path: None)
     monkeypatch.setattr(validation, "short_hash", lambda content, path: "0")
-    stub = SimpleNamespace(predict_volume=predict_volume, augment=True)
+    plan = load_plan(preprocessed / "spineclsPlans.json")
+    stub = SimpleNamespace(predict_volume=predict_volume, augment=True, plan=plan)
     monkeypatch.setattr(validation, "Predictor", lambda *a, **k: stub)
     held_out = ["phantom_000", "phantom_001"]
-    plan = load_plan(preprocessed / "spineclsPlans.json")
     cases = [load_case(preprocessed, "spineclsPlans_3d_fullres", case) for case in held_out]
     reference = validation.TrainingReference(levels=[["L1", "L2"]], class_counts=[1, 1, 1])
     said = ("noise 9; training scans 1",)
@@ -82,6 +85,7 @@ def test_validation_writes_which_images_are_unlike_those_of_training(preprocesse
     validation.validate(
         tmp_path, plan, plan.configuration("3d_fullres"), cases, inputs, reference, None, {held_out[0]: said}
     )
+    assert seen == [True, False]
     assert read_case_json(tmp_path / "validation" / f"{held_out[0]}.json").warnings == said
     assert read_case_json(tmp_path / "validation" / f"{held_out[1]}.json").warnings == ()
     summary = files.read_json(tmp_path / "validation" / "summary.json")

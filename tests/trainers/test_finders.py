@@ -9,12 +9,15 @@ import torch
 from support import run_cli
 
 from spinecls.dataloading.loader import TrainingData
-from spinecls.tasks.checkpoint import load_checkpoint
+from spinecls.errors import ModelError
+from spinecls.planning.plan import load_plan
+from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 from spinecls.testing.checks import material
 from spinecls.trainers.auxiliary import AuxSegTrainer
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.baseline import BaselineTrainer
-from spinecls.trainers.finders import finder_key
+from spinecls.trainers.finders import finder_key, store_finder, take_finder
+from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
 
 MODEL = "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
 
@@ -108,3 +111,56 @@ def test_the_parts_one_after_the_other_are_the_whole(phantom_roots, tmp_path):
     together = load_checkpoint(final)["weights"]
     assert apart.keys() == together.keys()
     assert all(torch.equal(apart[name], tensor) for name, tensor in together.items())
+
+
+@pytest.mark.parametrize("name", ["AuxSegAETrainer", "UncertainLabelsTrainer"])
+def test_the_key_is_the_same_for_data_that_are_loaded_anew(name, phantom, tmp_path):
+    folder, trainer_class, keys = phantom / "preprocessed/Dataset001_Phantom", find_trainer(name), []
+    plan = load_plan(folder / "spineclsPlans.json")
+    configuration = plan.configuration("3d_fullres")
+    for _ in range(2):
+        data = load_training_data(
+            folder, plan, configuration, "spineclsPlans_3d_fullres", fold_cases(folder, "0")[0][:2],
+            trainer_class.regions_from_masks, (), trainer_class.learns_beliefs,
+        )  # fmt: skip
+        trainer = trainer_class(plan, configuration, RunSettings(tmp_path, torch.device("cpu")))
+        keys.append(finder_key(trainer.parts[0], plan, configuration, data, 0))
+    assert keys[0] == keys[1] is not None
+
+
+def test_a_voxel_makes_another_finder(made):
+    data: TrainingData = made[3]
+    image = np.array(data.cases[0].image)
+    image[0, 1, 2, 3] += 1
+    changed = dataclasses.replace(data.cases[0], image=image)
+    assert key_of(made, data=dataclasses.replace(data, cases=[changed, *data.cases[1:]])) != key_of(made)
+
+
+def test_a_file_that_is_no_finder_of_the_plan_is_refused(made, tmp_path):
+    folder, plan, configuration, _ = made
+    finder = AuxSegTrainer(plan, configuration, RunSettings(folder / "run", torch.device("cpu"))).model.finder
+    store_finder(tmp_path / "good.pt", finder)
+    weights = load_checkpoint(tmp_path / "good.pt")["weights"]
+    name = next(iter(weights))
+    save_checkpoint(tmp_path / "less.pt", {"weights": {k: w for k, w in weights.items() if k != name}})
+    with pytest.raises(ModelError, match=r"lacks .*so it is no finder of this plan"):
+        take_finder(tmp_path / "less.pt", finder)
+    save_checkpoint(tmp_path / "other.pt", {"weights": weights | {name: weights[name][:1]}})
+    with pytest.raises(ModelError, match="not a finder of this plan"):
+        take_finder(tmp_path / "other.pt", finder)
+
+
+@pytest.mark.slow
+def test_a_run_that_started_from_other_weights_leaves_no_finder_to_others(phantom_roots, tmp_path):
+    words = ("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu")
+    results = tmp_path / "results/Dataset001_Phantom"
+    fold = results / "BaselineTrainer__spineclsPlans__3d_fullres/fold_0"
+    assert run_cli(*words, "--set", "steps=2") == 0
+    start = fold.with_name("start.pt")
+    (fold / "checkpoint_final.pt").replace(start)
+    for finder in (results / "finders").iterdir():
+        finder.unlink()
+    assert run_cli(*words, "--set", "steps=2", "-pretrained_weights", start) == 0
+    (fold / "checkpoint_final.pt").unlink()
+    assert run_cli(*words, "--c") == 0
+    assert not list((results / "finders").iterdir())

@@ -1,26 +1,28 @@
 """Vertebrae with a class and no position: what is learnt from where they are found."""
 
 import dataclasses
-import os
-import signal
 
 import numpy as np
 import pytest
 import torch
+from interruption import stop_after
+from support import run_cli, set_roots
 
+from spinecls import files
 from spinecls.anatomy import RANK
 from spinecls.dataloading.loader import TrainingData
-from spinecls.errors import Interrupted
+from spinecls.errors import DatasetError, Interrupted
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.preprocessed import load_case
 from spinecls.planning.plan import load_plan
 from spinecls.trainers import base as trainer_base
+from spinecls.trainers import run as trainer_run
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.placement import (
+    PLACES,
     Places,
     lacks_places,
     load_places,
-    moments,
     placed_sources,
     predict_places,
     save_places,
@@ -54,7 +56,7 @@ def without_positions(case, levels=None):
 
 
 def places_of(case, certainty=1.0, level_map=None):
-    """Places as a perfect localiser would give them."""
+    """Places as a perfect finder would give them."""
     centres = {v["level"]: tuple(v["centre_lps"]) for v in case.vertebrae}
     return Places(centres, dict.fromkeys(centres, certainty), level_map)
 
@@ -134,21 +136,16 @@ def test_where_the_model_segments_regions_come_from_its_masks(case, material):
 
 def test_places_are_written_and_read(case, tmp_path):
     given = {"a": places_of(case, 0.7), "b": places_of(case, level_map=case.native_map)}
-    save_places(tmp_path / "places_3.npz", given)
-    found = load_places(tmp_path / "places_3.npz")
+    save_places(tmp_path / "places.npz", given)
+    found = load_places(tmp_path / "places.npz")
     assert found["a"].centres_lps == given["a"].centres_lps
     assert found["a"].certainties == given["a"].certainties
     assert found["a"].level_map is None
     assert np.array_equal(found["b"].level_map, case.native_map)
 
 
-def test_places_are_predicted_twice_in_a_training():
-    assert moments(100) == [40, 70]
-    assert moments(1) == [1, 1]
-
-
 @pytest.mark.slow
-def test_places_are_where_the_localiser_finds_vertebrae_and_it_goes_on_learning(
+def test_places_are_where_the_finder_finds_vertebrae_and_the_model_stays_in_its_mode(
     trained_phantom, material, case, tmp_path
 ):
     _, plan, configuration = material
@@ -167,54 +164,109 @@ def test_places_are_where_the_localiser_finds_vertebrae_and_it_goes_on_learning(
         assert (places.level_map == plan.levels[name]).sum() == (located.masks == row + 1).sum()
 
 
-def training(material, folder, monkeypatch, steps=10):
-    """A trainer and data of which half of the cases have no position; its localiser is as good as the truth."""
+def training(material, folder, monkeypatch, found=True):
+    """A trainer of four steps a network and data of which two cases have no position; its finder knows the truth.
+
+    The last thing returned lists the steps at which the finder was asked for places.
+    """
     preprocessed, plan, configuration = material
-    configuration = dataclasses.replace(configuration, steps=steps)
-    trainer_class = find_trainer("BaselineTrainer")
+    configuration = dataclasses.replace(configuration, steps=4, reader_steps=4)
     cases = fold_cases(preprocessed, "0")[0]
     data = load_training_data(preprocessed, plan, configuration, PLANS_CONFIG, cases[:3], False)
     others = [load_case(preprocessed, PLANS_CONFIG, name) for name in cases[3:5]]
     data = dataclasses.replace(data, unplaced=[without_positions(other) for other in others])
-
-    def perfect(model, plan, configuration, asked, device, log_folder):
-        return {case.identifier: places_of(case) for case in others}
-
-    monkeypatch.setattr(trainer_base, "predict_places", perfect)
     folder.mkdir(exist_ok=True)
     run = RunSettings(folder, torch.device("cpu"), show_progress=False)
-    return trainer_class(plan, configuration, run), data, others
+    trainer, asked = find_trainer("BaselineTrainer")(plan, configuration, run), []
+
+    def perfect(model, plan, configuration, cases, device, log_folder):
+        asked.append(trainer.step)
+        return {case.identifier: places_of(case) for case in others} if found else {}
+
+    monkeypatch.setattr(trainer_base, "predict_places", perfect)
+    return trainer, data, {case.identifier for case in others}, asked
 
 
-def test_from_the_first_moment_on_found_vertebrae_are_learnt_from(material, tmp_path, monkeypatch):
-    trainer, data, others = training(material, tmp_path / "run", monkeypatch)
+def cases_read(trainer):
+    """List that a trainer's readers fill with the cases of their batches."""
     seen = []
-    step = trainer.train_step
-    trainer.train_step = lambda batch: seen.append(set(batch.sealed.cases)) or step(batch)
+
+    def noting(train_step):
+        return lambda batch, *more: seen.append(set(batch.sealed.cases)) or train_step(batch, *more)
+
+    for part in trainer.parts[1:]:
+        part.train_step = noting(part.train_step)
+    return seen
+
+
+def test_every_reader_learns_from_found_vertebrae_from_its_first_step_on(material, tmp_path, monkeypatch):
+    trainer, data, names, _ = training(material, tmp_path, monkeypatch)
+    # Of the found ones alone, so that no batch is without them by chance.
+    data = dataclasses.replace(data, sealed=[])
+    seen = cases_read(trainer)
     trainer.fit(data)
-    names = {case.identifier for case in others}
-    assert not any(cases & names for cases in seen[:4])
-    assert any(cases & names for cases in seen[4:])
-    assert sorted(p.name for p in (tmp_path / "run").glob("places_*")) == ["places_4.npz", "places_7.npz"]
+    assert len(seen) == 8
+    assert all(cases and cases <= names for cases in seen)
 
 
-@pytest.mark.parametrize("stop", [2, 3, 5, 8])
-def test_a_resumed_run_learns_from_the_same_places(stop, material, tmp_path, monkeypatch):
-    whole, data, _ = training(material, tmp_path / "whole", monkeypatch)
+def test_places_are_looked_for_once_when_the_finder_has_learnt(material, tmp_path, monkeypatch):
+    trainer, data, _, asked = training(material, tmp_path, monkeypatch)
+    trainer.fit(data)
+    assert asked == [4]
+    assert (tmp_path / PLACES).is_file()
+
+
+@pytest.mark.parametrize("last", [2, 4, 5, 8, 10])
+def test_a_resumed_run_learns_from_the_same_places(last, material, tmp_path, monkeypatch):
+    whole, data, _, _ = training(material, tmp_path / "whole", monkeypatch)
     whole.fit(data)
-    broken, data, _ = training(material, tmp_path / "broken", monkeypatch)
-    step = broken.train_step
-
-    def stop_there(batch):
-        if broken.step == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(batch)
-
-    broken.train_step = stop_there
+    broken, data, _, before = training(material, tmp_path / "broken", monkeypatch)
+    stop_after(broken, last)
     with pytest.raises(Interrupted):
         broken.fit(data)
-    resumed, data, _ = training(material, tmp_path / "broken", monkeypatch)
+    resumed, data, _, after = training(material, tmp_path / "broken", monkeypatch)
     resumed.resume()
     resumed.fit(data)
+    # Once in all, by whichever of the two came to the readers first.
+    assert before + after == [4]
+    assert bool(after) == (last <= 4)
     for one, two in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+def test_without_any_found_vertebra_there_is_nothing_to_learn_classes_from(material, tmp_path, monkeypatch):
+    trainer, data, _, _ = training(material, tmp_path, monkeypatch, found=False)
+    with pytest.raises(DatasetError, match=r"none was found where the finder looked.*Give positions \(or outlines\)"):
+        trainer.fit(dataclasses.replace(data, sealed=[]))
+    assert not trainer.final_path.exists()
+
+
+def test_the_command_refuses_a_fold_whose_vertebrae_are_nowhere_found(phantom, tmp_path, monkeypatch, capsys):
+    """Positions in cases that have no class, classes in cases that have no position, and a finder that saw nothing."""
+    set_roots(monkeypatch, phantom, results=tmp_path / "results")
+    load = trainer_run.load_training_data
+
+    def parted(*arguments, **more):
+        data = load(*arguments, **more)
+        folder, _, _, plans_config, cases = arguments[:5]
+        unplaced = [without_positions(load_case(folder, plans_config, name)) for name in cases[:1]]
+        return dataclasses.replace(data, sealed=[], unplaced=unplaced)
+
+    monkeypatch.setattr(trainer_run, "load_training_data", parted)
+    words = ("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu", "--set", "steps=1")
+    assert run_cli(*words) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert "No vertebra with a class has a position, and none was found where the finder looked" in told
+    fold = tmp_path / "results/Dataset001_Phantom/BaselineTrainer__spineclsPlans__3d_fullres/fold_0"
+    assert not (fold / "checkpoint_final.pt").exists()
+    assert [row["part"] for row in files.read_csv(fold / "progress.csv")] == ["finder"]
+
+
+def test_a_run_that_is_started_anew_looks_for_places_anew(phantom, tmp_path, monkeypatch):
+    set_roots(monkeypatch, phantom, results=tmp_path / "results")
+    words = ("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu", "--set", "steps=1")
+    fold = tmp_path / "results/Dataset001_Phantom/BaselineTrainer__spineclsPlans__3d_fullres/fold_0"
+    fold.mkdir(parents=True)
+    (fold / PLACES).write_bytes(b"of an earlier finder")
+    assert run_cli(*words) == 0
+    assert not (fold / PLACES).exists()

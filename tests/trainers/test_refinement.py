@@ -1,6 +1,5 @@
 """A second round: what is taken from the first, what training sees of it, where it goes, and what is refused."""
 
-import dataclasses
 import shutil
 from collections import Counter
 
@@ -165,9 +164,12 @@ def test_training_sees_refined_sets_and_others_as_they_were_read(roots, tmp_path
 def test_batches_of_refined_labels_are_learnt_from(roots, tmp_path):
     data = loaded(roots, refined_by(roots, tmp_path / "results").expected)
     plan = load_plan(preprocessed_of(roots) / "spineclsPlans.json")
-    configuration = dataclasses.replace(plan.configuration("3d_fullres"), steps=2)
+    configuration = plan.configuration("3d_fullres")
     trainer = find_trainer(TRAINER)(plan, configuration, RunSettings(tmp_path, torch.device("cpu")))
-    assert np.isfinite(trainer.train_step(first_batch(trainer, data))["class"])
+    reader = trainer.parts[1]
+    reader.begin()
+    batch = first_batch(trainer, data, sealed=True)
+    assert np.isfinite(reader.train_step(batch, reader.first_step, 0, trainer.gradient_log)["class"])
 
 
 def train(*words):

@@ -14,7 +14,8 @@ from spinecls.dataloading.loader import training_batches
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask, silent_voxels
-from spinecls.trainers.base import RunSettings, to_device
+from spinecls.trainers.base import RunSettings
+from spinecls.trainers.part import to_device
 from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"
@@ -27,6 +28,8 @@ LOOSE = {
     "mixed": ("--form", "point", "--exact_cases", "3"),
     "slices": ("--form", "slices", "--every", "4"),
 }
+
+WITHOUT_READERS = {"class": 0.0, "lesion": 0.0, "sealed_structures": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def loosened(tmp_path_factory):
 
 def make(folder, run_folder, name="UncertainLabelsTrainer", steps=3, readers=(), judged=False, **settings):
     plan = load_plan(folder / "spineclsPlans.json")
-    configuration = dataclasses.replace(plan.configuration("3d_fullres"), steps=steps, **settings)
+    configuration = dataclasses.replace(plan.configuration("3d_fullres"), steps=steps, reader_steps=steps, **settings)
     plan = dataclasses.replace(plan, readers=readers, readers_judged=judged)
     trainer_class = find_trainer(name)
     data = load_training_data(
@@ -66,8 +69,9 @@ def make(folder, run_folder, name="UncertainLabelsTrainer", steps=3, readers=(),
     return trainer, data
 
 
-def first_batch(trainer, data):
-    batches = training_batches(data, trainer.configuration, seed=0, first_step=0, workers=0)
+def first_batch(trainer, data, sealed=False):
+    """The first batch of the finder, or of a reader."""
+    batches = training_batches(data, trainer.configuration, sealed, seed=0, first_step=0, workers=0)
     batch = next(batches)
     batches.close()
     return batch
@@ -88,7 +92,7 @@ def test_every_form_says_where_vertebrae_are_and_where_not(form, loosened, tmp_p
 @pytest.mark.parametrize("form", ["box", "point", "scribble"])
 def test_without_any_outline_the_map_does_not_collapse(form, loosened, tmp_path):
     """The share of vertebra in whole regions ends near what their bounds allow, neither none nor all."""
-    settings = {"task_weighting": "fixed", "task_weights": {"lesion": 0.0, "structures": 0.0, "class": 0.0}}
+    settings = {"task_weighting": "fixed", "task_weights": WITHOUT_READERS | {"structures": 0.0}}
     trainer, data = make(loosened(form), tmp_path, steps=250, **settings)
     trainer.fit(data)
     trainer.model.eval()
@@ -129,54 +133,62 @@ def test_judged_readers_teach_what_they_make_likely(loosened, tmp_path):
     assert len(whole) > len(data.sealed) / 2
     assert all((label.sets.sum(axis=1) == 1).all() for label in whole)
     assert any((label.masses > 0.01).sum() > 1 for label in whole)
-    assert (first_batch(trainer, data).sealed.readers == -1).all()
+    assert (first_batch(trainer, data, sealed=True).sealed.readers == -1).all()
 
 
-def test_each_of_two_readers_has_a_matrix_that_is_trained_and_saved(loosened, tmp_path):
+def tasks_of(trainer, kind):
+    """Tasks of a kind that are trained, in the order of the networks that they train."""
+    return [weighted.task for part in trainer.parts for weighted in part.tasks if isinstance(weighted.task, kind)]
+
+
+def test_each_of_two_readers_has_a_matrix_in_every_network_that_is_trained_and_saved(loosened, tmp_path):
     readers = ("reader1", "reader2")
     trainer, data = make(loosened("readers"), tmp_path, steps=6, readers=readers)
-    task = next(t.task for t in trainer.tasks if t.task.name == "class")
-    assert isinstance(task, ReaderClassificationTask)
-    before = task.matrices.scaled_logits.detach().clone()
-    assert set(first_batch(trainer, data).sealed.readers.unique().tolist()) <= {-1, 0, 1}
+    tasks = tasks_of(trainer, ReaderClassificationTask)
+    assert len(tasks) == trainer.configuration.members == 2
+    before = [task.matrices.scaled_logits.detach().clone() for task in tasks]
+    assert set(first_batch(trainer, data, sealed=True).sealed.readers.unique().tolist()) <= {-1, 0, 1}
     trainer.fit(data)
-    assert not torch.equal(before, task.matrices.scaled_logits)
-    assert "auxiliary.class.scaled_logits" in torch.load(trainer.latest_path, weights_only=True)["weights"]
+    weights = torch.load(trainer.latest_path, weights_only=True)["weights"]
+    for number, task in enumerate(tasks):
+        assert not torch.equal(before[number], task.matrices.scaled_logits)
+        assert torch.equal(weights[f"readers.{number}.auxiliary.class.scaled_logits"], task.matrices.scaled_logits)
 
 
-def test_a_run_writes_down_how_good_it_takes_two_readers_to_be(loosened, tmp_path):
+def test_a_run_writes_down_how_good_each_network_takes_two_readers_to_be(loosened, tmp_path):
     readers = ("reader1", "reader2")
     trainer, data = make(loosened("readers"), tmp_path, steps=6, readers=readers)
     trainer.fit(data)
-    written = files.read_json(tmp_path / "readers.json")
-    assert list(written) == list(readers)
-    matrix = np.array(written["reader1"]["matrix"])
-    assert matrix.sum(axis=0) == pytest.approx(np.ones(len(matrix)), abs=1e-3)
-    assert written["reader1"]["accuracy"] == pytest.approx(np.diag(matrix).mean(), abs=1e-3)
+    for name in ("readers.json", "readers_reader_1.json"):
+        written = files.read_json(tmp_path / name)
+        assert list(written) == list(readers)
+        matrix = np.array(written["reader1"]["matrix"])
+        assert matrix.sum(axis=0) == pytest.approx(np.ones(len(matrix)), abs=1e-3)
+        assert written["reader1"]["accuracy"] == pytest.approx(np.diag(matrix).mean(), abs=1e-3)
 
 
-def test_the_teacher_follows_the_network_and_is_resumed(loosened, tmp_path):
+def test_the_teacher_follows_the_finder_and_is_resumed(loosened, tmp_path):
     trainer, data = make(loosened("slices"), tmp_path, steps=6)
-    task = next(t.task for t in trainer.tasks if isinstance(t.task, ConsistencyTask))
+    (task,) = tasks_of(trainer, ConsistencyTask)
     assert silent_voxels(first_batch(trainer, data).open.beliefs["vertebra_map"]).any()
     trainer.fit(data)
     taught = {name: weight.clone() for name, weight in task.teacher.state_dict().items()}
     again, _ = make(loosened("slices"), tmp_path, steps=6)
     again.resume()
-    teacher = next(t.task for t in again.tasks if isinstance(t.task, ConsistencyTask)).teacher
-    assert all(torch.equal(weight, taught[name]) for name, weight in teacher.state_dict().items())
+    (task,) = tasks_of(again, ConsistencyTask)
+    assert all(torch.equal(weight, taught[name]) for name, weight in task.teacher.state_dict().items())
 
 
 def test_the_teacher_stays_out_of_the_final_checkpoint_and_is_not_trained(loosened, tmp_path):
     trainer, data = make(loosened("point"), tmp_path, steps=3)
-    assert not any(p.requires_grad for p in trainer.model.auxiliary["consistency"].parameters())
+    assert not any(p.requires_grad for p in trainer.model.finder.auxiliary["consistency"].parameters())
     trainer.fit(data)
     weights = torch.load(trainer.final_path, weights_only=True)["weights"]
-    assert not [name for name in weights if name.startswith("auxiliary")]
+    assert not [name for name in weights if "auxiliary" in name]
 
 
 def test_consistency_is_asked_where_nothing_is_said(loosened, tmp_path):
-    trainer, data = make(loosened("slices"), tmp_path, steps=41)
+    trainer, data = make(loosened("slices"), tmp_path, steps=41, task_weights=WITHOUT_READERS)
     trainer.fit(data)
     with open(tmp_path / "progress.csv", newline="") as stream:
         assert any(float(row["consistency"] or 0) > 0 for row in csv.DictReader(stream))
@@ -222,7 +234,7 @@ def test_a_run_writes_down_which_cases_were_placed_by_their_surroundings(trained
 def test_classes_of_the_open_pass_are_not_learnt_unasked(loosened, tmp_path):
     trainer, _ = make(loosened("point"), tmp_path)
     assert "open_class" not in [t.task.name for t in trainer.tasks]
-    assert "open_class" not in trainer.model.heads
+    assert "open_class" not in trainer.model.finder.heads
 
 
 def test_consistency_without_a_map_is_refused(trained, capsys):
@@ -242,8 +254,8 @@ def test_a_wrong_class_costs_less_with_a_greater_q(loosened, tmp_path):
 
 def test_all_tensors_of_a_batch_move_to_the_device(loosened, tmp_path):
     trainer, data = make(loosened("box"), tmp_path)
-    moved = to_device(first_batch(trainer, data), torch.device("meta"))
-    told = [moved.open.beliefs["vertebra_map"], moved.open.bags["vertebra_map"], moved.sealed, moved.open]
+    moved, read = (to_device(first_batch(trainer, data, sealed), torch.device("meta")) for sealed in (False, True))
+    told = [moved.open.beliefs["vertebra_map"], moved.open.bags["vertebra_map"], read.sealed, moved.open]
     tensors = [value for part in told for value in vars(part).values() if isinstance(value, torch.Tensor)]
     assert len(tensors) > 20
     assert {tensor.device.type for tensor in tensors} == {"meta"}

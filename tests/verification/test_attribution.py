@@ -21,8 +21,8 @@ SHAPE = (3, 6, 8)
 def inside_only(instrument, crops, target):
     """Gradient times input stands for integrated gradients: zero where the crop shows nothing."""
     channels = crops.images[:, :-1].clone().requires_grad_()
-    logits, _ = instrument.models[0].sealed_pass(torch.cat([channels, crops.images[:, -1:]], dim=1), crops.pooled)
-    logits[0, target].backward()
+    images = torch.cat([channels, crops.images[:, -1:]], dim=1)
+    sum(reader.sealed_pass(images, crops.pooled)[0][0, target] for reader in instrument.readers).backward()
     return (channels.grad * channels)[0].detach()
 
 
@@ -52,7 +52,7 @@ def test_integrated_gradients_add_up_to_the_change_of_the_logit(instrument, stud
     crops = instrument.crops([study.question(study.chosen[0])])
     with torch.inference_mode():
         logits = [
-            instrument.models[0].sealed_pass(c.images, c.pooled)[0][0, 1]
+            sum(reader.sealed_pass(c.images, c.pooled)[0][0, 1] for reader in instrument.readers)
             for c in (crops, crops.with_channels(torch.zeros_like(crops.images[:, :-1])))
         ]
     total = float(integrated_gradients(instrument, crops, 1).sum())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from spinecls.networks.model import SealedOutputs
+from spinecls.networks.model import SpineModel
+from spinecls.networks.reader import SealedOutputs
 from spinecls.verification import curves
 from spinecls.verification.instrument import Answers, Crops, Instrument
 from spinecls.verification.measures import area_under_curve
@@ -67,7 +68,7 @@ def with_class(study, index):
 
 
 class Departure(torch.nn.Module):
-    """A network whose evidence is known: class 1 is what departs from the marrow's intensity, averaged."""
+    """A reader whose evidence is known: class 1 is what departs from the marrow's intensity, averaged."""
 
     ordinal = False
 
@@ -82,8 +83,9 @@ class Departure(torch.nn.Module):
 
 @pytest.fixture
 def departure(instrument, study):
-    """The known network, and the study as it answers it; all vertebrae as if of class 1."""
-    known = Instrument(dataclasses.replace(instrument.predictor, models=[Departure()], fold_plans=()))
+    """A model of the known reader, and the study as it answers it; all vertebrae as if of class 1."""
+    model = SpineModel(torch.nn.Identity(), [Departure()])
+    known = Instrument(dataclasses.replace(instrument.predictor, models=[model], fold_plans=()))
     scans = []
     for i, scan in enumerate(study.scans):
         answers = known.ask([study.question(Place(i, v)) for v in range(len(scan.regions))])

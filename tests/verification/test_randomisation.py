@@ -19,14 +19,16 @@ def test_blocks_lose_their_weights_one_after_the_other(instrument):
     for name, other in randomisation.randomised(model, seed=0):
         depths.append((name, changed_blocks(model, other)))
     assert [name for name, _ in depths] == ["evidence head", "decoder stage 1", "decoder stage 2"]
-    assert depths[0][1] == {"evidence.weight", "evidence.bias"}
-    last = len(model.backbone.unet.decoder.stages) - 1
+    readers = [f"readers.{number}." for number in range(2)]
+    assert depths[0][1] == {f"{reader}evidence.{name}" for reader in readers for name in ("weight", "bias")}
+    last = len(model.readers[0].backbone.unet.decoder.stages) - 1
     second = depths[1][1] - depths[0][1]
-    assert second
-    assert all(
-        name.startswith((f"backbone.unet.decoder.stages.{last}.", f"backbone.unet.decoder.transpconvs.{last}."))
-        for name in second
-    )
+    decoder = "backbone.unet.decoder"
+    for reader in readers:
+        own = {name.removeprefix(reader) for name in second if name.startswith(reader)}
+        assert own
+        assert all(n.startswith((f"{decoder}.stages.{last}.", f"{decoder}.transpconvs.{last}.")) for n in own)
+    assert not any(name.startswith("finder.") for _, names in depths for name in names)
     assert depths[2][1] > depths[1][1]
 
 
