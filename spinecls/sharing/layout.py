@@ -20,7 +20,8 @@ from spinecls.tasks.checkpoint import EARLIER_SEAL, ModelSpec
 
 SUFFIX = ".spinecls"
 FORMAT = "spinecls model bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Others are refused, such as 1, whose weights are those of a single network."""
 
 MODEL = "model.json"
 PLAN = "plan.json"
@@ -181,10 +182,11 @@ def parse_description(data: bytes, where: str) -> BundleDescription:
     content = parse_object(data, where)
     if content.get("format") != FORMAT:
         raise ModelError(f"{where}: not a model bundle (format {content.get('format')!r}, expected {FORMAT!r}).")
-    if content.get("format_version") != FORMAT_VERSION:
+    if (found := content.get("format_version")) != FORMAT_VERSION:
+        older = isinstance(found, int) and found < FORMAT_VERSION
         raise ModelError(
-            f"{where}: format_version {content.get('format_version')!r}, this spinecls reads {FORMAT_VERSION}. Install "
-            f"the version that wrote it ({content.get('spinecls_version')!r}) or a later one."
+            f"{where}: format_version {found!r}, this spinecls reads {FORMAT_VERSION}. Install the version that wrote "
+            f"it ({content.get('spinecls_version')!r}){'' if older else ' or a later one'}."
         )
     description = _rebuilt(BundleDescription, content, where)
     description.check(where)

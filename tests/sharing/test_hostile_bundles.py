@@ -260,7 +260,9 @@ DAMAGES = {
     "fifty levels": (with_member("plan.json", lambda data: b'{"a": ' + deep(50) + b"}"), "levels deep"),
     "terminal codes": (with_json("plan.json", "class_names", value=["a", "\x1b[2J"]), "control characters"),
     "another format": (with_json("model.json", "format", value="something"), "format 'something'"),
-    "a newer version": (with_json("model.json", "format_version", value=2), r"format_version 2.*Install"),
+    "a newer version": (with_json("model.json", "format_version", value=3), r"format_version 3.*Install .* or a later"),
+    "a version of one network for all": (
+        with_json("model.json", "format_version", value=1), r"version 1, .*reads 2\. Install [^.]*\('0.1.0'\)\.$"),
     "an unknown key": (with_json("model.json", "hook", value="os.system"), "unknown key 'hook'"),
     "an unknown key in a plan": (with_json("fold_0/plan.json", "hook", value="x"), "unknown key 'hook'"),
     "an unknown key of a network": (with_json(FOLD, "spec", "init", value="x"), "unknown key 'init'"),
