@@ -76,7 +76,10 @@ def test_three_commands_on_two_real_cases(real_data, roots):
     lines = (source / "vertebraeTr.csv").read_text().splitlines()
     (dataset / "vertebraeTr.csv").write_text("\n".join([lines[0], *(r for r in lines if r.startswith(cases))]) + "\n")
 
-    settings = ("--set", "network.features=8,12,16,16", "patch_size=12,64,64", "sealed_size=20,32,32")
+    settings = (
+        "--set", "network.features=8,12,16,16", "patch_size=12,64,64", "reader_network.features=8,12,16",
+        "sealed_size=20,32,32", "members=2",
+    )  # fmt: skip
     assert run_cli("plan_and_preprocess", "-d", "1", "-c", "3d_fullres", "-np", "1", "-device", "cpu", *settings) == 0
     assert run_cli("train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", "steps=25") == 0
     splits = json.loads((roots / "preprocessed" / source.name / "splits_final.json").read_text())

@@ -340,6 +340,8 @@ class Trainer(ABC):
                 faults.append(str(error))
                 logger.warning("%s Trying the state before it.", error)
                 continue
+            if "part" not in state:
+                raise ModelError(f"{path}: of an earlier version, in which one network did all. Train without --c.")
             try:
                 self.model.load_state_dict(state["weights"])
                 part = next(part for part in self.parts if part.name == state["part"])
