@@ -28,6 +28,7 @@ from spinecls.evaluation import matching, summary
 from spinecls.evaluation.trivial_counter import commonest_lowest_level
 from spinecls.inference import predictor as prediction
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+from spinecls.inference.results import case_prediction
 from spinecls.io.preprocessed import load_case
 from spinecls.trainers.validation import plan_description
 
@@ -76,7 +77,7 @@ def run_fold(options: argparse.Namespace, fold: str, outcomes, named, seconds) -
                 continue
             volume = model.predict_volume(image, geometry)
             dice = {} if truth_map is None else summary.dice_by_level(truth_map, volume.level_map, description)
-            predicted = prediction.case_prediction(truth.identifier, volume, model.plan, {})
+            predicted = case_prediction(truth.identifier, volume, model.plan, {})
             predicted = dataclasses.replace(predicted, class_names=())
             plain = dataclasses.replace(description, class_names=())
             judged = matching.judge([predicted], [dataclasses.replace(truth, dice=dice)], plain, lowest)[0]

@@ -1,6 +1,7 @@
 """The predictor on a trained phantom model: sealed classes, and the same world whatever the axis order."""
 
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -11,7 +12,10 @@ import torch
 from spinecls import files
 from spinecls.inference import predictor as prediction
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
+from spinecls.inference.results import case_prediction
 from spinecls.io.images import read_image, read_label_map
+from spinecls.io.predictions import read_case_json, write_case_json
+from spinecls.networks.model import SpineModel
 from spinecls.sealing.marrow import marrow_reference
 
 
@@ -81,6 +85,20 @@ def test_the_evidence_map_is_zero_outside_every_region(predictor, volumes):
     assert (result.evidence[~inside] == 0).all()
     # At the rim a voxel may lie between those of the crop that count.
     assert (result.evidence[inside] > 0).mean() > 0.5
+
+
+def test_without_readers_vertebrae_are_found_and_written_without_classes(predictor, volumes, tmp_path):
+    models = [SpineModel(model.finder, []) for model in predictor.models]
+    finders = dataclasses.replace(predictor, models=models)
+    result = finders.predict_volume(volumes[0].array, volumes[0].geometry)
+    case = case_prediction("case", result, finders.plan, {})
+    write_case_json(tmp_path, case)
+    written = read_case_json(tmp_path / "case.json")
+    assert written.class_names == ()
+    assert written.vertebrae
+    assert not any(vertebra.class_probabilities or vertebra.evidence for vertebra in written.vertebrae)
+    assert result.contributions == {}
+    assert (result.evidence == 0).all()
 
 
 def test_in_an_unfamiliar_image_the_network_counts_less_for_names(predictor, volumes, monkeypatch):

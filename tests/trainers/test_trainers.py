@@ -223,16 +223,11 @@ def test_a_training_without_readers_is_validated_and_predicts_without_classes(ph
     summary = files.read_json(fold / "validation/summary.json")
     assert summary["cases"] == 1
     assert not summary["classification"]
-    content = load_checkpoint(fold / "checkpoint_final.pt")
-    assert content["steps"] == 2
-    # Heat everywhere, or so short a training finds no vertebra that could have a class.
-    content["weights"]["finder.heads.heatmap.bias"] += 2
-    save_checkpoint(fold / "checkpoint_final.pt", content)
+    assert load_checkpoint(fold / "checkpoint_final.pt")["steps"] == 2
     images = phantom_roots / "raw/Dataset001_Phantom/imagesTs"
     assert run_cli("predict", "-i", images, "-o", tmp_path / "out", "-device", "cpu", "--disable_tta") == 0
-    vertebrae = [v for path in (tmp_path / "out").glob("phantom*.json") for v in files.read_json(path)["vertebrae"]]
-    assert vertebrae
-    assert not any(v["class_probabilities"] or v["evidence"] for v in vertebrae)
+    cases = sorted((tmp_path / "out").glob("test_*.json"))
+    assert [files.read_json(path)["class_names"] for path in cases] == [[], []]
 
 
 def test_a_state_of_an_earlier_version_is_not_continued(material, tmp_path):
