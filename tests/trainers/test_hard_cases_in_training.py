@@ -33,7 +33,7 @@ def validated(phantom, tmp_path, monkeypatch):
         def predict_volume(*arguments):
             raise next(left)
 
-        stub = SimpleNamespace(predict_volume=predict_volume, augment=True)
+        stub = SimpleNamespace(predict_volume=predict_volume, augment=True, plan=plan)
         monkeypatch.setattr(validation, "Predictor", lambda *rest: stub)
         reference = validation.TrainingReference(levels=[["L1", "L2"]], class_counts=[1, 1, 1])
         inputs = dict.fromkeys(CASES, "made from")
