@@ -145,14 +145,14 @@ def test_steps_fit_into_the_budget():
 @pytest.mark.parametrize(
     ("minutes", "asked", "members", "steps"),
     [
-        # Steps of 0.6 s, of which 0.92 x 60 / 0.6 = 92 fit into a minute; the rule wants 1200 for 25 patients.
-        (None, None, 5, 1200),
-        (None, 2, 2, 1200),
-        # 100 minutes: 9200 steps are seven times 1200, and five are enough.
-        (100, None, 5, 1200),
-        # 54: 4968 steps are four times 1200.
-        (54, None, 4, 1200),
-        # 30: 2760 steps are twice 1200, and three times at least 500: three of 920.
+        # Steps of 0.6 s, of which 0.92 x 60 / 0.6 = 92 fit into a minute; the rule wants 500 x 2 for 100 patients.
+        (None, None, 5, 1000),
+        (None, 2, 2, 1000),
+        # 100 minutes: 9200 steps are nine times 1000, and five are enough.
+        (100, None, 5, 1000),
+        # 54: 4968 steps are four times 1000.
+        (54, None, 4, 1000),
+        # 30: 2760 steps are twice 1000, and three times at least 500: three of 920.
         (30, None, 3, 920),
         # 12: 1104 steps are no more than two times 500: two of 552.
         (12, None, 2, 552),
@@ -160,19 +160,19 @@ def test_steps_fit_into_the_budget():
         (6, None, 1, 552),
         # 1: 92 steps are fewer than the least.
         (1, None, 1, 200),
-        (30, 1, 1, 1200),
+        (30, 1, 1, 1000),
         (30, 10, 10, 276),
         (30, 20, 20, 200),
     ],
 )
 def test_readers_share_the_time_that_is_left_for_them(minutes, asked, members, steps):
-    found = rules_training.reader_steps(25, 0.6, minutes, asked)
+    found = rules_training.reader_steps(100, 0.6, minutes, asked)
     assert found[:2] == (members, steps)
     # More time than there is goes into no plan without a word.
     assert ("Warning: too few" in found[2]) == (minutes is not None and members * 200 > minutes * 92)
 
 
-@pytest.mark.parametrize(("patients", "steps"), [(25, 1200), (100, 2400), (1, 800), (10_000, 10_000)])
+@pytest.mark.parametrize(("patients", "steps"), [(25, 500), (100, 1000), (1, 500), (1_000_000, 10_000)])
 def test_steps_of_a_reader_grow_with_the_root_of_the_patients(patients, steps):
     assert rules_training.reader_steps(patients, 1.0, None)[1] == steps
 
