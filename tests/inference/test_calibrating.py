@@ -105,7 +105,7 @@ def test_a_fold_that_was_trained_again_is_not_calibrated(two_folds, caplog):
     calibrate_model(model_at(two_folds))
     path = two_folds / "fold_1/checkpoint_final.pt"
     content = load_checkpoint(path)
-    content["weights"]["evidence.bias"] = content["weights"]["evidence.bias"] + 1
+    content["weights"]["readers.0.evidence.bias"] += 1
     save_checkpoint(path, content)
     assert load_predictor(model_at(two_folds), "cpu", augment=True).calibration is None
     assert "trained again" in caplog.text

@@ -72,16 +72,6 @@ def test_a_vertebra_does_not_depend_on_how_many_others_are_classified_with_it(pr
     assert np.array_equal(together[1], alone[0])
 
 
-def test_names_in_an_image_unlike_those_of_training_are_less_sure(predictor, volumes):
-    found = [
-        [predictor.locate(volume.array, volume.geometry, unlike).decoding for volume in volumes]
-        for unlike in (False, True)
-    ]
-    like, unlike = (np.concatenate([d.posterior.max(axis=1) for d in decodings]) for decodings in found)
-    assert len(like) == len(unlike) > 0
-    assert unlike.mean() < like.mean()
-
-
 def test_the_evidence_map_is_zero_outside_every_region(predictor, volumes):
     # Every voxel of a region speaks for every class.
     loud = copy.deepcopy(predictor)
