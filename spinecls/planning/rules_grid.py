@@ -28,6 +28,8 @@ MIDDLE_OF_REGION = {"C5": "cervical", "T6": "thoracic", "L3": "lumbar", "S1": "s
 
 FALLBACK_LESION_MM = 4.0
 COARSENING = (1.0, 1.5, 2.0)
+COARSEST_CROP_MM = 2.0
+"""In-plane spacing up to which a CPU coarsens the crops of vertebrae."""
 SEALED_SLACK_MM = 2.0
 PATCH_SURROUND_MM = 20.0
 
@@ -54,14 +56,13 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[SpacingMm, str]:
 def reader_spacing(fingerprint: Fingerprint, on_cpu: bool) -> tuple[SpacingMm, str]:
     """Grid of the sealed crops: that of the scans, and in plane at most half the smallest lesion.
 
-    On a CPU as coarse as the smallest lesion allows: a crop of twice the voxel size costs a quarter.
+    On a CPU coarser, up to `COARSEST_CROP_MM`: a crop of twice the voxel size costs a quarter.
     """
     spacing, reason = target_spacing(fingerprint)
     if not on_cpu:
         return spacing, reason
-    limit = coarsest_in_plane_mm(fingerprint)
-    coarse = coarsened(spacing, COARSENING[-1], limit)
-    return coarse, f"{reason[:-1]}; on a CPU coarsened up to {limit:.3g} mm, half the smallest lesion or 2 mm."
+    coarse = coarsened(spacing, COARSENING[-1], COARSEST_CROP_MM)
+    return coarse, f"{reason[:-1]}; on a CPU coarsened up to {COARSEST_CROP_MM:g} mm, which a vertebra is still seen by."
 
 
 def slice_spacing(spacings_mm: list[float]) -> tuple[float, str]:
