@@ -114,7 +114,8 @@ def configure(
     """
     choices = Choices(settings)
     choices.decide("spacing_mm", grid_mm, grid_reason)
-    choices.decide("sealed_spacing_mm", *rules_grid.reader_spacing(inputs.fingerprint, inputs.on_cpu))
+    crops = rules_grid.reader_spacing(inputs.fingerprint, inputs.on_cpu, inputs.budget_minutes)
+    choices.decide("sealed_spacing_mm", *crops)
     choices.decide("sealing_margin_mm", *rules_training.sealing_margin_mm(inputs.fingerprint))
     choices.decide(
         "region_error_mm", 0.8, "about how far the outlines of a trained finder are off, where it knows the scanner."

@@ -30,6 +30,8 @@ FALLBACK_LESION_MM = 4.0
 COARSENING = (1.0, 1.5, 2.0)
 COARSEST_CROP_MM = 2.0
 """In-plane spacing up to which a CPU coarsens the crops of vertebrae."""
+SHORT_BUDGET_MINUTES = 15.0
+"""Time budget below which lesions alone say how coarse crops may be."""
 SEALED_SLACK_MM = 2.0
 PATCH_SURROUND_MM = 20.0
 
@@ -53,16 +55,22 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[SpacingMm, str]:
     return tuple(round(s, 4) for s in spacing), f"{slice_reason}; {reason}."
 
 
-def reader_spacing(fingerprint: Fingerprint, on_cpu: bool) -> tuple[SpacingMm, str]:
+def reader_spacing(
+    fingerprint: Fingerprint, on_cpu: bool, budget_minutes: float | None = None
+) -> tuple[SpacingMm, str]:
     """Grid of the sealed crops: that of the scans, and in plane at most half the smallest lesion.
 
-    On a CPU coarser, up to `COARSEST_CROP_MM`: a crop of twice the voxel size costs a quarter.
+    On a CPU coarser, up to `COARSEST_CROP_MM`, and where time is very short as far as lesions allow: a crop of twice
+    the voxel size costs a quarter.
     """
     spacing, reason = target_spacing(fingerprint)
     if not on_cpu:
         return spacing, reason
-    coarse = coarsened(spacing, COARSENING[-1], COARSEST_CROP_MM)
-    return coarse, f"{reason[:-1]}; on a CPU coarsened up to {COARSEST_CROP_MM:g} mm, which a vertebra is still seen by."
+    limit, why = COARSEST_CROP_MM, "which a vertebra is still seen by"
+    if budget_minutes is not None and budget_minutes < SHORT_BUDGET_MINUTES:
+        limit = coarsest_in_plane_mm(fingerprint)
+        why = f"half the smallest lesion or 2 mm, for {budget_minutes:g} minutes are little"
+    return coarsened(spacing, COARSENING[-1], limit), f"{reason[:-1]}; on a CPU coarsened up to {limit:.3g} mm, {why}."
 
 
 def slice_spacing(spacings_mm: list[float]) -> tuple[float, str]:

@@ -194,6 +194,13 @@ def test_on_a_cpu_crops_are_coarser_than_scans_up_to_a_limit(plane_mm, lesion_mm
     assert "on a CPU coarsened up to" in reason
 
 
+def test_with_little_time_lesions_alone_limit_how_coarse_crops_are():
+    made = make_dataset(spacing_mm=(4.0, 1.6, 1.6), lesions_mm=(6.0,))
+    spacing, reason = rules_grid.reader_spacing(made, on_cpu=True, budget_minutes=3.0)
+    assert spacing == pytest.approx((4.0, 3.0, 3.0))
+    assert "3 minutes are little" in reason
+
+
 def test_likeness_within_patients_is_warned_of():
     made = make_dataset(num_cases=10, each=lambda i: {"classes": ("normal",) if i % 2 else ("lesion",)})
     assert made.class_icc == 1.0
