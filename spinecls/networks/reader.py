@@ -95,15 +95,16 @@ class Reader(nn.Module):
         logits : (N, K), column 0 is zero; of grades their log-probabilities, see `CumulativeLink`
         evidence : (N, K - 1, s, r, a), of grades (N, 1, s, r, a); zero where nothing is pooled
         """
-        logits, evidence, _ = self.taught_pass(crops, crops[:, -1] > 0 if pooled is None else pooled)
+        logits, evidence, _ = self.taught_pass(crops, pooled)
         return logits, evidence
 
     def taught_pass(
-        self, crops: torch.Tensor, pooled: torch.Tensor
+        self, crops: torch.Tensor, pooled: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """The sealed pass with the outputs of the further heads."""
-        features, evidence = self._evidence_of(crops, pooled)
-        logits = self._logits(self.pooling(evidence, pooled, features))
+        """The sealed pass with the outputs of the further heads; parameters as for `sealed_pass`."""
+        counted = crops[:, -1] > 0 if pooled is None else pooled
+        features, evidence = self._evidence_of(crops, counted)
+        logits = self._logits(self.pooling(evidence, counted, features))
         return logits, evidence, {name: head(features) for name, head in self.heads.items()}
 
     def explained_pass(self, crops: torch.Tensor, pooled: torch.Tensor) -> SealedOutputs:

@@ -20,30 +20,9 @@ def index_of_code(plan: Plan) -> torch.Tensor:
     return table
 
 
-class StructuresTask(Task):
-    """Which voxels belong to which structure of structuresTr (discs, canal, lesions ...); dropped at prediction."""
+class _MapOfStructures(Task):
+    """Head that tells the structures of structuresTr apart, needed in training alone."""
 
-    name = "structures"
-    predicts = False
-    share = 0.1
-
-    def __init__(self, plan: Plan, configuration: Configuration) -> None:
-        super().__init__(plan, configuration)
-        self.index_of_code = index_of_code(plan)
-
-    def dense_heads(self) -> dict[str, int]:
-        return {"structures": 1 + len(self.plan.structures)}
-
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        target = self.index_of_code.to(batch.open.structures.device)[batch.open.structures]
-        return map_loss(outputs.open["structures"], target, UNKNOWN)
-
-
-class SealedStructuresTask(Task):
-    """The same in the region of a vertebra, learnt by a reader."""
-
-    name = "sealed_structures"
-    sealed = True
     predicts = False
     share = 0.1
 
@@ -54,6 +33,26 @@ class SealedStructuresTask(Task):
     def dense_heads(self) -> dict[str, int]:
         return {self.name: 1 + len(self.plan.structures)}
 
+    def loss_of_codes(self, logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Loss of a map of codes (B, S, R, A), `UNKNOWN` where nothing is known."""
+        return map_loss(logits, self.index_of_code.to(codes.device)[codes], UNKNOWN)
+
+
+class StructuresTask(_MapOfStructures):
+    """Which voxels belong to which structure of structuresTr (discs, canal, lesions ...), learnt by the finder."""
+
+    name = "structures"
+
+    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        return self.loss_of_codes(outputs.open[self.name], batch.open.structures)
+
+
+class SealedStructuresTask(_MapOfStructures):
+    """The same in the region of a vertebra, learnt by a reader."""
+
+    name = "sealed_structures"
+    sealed = True
+
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         drawn = torch.where(batch.sealed.pooled, batch.sealed.lesions, UNKNOWN)
-        return map_loss(outputs.sealed[self.name], self.index_of_code.to(drawn.device)[drawn], UNKNOWN)
+        return self.loss_of_codes(outputs.sealed[self.name], drawn)

@@ -130,9 +130,11 @@ class Trainer(ABC):
     def _made_parts(self) -> list[Part]:
         """Networks that there is something to train in, each with tasks of its own."""
         parts: list[Part] = []
-        for number, (name, network) in enumerate(self.model.parts()):
+        networks = list(self.model.parts())
+        # The streams before are those of the networks' own weights.
+        for stream, (name, network) in enumerate(networks, start=len(networks)):
             sealed = network is not self.model.finder
-            with seeded(self.settings.seed, len(list(self.model.parts())) + number):
+            with seeded(self.settings.seed, stream):
                 tasks = [t for t in self._listed_tasks() if t.task.sealed == sealed]
                 if tasks:
                     parts.append(Part(name, network, tasks, self.configuration, parts[-1].end if parts else 0))

@@ -135,8 +135,7 @@ class Part:
         """What the network gives for a batch."""
         if not self.reads:
             return Outputs(open=self.network.open_pass(batch.open.image))
-        pooled = batch.sealed.crops[:, -1] > 0 if batch.sealed.pooled is None else batch.sealed.pooled
-        logits, evidence, heads = self.network.taught_pass(batch.sealed.crops, pooled)
+        logits, evidence, heads = self.network.taught_pass(batch.sealed.crops, batch.sealed.pooled)
         return Outputs(logits=logits, evidence=evidence, sealed=heads)
 
     def _shared_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
