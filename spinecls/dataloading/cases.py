@@ -305,6 +305,8 @@ def _source(case: PreprocessedCase, mask: np.ndarray | None, centre, tangent, ex
     """Grid, slices and hull distance of the box that holds a vertebra and its largest margin."""
     if mask is not None:
         low, high = padded_box(mask, margin_mm, case.native_geometry)
+        # Room for a slice beside the vertebra, into which a rough outline may reach.
+        low[0], high[0] = max(0, low[0] - 1), min(mask.shape[0], high[0] + 1)
         slices = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         distance = mask_distance(mask[slices], case.native_geometry.spacing_mm)
         return case.native_geometry.cropped(low, high), slices, distance

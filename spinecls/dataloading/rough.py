@@ -2,7 +2,7 @@
 
 A reader that only ever saw regions of exact outlines takes what a segmentation adds at the rim, disc and fluid, for
 oedema. So in training the outline of a vertebra is drawn a little too large or too small, wavers along its border, and
-now and then misses an outermost slice.
+now and then misses an outermost slice or reaches into the one beside it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,15 @@ WAVER_LIMIT = 2.0
 KNOT_MM = 10.0
 """Distance between the places at which the border's deviation is drawn; between them it is interpolated."""
 
-LOST_SLICE_SHARE = 0.2
+LOST_SLICE_SHARE = 0.3
 FEWEST_SLICES = 4
 """Slices from which on an outermost one may be missed."""
+
+ADDED_SLICE_SHARE = 0.3
+"""How often an outline reaches into the next slice, beside the vertebra."""
+
+ADDED_SMALLER_MM = (0.0, 4.0)
+"""By how much the outline there lies within that of the outermost slice."""
 
 
 def largest_growth_mm(error_mm: float) -> float:
@@ -51,8 +57,12 @@ def rough_distance(
     waver = np.clip(smooth_field(distance_mm.shape, spacing_mm, rng), -WAVER_LIMIT, WAVER_LIMIT)
     rough = distance_mm - error_mm * (waver + np.float32(rng.uniform(*GROWN)))
     held = np.flatnonzero(np.isfinite(distance_mm).any(axis=(1, 2)))
-    if len(held) >= FEWEST_SLICES and rng.random() < LOST_SLICE_SHARE:
-        rough[held[rng.choice([0, -1])]] = np.inf
+    outermost, beside = ((held[0], held[0] - 1), (held[-1], held[-1] + 1))[rng.integers(2)]
+    drawn = rng.random()
+    if drawn < LOST_SLICE_SHARE and len(held) >= FEWEST_SLICES:
+        rough[outermost] = np.inf
+    elif drawn > 1 - ADDED_SLICE_SHARE and 0 <= beside < len(rough):
+        rough[beside] = rough[outermost] + np.float32(rng.uniform(*ADDED_SMALLER_MM))
     return rough if (rough <= 0).any() else distance_mm
 
 

@@ -176,6 +176,15 @@ def test_without_masks_the_box_holds_the_ellipsoid_and_its_jitter():
     assert source.box.shape[1] >= 14 + 2 * 3
 
 
+def test_the_box_has_room_for_a_slice_beside_the_vertebra_within_the_image():
+    source = sealed_sources(a_case(TWO), PLAN, CONFIGURATION, True)[0]
+    assert np.isfinite(source.distance).any(axis=(1, 2)).tolist() == [False, True, True, True, False]
+    at_the_end = a_case(TWO)
+    at_the_end.native_map[:] = np.roll(at_the_end.native_map, 2, axis=0)
+    source = sealed_sources(at_the_end, PLAN, CONFIGURATION, True)[0]
+    assert np.isfinite(source.distance).any(axis=(1, 2)).tolist() == [False, True, True, True]
+
+
 def test_marrow_reference_of_a_case_comes_from_its_vertebrae():
     source = sealed_sources(a_case(TWO), PLAN, CONFIGURATION, True)[0]
     assert source.marrow[0, 0] == pytest.approx(100, abs=2)
