@@ -126,7 +126,7 @@ class Configuration:
     thick_slice_share: float = 0.0
     short_view_share: float = 0.0
     steps: int = 1000
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     reader_steps: int = 1000
     reader_learning_rate: float = 2e-3
     logit_adjustment: float = 1.0

@@ -332,5 +332,5 @@ def _targets_and_augmentation(inputs: PlanInputs, choices: Choices) -> None:
     reason = "auxiliary tasks get the share of the gradient that their definition says, measured once."
     choices.decide("task_weighting", "gradient_norm", reason)
     choices.decide("task_weights", {}, "as the trainer and its tasks say.")
-    choices.decide("learning_rate", 1e-3, "AdamW with decay to zero; suits instance norm and small batches.")
-    choices.decide("reader_learning_rate", 2e-3, "AdamW, up and down in one cycle: short trainings get most from it.")
+    for name in ("learning_rate", "reader_learning_rate"):
+        choices.decide(name, 2e-3, "AdamW, up and down in one cycle: short trainings get most from it.")

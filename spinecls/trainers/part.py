@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -19,7 +19,7 @@ from spinecls.planning.plan import Configuration
 from spinecls.tasks.balancing import TaskWeighting
 from spinecls.tasks.base import WEIGHTING, Outputs, OwnPassTask, Task, WeightedTask
 from spinecls.trainers.progress import GradientLog
-from spinecls.trainers.schedule import one_cycle, polynomial
+from spinecls.trainers.schedule import one_cycle
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,6 @@ class Part:
         self.first_step = first_step
         self.steps = configuration.reader_steps if self.reads else configuration.steps
         self.highest_rate = configuration.reader_learning_rate if self.reads else configuration.learning_rate
-        self.schedule: Callable[[int, int], float] = one_cycle if self.reads else polynomial
         self.weighting = TaskWeighting(tasks, configuration.task_weighting, configuration.task_weights)
         self.device = next(network.parameters()).device
         for weighted in tasks:
@@ -87,7 +86,7 @@ class Part:
 
     def set_learning_rate(self, step: int) -> float:
         """Rate of a step, counted over the whole run."""
-        rate = self.highest_rate * self.schedule(step - self.first_step, self.steps)
+        rate = self.highest_rate * one_cycle(step - self.first_step, self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         return rate

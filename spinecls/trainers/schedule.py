@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import math
 
-WARM_UP_STEPS = 30
 RISING_SHARE = 0.25
 FIRST_RATE, LAST_RATE = 1 / 25, 1e-3
-
-
-def polynomial(step: int, steps: int) -> float:
-    """Share of the highest rate: decay of power 0.9 after a short warm-up (nnU-Net's schedule)."""
-    return min(1.0, (step + 1) / WARM_UP_STEPS) * (1 - step / steps) ** 0.9
 
 
 def one_cycle(step: int, steps: int) -> float:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from spinecls.trainers.schedule import one_cycle, polynomial
+from spinecls.trainers.schedule import one_cycle
 
 
 def test_one_cycle_rises_over_a_quarter_and_falls_to_nearly_nothing():
@@ -27,17 +27,3 @@ def test_one_cycle_halfway_up_and_down_is_in_the_middle_of_the_wave():
 @pytest.mark.parametrize("steps", [1, 2, 3, 12])
 def test_one_cycle_of_a_few_steps_stays_between_nothing_and_the_highest_rate(steps):
     assert all(0 < one_cycle(step, steps) <= 1 for step in range(steps))
-
-
-def test_polynomial_decay_by_hand():
-    # Warm: 1/30 of the rate at the first step, all of it from the thirtieth on.
-    assert polynomial(0, 1000) == pytest.approx(1 / 30)
-    assert polynomial(29, 1000) == pytest.approx((1 - 0.029) ** 0.9)
-    assert polynomial(500, 1000) == pytest.approx(0.5**0.9)
-    assert polynomial(999, 1000) == pytest.approx(0.001**0.9)
-
-
-def test_polynomial_decay_is_greatest_where_it_is_warm():
-    rates = [polynomial(step, 1000) for step in range(1000)]
-    assert rates.index(max(rates)) == 29
-    assert all(0 < rate <= 1 for rate in rates)
