@@ -20,6 +20,9 @@ from spinecls.io.preprocessed import (
     save_grid,
     save_native,
 )
+from spinecls.io.preprocessed_records import PreparedVertebra
+from spinecls.io.rigid_motion import RigidMotion
+from spinecls.records import AnnotationForm, AnnotationForms, ClassReading
 
 GRID = "spineclsPlans_3d_fullres"
 SETTINGS = grid_settings((4.0, 2.0, 2.0), ("robust_zscore",))
@@ -29,14 +32,10 @@ GEOMETRY = Geometry(
     origin_lps=(1.0, -2.0, 3.0),
     direction=((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
-VERTEBRA = {
-    "level": "L1",
-    "centre_lps": [1.0, 2.0, 3.5],
-    "box_lps": None,
-    "in_map": True,
-    "truncated": False,
-    "readings": [{"classes": ["normal"], "confidence": 1.0, "reader": ""}],
-}
+VERTEBRA = PreparedVertebra(
+    level="L1", centre_lps=(1.0, 2.0, 3.5), in_map=True, readings=(ClassReading(classes=("normal",)),)
+)
+MOTION = RigidMotion(rotation_degrees=(0.0, 1.5, 0.0), translation_mm=(1.0, 0.0, -2.0), centre_lps=(0.0, 0.0, 0.0))
 
 
 def parts(identifier="case1", with_maps=True):
@@ -52,7 +51,8 @@ def parts(identifier="case1", with_maps=True):
         native_map=labels,
         native_structures=labels,
         vertebrae=(VERTEBRA,),
-        annotation_form={"vertebrae": {"form": "mask"}},
+        annotation_form=AnnotationForms(vertebrae=AnnotationForm(form="slices", slices=(1, 2))),
+        registration=(MOTION, None),
     )
     grid = GridPart(
         identifier=identifier,
