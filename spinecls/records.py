@@ -48,13 +48,17 @@ class VertebraAnnotation:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationForm:
-    """How loosely something is annotated, see `io.annotation_forms.FORMS`; options are None where nobody said them."""
+    """How loosely something is annotated, see `io.annotation_forms.FORMS`; options are None where nobody said them.
+
+    `order` is that of the keys in annotationsTr.json, in which they are written again.
+    """
 
     form: str
     tolerance_mm: float | None = None
     slack_mm: float | None = None
     jitter_mm: float | None = None
     slices: tuple[int, ...] | None = None
+    order: tuple[str, ...] = field(default=(), compare=False)
 
 
 EXACT = AnnotationForm(form="mask")
@@ -63,10 +67,11 @@ EXACT = AnnotationForm(form="mask")
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationForms:
-    """Form of each kind of annotation of a case; None where nobody said it: then a map is exact."""
+    """Form of each kind of annotation of a case; None where nobody said it: then a map is exact. `order` as above."""
 
     vertebrae: AnnotationForm | None = None
     structures: AnnotationForm | None = None
+    order: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -64,17 +63,23 @@ def read_annotation_forms(path: Path, cases: Collection[str]) -> tuple[dict[str,
 
 def _forms(entry: Mapping[str, Mapping[str, Any]]) -> AnnotationForms:
     """Forms of a faultless entry. Numbers stay as they are written: the hash of what a case is made from holds them."""
-    return AnnotationForms(**{kind: _form(**form) for kind, form in entry.items()})
+    return AnnotationForms(**{kind: _form(form) for kind, form in entry.items()}, order=tuple(entry))
 
 
-def _form(form: str, slices: list[int] | None = None, **millimetres: float) -> AnnotationForm:
-    return AnnotationForm(form=form, slices=None if slices is None else tuple(slices), **millimetres)
+def _form(entry: Mapping[str, Any]) -> AnnotationForm:
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return AnnotationForm(**values, order=tuple(entry))
 
 
 def plain_forms(forms: AnnotationForms) -> dict[str, dict[str, Any]]:
     """Entry of annotationsTr.json that says the same; what nobody said is left out."""
-    told = {kind: form for kind, form in dataclasses.asdict(forms).items() if form is not None}
-    return {kind: {key: value for key, value in form.items() if value is not None} for kind, form in told.items()}
+    return {kind: _told(form) for kind, form in _told(forms).items()}
+
+
+def _told(part: AnnotationForm | AnnotationForms) -> dict[str, Any]:
+    """What is said, by its key, in the order in which it was said; what was not read from a file comes last."""
+    said = {key: value for key, value in vars(part).items() if key != "order" and value is not None}
+    return {key: said[key] for key in sorted(said, key=lambda key: (*part.order, *said).index(key))}
 
 
 def _entry_faults(entry: Any) -> list[str]:

@@ -32,7 +32,10 @@ def test_without_a_file_nothing_is_said(tmp_path):
     assert read_annotation_forms(tmp_path / "annotationsTr.json", ["a"]) == ({"a": AnnotationForms()}, [])
 
 
-@pytest.mark.parametrize("entry", [{}, BOXES, SLICES])
+TURNED = {"structures": {"tolerance_mm": 3, "form": "coarse"}, "vertebrae": {"form": "mask"}}
+
+
+@pytest.mark.parametrize("entry", [{}, BOXES, SLICES, TURNED])
 def test_forms_go_back_to_the_entry_that_they_came_from(entry, tmp_path):
-    # As text, for 2 and 2.0 would give a case another hash.
+    # As text: 2 and 2.0 would give a case another hash, and another order another file.
     assert json.dumps(plain_forms(read(tmp_path, {"a": entry}))) == json.dumps(entry)
