@@ -67,7 +67,7 @@ def run_fold(options: argparse.Namespace, fold: str, outcomes, named, seconds) -
     time_decoding(model, seconds)
     description = plan_description(model.plan)
     grid = f"spineclsPlans_{options.configuration}"
-    levels = [[v["level"] for v in load_case(preprocessed, grid, case).vertebrae] for case in split["train"]]
+    levels = [[v.level for v in load_case(preprocessed, grid, case).vertebrae] for case in split["train"]]
     lowest = commonest_lowest_level(levels)
     for identifier, fraction in itertools.product(split["val"], FRACTIONS):
         case = load_case(preprocessed, grid, identifier)
@@ -96,7 +96,7 @@ def cut(case, fraction: float, share: float, description):
     view = (slice(None), slice(first, first + length))
     shape = case.native_geometry.shape
     geometry = case.native_geometry.cropped((0, first, 0), (shape[0], first + length, shape[2]))
-    placed = {v["level"]: v["centre_lps"] for v in case.vertebrae if v.get("centre_lps") is not None}
+    placed = {v.level: v.centre_lps for v in case.vertebrae if v.centre_lps is not None}
     centres = {level: centre for level, centre in placed.items() if bool(geometry.contains(np.asarray(centre)))}
     percent = round(100 * fraction)
     truth = matching.CaseTruth(

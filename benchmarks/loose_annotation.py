@@ -69,7 +69,7 @@ def make_naive(bench: Trainings, loose: str, naive: str) -> None:
         codes = source.description.levels
         if case.vertebra_maps:
             labels, _ = read_label_map(next(iter(case.vertebra_maps.values())))
-            if case.annotation_form["vertebrae"]["form"] == "scribble":
+            if case.annotation_form.vertebrae.form == "scribble":
                 labels = np.where(labels == source.description.ignore_label, 0, labels)
         else:
             labels = filled(case, volume.geometry, codes)

@@ -48,6 +48,7 @@ from spinecls.inference.calibrating import out_of_fold
 from spinecls.inference.models import ModelChoice, TrainedModel, choose_model
 from spinecls.io import predictions as prediction_files
 from spinecls.io.dataset import load_dataset
+from spinecls.io.preprocessed_records import native_cases, read_native
 from spinecls.planning.plan import Plan, load_plan
 from spinecls.records import RawDataset
 
@@ -212,8 +213,8 @@ def report_test(bench: Trainings, model: TrainedModel, options: argparse.Namespa
     }
     if known := sorted(seen & {case.identifier for case in raw.cases}):
         raise SystemExit(f"{options.test}: {known[0]} was trained on. Give a dataset of other patients.")
-    native = [bench.preprocessed(model.dataset) / "native" / f"{case}.json" for case in seen]
-    patients = {files.read_json(path)["patient"] for path in native if path.exists()}
+    preprocessed = bench.preprocessed(model.dataset)
+    patients = {read_native(preprocessed, case).patient for case in seen.intersection(native_cases(preprocessed))}
     if not patients:
         print("Whose the trained cases are is not known here: see to it that the test set holds other patients.")
     if known := sorted(patients & {case.patient for case in raw.cases}):

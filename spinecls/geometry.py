@@ -74,22 +74,3 @@ class Geometry:
         index = self.to_index(world_lps)
         upper = np.asarray(self.shape) - 1 + margin_voxels
         return np.all((index >= -margin_voxels) & (index <= upper), axis=-1)
-
-    def as_dict(self) -> dict:
-        """Plain types for JSON."""
-        return {
-            "shape": list(self.shape),
-            "spacing_mm": list(self.spacing_mm),
-            "origin_lps": list(self.origin_lps),
-            "direction": [list(row) for row in self.direction],
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict) -> Geometry:
-        """Inverse of `as_dict`."""
-        return cls(
-            shape=tuple(values["shape"]),
-            spacing_mm=tuple(values["spacing_mm"]),
-            origin_lps=tuple(values["origin_lps"]),
-            direction=tuple(tuple(row) for row in values["direction"]),
-        )

@@ -47,6 +47,34 @@ class VertebraAnnotation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnnotationForm:
+    """How loosely something is annotated, see `io.annotation_forms.FORMS`; options are None where nobody said them.
+
+    `order` is that of the keys in annotationsTr.json, in which they are written again.
+    """
+
+    form: str
+    tolerance_mm: float | None = None
+    slack_mm: float | None = None
+    jitter_mm: float | None = None
+    slices: tuple[int, ...] | None = None
+    order: tuple[str, ...] = field(default=(), compare=False)
+
+
+EXACT = AnnotationForm(form="mask")
+"""Form of what is outlined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationForms:
+    """Form of each kind of annotation of a case; None where nobody said it: then a map is exact. `order` as above."""
+
+    vertebrae: AnnotationForm | None = None
+    structures: AnnotationForm | None = None
+    order: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One examination of a raw dataset.
 
@@ -62,7 +90,7 @@ class Case:
     chance_map: Path | None = None
     structure_map: Path | None = None
     vertebrae: tuple[VertebraAnnotation, ...] = ()
-    annotation_form: Mapping[str, Mapping] = field(default_factory=dict)
+    annotation_form: AnnotationForms = field(default_factory=AnnotationForms)
 
 
 @dataclass(frozen=True, kw_only=True)

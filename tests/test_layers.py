@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "spinecls"
 
 LAYERS = [
     {
-        "errors", "anatomy", "geometry", "files", "paths", "registry", "records", "beliefs", "curve", "hard_cases",
-        "environment",
+        "errors", "anatomy", "geometry", "files", "plain", "paths", "registry", "records", "beliefs", "curve",
+        "hard_cases", "environment",
         "__init__",
     },
     {"io"},

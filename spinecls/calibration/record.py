@@ -17,7 +17,7 @@ from spinecls.calibration.conformal import CalibrationScores, Pool
 from spinecls.calibration.prior import checked_prior, move_prior
 from spinecls.calibration.temperature import TEMPERATURES, apply_temperature
 from spinecls.errors import DatasetError, ModelError, PlanError
-from spinecls.planning.plan import from_plain
+from spinecls.plain import from_plain
 
 CALIBRATION = "calibration.json"
 LARGEST_FILE_BYTES = 64 * 2**20

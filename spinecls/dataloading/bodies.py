@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gamma
 
 from spinecls.anatomy import RANK, chain
-from spinecls.curve import image_tangents_lps
+from spinecls.beliefs.looseness import USUAL_FILL
 from spinecls.geometry import Geometry
 from spinecls.planning.plan import Plan
-from spinecls.sealing.region import ellipsoid_distance, positions_along, vertebra_axes
+from spinecls.sealing.region import ellipsoid_distance, positions_along
 
 
 def level_extent_mm(plan: Plan, level: str) -> np.ndarray:
@@ -47,23 +48,6 @@ def extents_by_pitch_mm(plan: Plan, levels: Sequence[str], centres_lps: np.ndarr
     return np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3) * ratio**PITCH_POWER
 
 
-def axes_and_sizes_mm(plan: Plan, geometry: Geometry, placed: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3, 3) axes and (N, 3) sizes of the vertebrae of a scan, which hold all that may be theirs.
-
-    Those of the believed body where there is one (`body`, see `dataloading.alignment`), rims included: where voxels did
-    not learn to point at their vertebra they are lost. Else along the spine, and as large as the pitch tells.
-    """
-    centres_lps = np.array([v["centre_lps"] for v in placed], float).reshape(-1, 3)
-    sizes = extents_by_pitch_mm(plan, [v["level"] for v in placed], centres_lps)
-    tangents = image_tangents_lps(centres_lps, geometry) if len(placed) else []
-    axes = np.array([vertebra_axes(geometry, tangent) for tangent in tangents]).reshape(-1, 3, 3)
-    for row, vertebra in enumerate(placed):
-        if "body" in vertebra:
-            body = vertebra["body"]
-            axes[row], sizes[row] = body.axes_lps, np.maximum(body.extent_mm, body.size_mm)
-    return axes, sizes
-
-
 ACROSS_POWER, ALONG_POWER = 2.2, 12.0
 """Powers of the surface of a body of usual shape, across the spine and along it: a round cylinder with flat ends."""
 
@@ -79,6 +63,35 @@ FILL_OF_BODY = float(
     * gamma(1 + 1 / ALONG_POWER) * gamma(1 + 2 / ALONG_POWER) / gamma(1 + 3 / ALONG_POWER)
 )  # fmt: skip
 """Share of its box that such a body fills, 0.80."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """Where a vertebra lies, by what was annotated of it.
+
+    Attributes
+    ----------
+    centre_lps : (3,) world mm; axes_lps : (3, 3), columns left-right, along the spine, front-back
+    extent_mm : (3,) size along the axes, the usual one of its level in this spine, or as its box tells
+    error_mm : standard deviation of its centre, of a box that of its faces
+    fill : share of the box of its size which it fills
+    """
+
+    centre_lps: np.ndarray
+    axes_lps: np.ndarray
+    extent_mm: np.ndarray
+    error_mm: float = 0.0
+    fill: float = USUAL_FILL
+
+    @property
+    def surface(self) -> float:
+        """Size against that of a body of usual shape (`body_distance`) that fills its box as it does."""
+        return (self.fill / FILL_OF_BODY) ** (1 / 3)
+
+    @property
+    def size_mm(self) -> np.ndarray:
+        """(3,) what lies between its outermost points along the axes, if it has the usual shape."""
+        return self.extent_mm * self.surface * SHAPE_OF_BOX
 
 
 def body_distance(

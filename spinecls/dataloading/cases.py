@@ -12,14 +12,16 @@ from spinecls.beliefs import Belief
 from spinecls.beliefs.readers import Readers
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbours, unknown_zone
-from spinecls.dataloading.bodies import axes_and_sizes_mm, level_extent_mm, likely_bodies
+from spinecls.dataloading.bodies import level_extent_mm, likely_bodies
 from spinecls.dataloading.forms import CompiledMap, body_mask, depth_mm
+from spinecls.dataloading.placed import PlacedVertebra, axes_and_sizes_mm, placed_vertebrae
 from spinecls.dataloading.readings import label_of
 from spinecls.dataloading.rough import largest_growth_mm
 from spinecls.geometry import Geometry
 from spinecls.io.annotation_forms import PARTLY_DRAWN
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, Plan
+from spinecls.records import EXACT
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, mask_distance, padded_box, region_from_ellipsoid
@@ -102,17 +104,12 @@ class TrainingCase:
     bodies: np.ndarray | None = None
 
 
-def placed_vertebrae(case: PreprocessedCase) -> list[Mapping]:
-    """Vertebrae with a position, in whose order arrays of a case are."""
-    return [v for v in case.vertebrae if v.get("centre_lps") is not None]
-
-
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
     """Arrays and labels of the open pass."""
-    form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
+    form = (case.annotation_form.vertebrae or EXACT).form
     placed = placed_vertebrae(case)
-    levels = [v["level"] for v in placed]
-    centres_lps = np.array([v["centre_lps"] for v in placed]).reshape(-1, 3)
+    levels = [v.level for v in placed]
+    centres_lps = np.array([v.centre_lps for v in placed]).reshape(-1, 3)
     centres = case.geometry.to_index(centres_lps).reshape(-1, 3)
     extents = np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3)
     spacing = np.asarray(case.geometry.spacing_mm, float)
@@ -154,7 +151,7 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
 def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing_mm, extents_mm, sacrum) -> np.ndarray:
     """Where a vertebra may be visible without a centre: nowhere there is the heat map taught to be cold."""
     shape = case.image.shape[1:]
-    if any(v.get("centre_lps") is None for v in case.vertebrae):
+    if any(v.centre_lps is None for v in case.vertebrae):
         # A listed vertebra without a position may be anywhere.
         return np.ones(shape, bool)
     unknown = np.zeros(shape, bool)
@@ -164,7 +161,7 @@ def _unknown_voxels(case: PreprocessedCase, plan: Plan, levels, centres, spacing
         unknown = unknown_zone(shape, centres, spacing_mm, extents_mm, reach_mm, sacrum[0] if len(sacrum) else None)
     if case.vertebra_map is not None:
         # What was left open because nobody drew there is no sign of further vertebrae.
-        form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
+        form = (case.annotation_form.vertebrae or EXACT).form
         drawn_on = _drawn_on(case.vertebra_map, form, plan.ignore_label)
         unknown |= (case.vertebra_map == plan.ignore_label) & drawn_on
     return unknown
@@ -212,9 +209,9 @@ def sealed_sources(
     placed = placed_vertebrae(case)
     if not placed:
         return []
-    centres = np.array([v["centre_lps"] for v in placed])
+    centres = np.array([v.centre_lps for v in placed])
     tangents = image_tangents_lps(centres, case.native_geometry)
-    partly = case.annotation_form.get("vertebrae", {}).get("form") in PARTLY_DRAWN
+    partly = (case.annotation_form.vertebrae or EXACT).form in PARTLY_DRAWN
     drawn = case.native_map if use_masks and not partly else None
     masks = [_mask(case, plan, vertebra, drawn) if use_masks else None for vertebra in placed]
     largest_margin = configuration.sealing_margin_mm + largest_growth_mm(configuration.region_error_mm)
@@ -222,10 +219,10 @@ def sealed_sources(
     sealed = is_guaranteed(configuration.seal)
     sources = []
     for vertebra, centre, tangent, mask in zip(placed, centres, tangents, masks, strict=True):
-        label = label_of(vertebra, plan, readers, expected)
+        label = label_of(vertebra, plan, readers, expected, vertebra.certainty)
         if label.weight == 0:
             continue
-        extent = level_extent_mm(plan, vertebra["level"])
+        extent = level_extent_mm(plan, vertebra.level)
         source = _source(case, mask, centre, tangent, extent, largest_margin)
         if source is None:
             continue
@@ -248,11 +245,13 @@ def sealed_sources(
     return sources
 
 
-def _mask(case: PreprocessedCase, plan: Plan, vertebra: Mapping, drawn: np.ndarray | None) -> np.ndarray | None:
+def _mask(
+    case: PreprocessedCase, plan: Plan, vertebra: PlacedVertebra, drawn: np.ndarray | None
+) -> np.ndarray | None:
     """(S, R, A) bool on the native grid, a vertebra as drawn or as believed; None where nothing tells it."""
-    mask = None if drawn is None else drawn == plan.levels[vertebra["level"]]
-    if (mask is None or not mask.any()) and "body" in vertebra:
-        mask = body_mask(case.native_geometry, vertebra["body"])
+    mask = None if drawn is None else drawn == plan.levels[vertebra.level]
+    if (mask is None or not mask.any()) and vertebra.body is not None:
+        mask = body_mask(case.native_geometry, vertebra.body)
     return mask if mask is not None and mask.any() else None
 
 
@@ -261,18 +260,18 @@ def _lesions(case: PreprocessedCase, slices, ignore_label: int) -> np.ndarray | 
     if case.native_structures is None:
         return None
     drawn = _drawn_structures(case.native_structures, case, ignore_label)
-    form = case.annotation_form.get("structures", {})
-    if drawn is not None and form.get("form") == "coarse":
+    form = case.annotation_form.structures or EXACT
+    if drawn is not None and form.form == "coarse":
         for code in np.setdiff1d(drawn, (0, UNKNOWN)):
             near = np.abs(depth_mm(case.native_structures == code, case.native_geometry.spacing_mm))
-            drawn[near <= float(form["tolerance_mm"])] = UNKNOWN
+            drawn[near <= float(form.tolerance_mm)] = UNKNOWN
     # A copy, or the whole map would stay in memory.
     return drawn if slices is None or drawn is None else drawn[slices].copy()
 
 
 def _drawn_structures(structures: np.ndarray | None, case: PreprocessedCase, ignore_label: int) -> np.ndarray | None:
     """Codes of structures, `UNKNOWN` where nobody drew; None when there is no map, or it is said to be none."""
-    form = case.annotation_form.get("structures", {}).get("form", "mask")
+    form = (case.annotation_form.structures or EXACT).form
     if structures is None or form == "none":
         return None
     background = (structures == 0) & ~_drawn_on(structures, form, ignore_label)
@@ -296,7 +295,7 @@ def labelled_regions(
     bodies = trained.vertebra_map if trained.bodies is None else trained.bodies
     voxels = np.bincount(bodies.ravel(), minlength=len(placed) + 1)[1 : len(placed) + 1]
     return tuple(
-        LabelledRegion(label_of(vertebra, plan, readers, expected), float(count))
+        LabelledRegion(label_of(vertebra, plan, readers, expected, vertebra.certainty), float(count))
         for vertebra, count in zip(placed, voxels, strict=True)
     )
 
@@ -322,7 +321,7 @@ def _case_marrow(case, plan, placed, centres, tangents, masks) -> np.ndarray:
         if mask is not None:
             regions.append(Region(mask, (0, 0, 0), case.native_geometry, "mask"))
         else:
-            core = core_region(case.native_geometry, centre, tangent, level_extent_mm(plan, vertebra["level"]))
+            core = core_region(case.native_geometry, centre, tangent, level_extent_mm(plan, vertebra.level))
             regions += [core] if core is not None else []
     return marrow_reference(case.native, regions)
 

@@ -15,27 +15,28 @@ from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm,
 from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs
 from spinecls.dataloading import alignment
 from spinecls.dataloading.batch import BagPatches, BeliefPatches
-from spinecls.dataloading.bodies import extents_by_pitch_mm
-from spinecls.dataloading.cases import UNKNOWN, TrainingCase, placed_vertebrae
+from spinecls.dataloading.bodies import Body, extents_by_pitch_mm
+from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.forms import (
-    Body,
     CompiledMap,
     MarkedVertebra,
     bodies_of,
     compile_structures,
     compile_vertebrae,
 )
+from spinecls.dataloading.placed import PlacedVertebra, placed, placed_vertebrae
 from spinecls.dataloading.spatial import PatchSampler
 from spinecls.errors import DatasetError
+from spinecls.io.annotation_forms import CHANCES
 from spinecls.io.preprocessed import PreprocessedCase
+from spinecls.io.preprocessed_records import PreparedVertebra
 from spinecls.planning.plan import Plan
+from spinecls.records import EXACT, AnnotationForm
 
 logger = logging.getLogger(__name__)
 
 SHOWN_WHOLE = 0.9
 """Share of a region that a patch must show for its bag to count."""
-
-EXACT_FORM = "mask"
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ class AnnotationCompiler:
         drawn, boxed, loose = [], [], set()
         for case in cases:
             loose |= {case.identifier} if _can_move(case) else set()
-            if form_of(case, "vertebrae")["form"] == EXACT_FORM and case.vertebra_map is not None:
+            form = vertebra_form(case)
+            if form.form == EXACT.form and case.vertebra_map is not None:
                 drawn += _drawn_vertebrae(case, plan)
-            form = form_of(case, "vertebrae")
-            if form["form"] == "box" and "slack_mm" not in form:
-                boxed += [(v["level"], _edges_mm(v["box_lps"], case)) for v in _boxed(case)]
+            if form.form == "box" and form.slack_mm is None:
+                boxed += [(v.level, _edges_mm(v.box_lps, case)) for v in _boxed(case)]
         self.shapes: Shapes = shapes_of(drawn)
         self.slack_mm = measured_slack_mm(boxed, self.shapes)
         self._found: Mapping[str, list[Body]] = {}
@@ -97,31 +98,30 @@ class AnnotationCompiler:
         moved = zip(annotated, self._found[case.identifier], strict=True)
         vertebrae = []
         for vertebra in case.vertebrae:
-            if vertebra.get("centre_lps") is not None:
+            if vertebra.centre_lps is not None:
                 old, new = next(moved)
-                centre = np.asarray(vertebra["centre_lps"], float) + new.centre_lps - old.centre_lps
-                vertebra = {**vertebra, "centre_lps": tuple(centre.tolist()), "body": new}
+                centre = np.asarray(vertebra.centre_lps, float) + new.centre_lps - old.centre_lps
+                vertebra = placed(vertebra, centre_lps=tuple(centre.tolist()), body=new)
             vertebrae.append(vertebra)
         return dataclasses.replace(case, vertebrae=tuple(vertebrae))
 
     def _surroundings(self, case: PreprocessedCase) -> tuple[str, alignment.Surroundings]:
-        placed = placed_vertebrae(case)
-        form = form_of(case, "vertebrae")
-        boxed = [form["form"] == "box" and v.get("box_lps") is not None for v in placed]
-        levels = [v["level"] for v in placed]
-        bodies = self._bodies(case, placed)
+        vertebrae = placed_vertebrae(case)
+        boxed = [vertebra_form(case).form == "box" and v.box_lps is not None for v in vertebrae]
+        levels = [v.level for v in vertebrae]
+        bodies = self._bodies(case, vertebrae)
         return case.identifier, alignment.surroundings(case.image, case.geometry, bodies, levels, boxed)
 
-    def _bodies(self, case: PreprocessedCase, placed: Sequence[Mapping]) -> list[Body]:
-        if all("body" in v for v in placed):
-            return [v["body"] for v in placed]
-        centres_lps = np.array([v["centre_lps"] for v in placed], float)
+    def _bodies(self, case: PreprocessedCase, vertebrae: Sequence[PlacedVertebra]) -> list[Body]:
+        if all(v.body is not None for v in vertebrae):
+            return [v.body for v in vertebrae]
+        centres_lps = np.array([v.centre_lps for v in vertebrae], float)
         return bodies_of(
             case.geometry,
             centres_lps,
-            extents_by_pitch_mm(self.plan, [v["level"] for v in placed], centres_lps),
-            [v.get("box_lps") for v in placed],
-            form_of(case, "vertebrae"),
+            extents_by_pitch_mm(self.plan, [v.level for v in vertebrae], centres_lps),
+            [v.box_lps for v in vertebrae],
+            vertebra_form(case),
             self.slack_mm,
             self.shapes.usual_fill_of_extent,
         )
@@ -136,7 +136,7 @@ class AnnotationCompiler:
             index[list(self.plan.structures.values())] = np.arange(len(self.plan.structures)) + 1
             compiled["structures"] = compile_structures(
                 index[drawn],
-                form_of(case, "structures"),
+                case.annotation_form.structures or EXACT,
                 1 + len(self.plan.structures),
                 UNKNOWN,
                 case.geometry.spacing_mm,
@@ -144,22 +144,22 @@ class AnnotationCompiler:
         return dataclasses.replace(trained, compiled=compiled)
 
     def _vertebrae(self, case: PreprocessedCase, trained: TrainingCase) -> CompiledMap:
-        placed = placed_vertebrae(case)
+        vertebrae = placed_vertebrae(case)
         hard = trained.vertebra_map
         marked = [
-            MarkedVertebra(body, vertebra.get("box_lps"), None if hard is None else hard == row + 1)
-            for row, (vertebra, body) in enumerate(zip(placed, self._bodies(case, placed), strict=True))
+            MarkedVertebra(body, vertebra.box_lps, None if hard is None else hard == row + 1)
+            for row, (vertebra, body) in enumerate(zip(vertebrae, self._bodies(case, vertebrae), strict=True))
         ]
-        form = dict(form_of(case, "vertebrae"))
-        if case.reader_maps is not None and form["form"] == EXACT_FORM:
+        form = vertebra_form(case)
+        if case.reader_maps is not None and form.form == EXACT.form:
             # Where the combined map leaves background open, a vertebra is pointed at, or further ones may be.
             drawn = [self._binary(labels, hard == UNKNOWN) for labels in case.reader_maps]
             return CompiledMap(mean_beliefs(drawn, 2), bag_map([], case.geometry.shape, 2))
         background = np.zeros(case.geometry.shape, bool) if hard is None else hard == 0
-        if form["form"] == "probability" and not case.vertebrae and case.chance_percent is None:
+        if form.form == CHANCES and not case.vertebrae and case.chance_percent is None:
             # The form of a whole dataset says nothing of a case that has no vertebrae.
-            form["form"] = "none"
-        chances = self._chances(case) if form["form"] == "probability" else None
+            form = AnnotationForm(form="none")
+        chances = self._chances(case) if form.form == CHANCES else None
         return compile_vertebrae(
             case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm, chances
         )
@@ -180,16 +180,15 @@ class AnnotationCompiler:
         return np.where(open_there, UNKNOWN, labels > 0)
 
 
-def form_of(case: PreprocessedCase, kind: str) -> Mapping:
-    """How loose an annotation is; where nobody said it, maps are exact, then boxes, then points."""
-    told = case.annotation_form.get(kind, {})
-    if "form" in told:
-        return told
-    if kind == "structures" or case.vertebra_map is not None:
-        return {"form": EXACT_FORM}
+def vertebra_form(case: PreprocessedCase) -> AnnotationForm:
+    """How loosely vertebrae are annotated; where nobody said it, maps are exact, then there are boxes, then points."""
+    if case.annotation_form.vertebrae is not None:
+        return case.annotation_form.vertebrae
+    if case.vertebra_map is not None:
+        return EXACT
     if _boxed(case):
-        return {"form": "box"}
-    return {"form": "point" if any(v.get("centre_lps") is not None for v in case.vertebrae) else "none"}
+        return AnnotationForm(form="box")
+    return AnnotationForm(form="point" if any(v.centre_lps is not None for v in case.vertebrae) else "none")
 
 
 def map_patch(compiled: CompiledMap, sampler: PatchSampler) -> MapPatch:
@@ -270,12 +269,12 @@ def _code_of_background(beliefs: VoxelBeliefs) -> int:
 
 def _can_move(case: PreprocessedCase) -> bool:
     """Whether the case has vertebrae whose place is annotated, but not all of their voxels."""
-    return form_of(case, "vertebrae")["form"] in ("point", "box", "scribble") and bool(placed_vertebrae(case))
+    return vertebra_form(case).form in ("point", "box", "scribble") and bool(placed_vertebrae(case))
 
 
-def _boxed(case: PreprocessedCase) -> list[Mapping]:
+def _boxed(case: PreprocessedCase) -> list[PreparedVertebra]:
     """Vertebrae with a box of their own and nothing in a map."""
-    return [v for v in case.vertebrae if v.get("box_lps") is not None and not v.get("in_map")]
+    return [v for v in case.vertebrae if v.box_lps is not None and not v.in_map]
 
 
 def _edges_mm(box_lps, case: PreprocessedCase) -> np.ndarray:
@@ -287,12 +286,12 @@ def _edges_mm(box_lps, case: PreprocessedCase) -> np.ndarray:
 def _drawn_vertebrae(case: PreprocessedCase, plan: Plan) -> list[DrawnVertebra]:
     found = []
     spacing = np.asarray(case.geometry.spacing_mm, float)
-    placed = placed_vertebrae(case)
-    extents = extents_by_pitch_mm(plan, [v["level"] for v in placed], [v["centre_lps"] for v in placed])
-    for vertebra, extent in zip(placed, extents, strict=True):
-        index = np.argwhere(case.vertebra_map == plan.levels[vertebra["level"]])
-        if len(index) == 0 or vertebra.get("truncated"):
+    vertebrae = placed_vertebrae(case)
+    extents = extents_by_pitch_mm(plan, [v.level for v in vertebrae], [v.centre_lps for v in vertebrae])
+    for vertebra, extent in zip(vertebrae, extents, strict=True):
+        index = np.argwhere(case.vertebra_map == plan.levels[vertebra.level])
+        if len(index) == 0 or vertebra.truncated:
             continue
         edges = (index.max(axis=0) - index.min(axis=0) + 1) * spacing
-        found.append(DrawnVertebra(vertebra["level"], len(index) * float(np.prod(spacing)), edges, extent))
+        found.append(DrawnVertebra(vertebra.level, len(index) * float(np.prod(spacing)), edges, extent))
     return found

@@ -8,7 +8,7 @@ body of usual shape lies, and so with which chance a voxel is of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,9 @@ from spinecls.beliefs.bags import Bag, BagMap, bag_map, exists_bag, size_bag
 from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, USUAL_FILL, Shapes
 from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
-from spinecls.dataloading.bodies import FILL_OF_BODY, SHAPE_OF_BOX, body_distance
+from spinecls.dataloading.bodies import Body, body_distance
 from spinecls.geometry import Geometry
+from spinecls.records import AnnotationForm
 from spinecls.sealing.region import box_about, ellipsoid_distance, vertebra_axes
 
 BACKGROUND, VERTEBRA = 0, 1
@@ -72,35 +73,6 @@ SCRIBBLE_ERROR_MM = 1.0
 
 
 @dataclass(frozen=True)
-class Body:
-    """Where a vertebra lies, by what was annotated of it.
-
-    Attributes
-    ----------
-    centre_lps : (3,) world mm; axes_lps : (3, 3), columns left-right, along the spine, front-back
-    extent_mm : (3,) size along the axes, the usual one of its level in this spine, or as its box tells
-    error_mm : standard deviation of its centre, of a box that of its faces
-    fill : share of the box of its size which it fills
-    """
-
-    centre_lps: np.ndarray
-    axes_lps: np.ndarray
-    extent_mm: np.ndarray
-    error_mm: float = 0.0
-    fill: float = USUAL_FILL
-
-    @property
-    def surface(self) -> float:
-        """Size against that of a body of usual shape (`bodies.body_distance`) that fills its box as it does."""
-        return (self.fill / FILL_OF_BODY) ** (1 / 3)
-
-    @property
-    def size_mm(self) -> np.ndarray:
-        """(3,) what lies between its outermost points along the axes, if it has the usual shape."""
-        return self.extent_mm * self.surface * SHAPE_OF_BOX
-
-
-@dataclass(frozen=True)
 class MarkedVertebra:
     """What is known of one vertebra on a grid.
 
@@ -139,7 +111,7 @@ def bodies_of(
     centres_lps: np.ndarray,
     extents_mm: np.ndarray,
     boxes_lps: Sequence[tuple[Sequence[float], Sequence[float]] | None],
-    form: Mapping,
+    form: AnnotationForm,
     slack_mm: float = ASSUMED_SLACK_MM,
     fill_of_extent: float = USUAL_FILL,
 ) -> list[Body]:
@@ -155,20 +127,23 @@ def bodies_of(
     """
     if not len(centres_lps):
         return []
-    name = form.get("form")
-    slack_mm = float(form.get("slack_mm", slack_mm))
-    error_mm = SCRIBBLE_ERROR_MM if name == "scribble" else float(form.get("jitter_mm", POINT_ERROR_MM))
+    slack_mm = _told_mm(form.slack_mm, slack_mm)
+    error_mm = SCRIBBLE_ERROR_MM if form.form == "scribble" else _told_mm(form.jitter_mm, POINT_ERROR_MM)
     tangents = image_tangents_lps(np.asarray(centres_lps, float), geometry)
     bodies = []
     for centre, tangent, extent, box in zip(centres_lps, tangents, extents_mm, boxes_lps, strict=True):
         axes = vertebra_axes(geometry, tangent)
-        if box is None or name != "box":
+        if box is None or form.form != "box":
             bodies.append(Body(np.asarray(centre, float), axes, np.asarray(extent, float), error_mm, fill_of_extent))
         else:
             low, high = np.asarray(box, float)
             extent = boxed_extent_mm(axes, _tight_edges_mm(low, high, slack_mm))
             bodies.append(Body((low + high) / 2, axes, extent, SLACK_ERROR * slack_mm, FILL_OF_REACH))
     return bodies
+
+
+def _told_mm(told: float | None, usual: float) -> float:
+    return float(usual if told is None else told)
 
 
 def body_mask(geometry: Geometry, body: Body) -> np.ndarray:
@@ -184,7 +159,7 @@ def body_mask(geometry: Geometry, body: Body) -> np.ndarray:
 def compile_vertebrae(
     geometry: Geometry,
     vertebrae: Sequence[MarkedVertebra],
-    form: Mapping,
+    form: AnnotationForm,
     background: np.ndarray,
     unknown: np.ndarray,
     shapes: Shapes,
@@ -195,13 +170,12 @@ def compile_vertebrae(
 
     Parameters
     ----------
-    form : entry of annotationsTr.json, with `form` and its options
     background : (S, R, A) bool, what an exact map says to be none; for other forms it is worked out here
     unknown : (S, R, A) bool, where vertebrae may be that nobody annotated
     slack_mm : of boxes of which the form does not say it
     chances : (S, R, A) in 0..1, of each voxel to be vertebra, for the form `probability`
     """
-    name = form.get("form", "mask")
+    name = form.form
     if name == "probability":
         fields = _chance_fields(chances, unknown)
         return CompiledMap(voxel_beliefs(fields, 2), bag_map([], geometry.shape, 2))
@@ -210,13 +184,13 @@ def compile_vertebrae(
         q = NOISE_OF_UNSURE if name == "none" else 0.0
         return CompiledMap(_two(background & ~drawn, drawn), bag_map([], geometry.shape, 2), q)
     if name == "coarse":
-        return _coarse(geometry, vertebrae, float(form["tolerance_mm"]), ~(background | drawn))
+        return _coarse(geometry, vertebrae, float(form.tolerance_mm), ~(background | drawn))
     # A map beside boxes or points may be those filled; what a scribble shows is sure.
     sure = drawn.astype(np.float32) if name == "scribble" else np.zeros(geometry.shape, np.float32)
     likely, bags = sure.copy(), []
     for vertebra in vertebrae:
         if vertebra.box_lps is not None and name == "box":
-            own, bag = _of_box(geometry, vertebra, float(form.get("slack_mm", slack_mm)), shapes)
+            own, bag = _of_box(geometry, vertebra, _told_mm(form.slack_mm, slack_mm), shapes)
         else:
             own, bag = _of_centre(geometry, vertebra.body, shapes)
         likely = np.maximum(likely, own)
@@ -226,19 +200,21 @@ def compile_vertebrae(
     return CompiledMap(voxel_beliefs(fields, 2), bag_map(bags, geometry.shape, 2))
 
 
-def compile_structures(labels: np.ndarray, form: Mapping, num_classes: int, unknown: int, spacing_mm) -> CompiledMap:
+def compile_structures(
+    labels: np.ndarray, form: AnnotationForm, num_classes: int, unknown: int, spacing_mm
+) -> CompiledMap:
     """Beliefs about auxiliary structures, from a map of class indices.
 
     Of a coarse map the ring about each outline is the structure, or one that it touches, or background; each is at
     least as large as its sure part. Of other forms what nobody drew is `unknown` in the map, which says nothing.
     """
     known = labels != unknown
-    name = form.get("form", "mask")
+    name = form.form
     q = NOISE_OF_UNSURE if name in ("coarse", "none") else 0.0
     if name != "coarse":
         fields = {(index,): (labels == index) & known for index in range(num_classes)}
         return CompiledMap(voxel_beliefs(fields, num_classes), bag_map([], labels.shape, num_classes), q)
-    tolerance_mm = float(form["tolerance_mm"])
+    tolerance_mm = float(form.tolerance_mm)
     depths = {index: depth_mm(labels == index, spacing_mm) for index in range(1, num_classes)}
     rings = np.stack([np.abs(depth) <= tolerance_mm for depth in depths.values()])
     fields = {(index,): (depth > tolerance_mm) & known for index, depth in depths.items()}

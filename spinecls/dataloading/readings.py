@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spinecls import files
 from spinecls.beliefs import Belief, partly_visible
 from spinecls.beliefs.readers import FEWEST_COMPARED, FEWEST_TO_COMPARE, Readers, Reading, judged
+from spinecls.io.preprocessed_records import PreparedVertebra, read_native
 from spinecls.planning.plan import Plan
 
 FEWEST_SHARED = 30
@@ -24,7 +24,7 @@ def known_readers(preprocessed: Path, cases: Sequence[str]) -> tuple[str, ...]:
     """Readers whose mistakes can be learnt: at least two, each with enough vertebrae that another one read as well."""
     shared: Counter[str] = Counter()
     for _, vertebra in _vertebrae(preprocessed, cases):
-        names = {reading.get("reader", "") for reading in vertebra.get("readings", [])} - {""}
+        names = {reading.reader for reading in vertebra.readings} - {""}
         shared.update(names if len(names) > 1 else ())
     known = sorted(name for name, count in shared.items() if count >= FEWEST_SHARED)
     return tuple(known) if len(known) > 1 else ()
@@ -34,7 +34,7 @@ def can_be_judged(preprocessed: Path, cases: Sequence[str], readers: Sequence[st
     """Whether enough vertebrae were read by three of the readers, so that these tell who of them errs."""
     compared = 0
     for _, vertebra in _vertebrae(preprocessed, cases):
-        names = {reading.get("reader", "") for reading in vertebra.get("readings", [])}
+        names = {reading.reader for reading in vertebra.readings}
         compared += len(names & set(readers)) >= FEWEST_TO_COMPARE
     return compared >= FEWEST_COMPARED
 
@@ -56,7 +56,7 @@ def readers_of(
     readings = [readings_of(vertebra, plan) for _, vertebra in vertebrae]
     if not any(reading.weights(unjudged.num_classes).any() for told in readings for reading in told):
         return unjudged
-    chances = [(expected or {}).get(case, {}).get(vertebra["level"]) for case, vertebra in vertebrae]
+    chances = [(expected or {}).get(case, {}).get(vertebra.level) for case, vertebra in vertebrae]
     return judged(readings, unjudged.names, unjudged.num_classes, chances)
 
 
@@ -75,20 +75,20 @@ def judged_counts(
     return {name: round(float(count)) for name, count in zip(plan.class_names, np.sum(masses, axis=0), strict=True)}
 
 
-def readings_of(vertebra: Mapping, plan: Plan) -> list[Reading]:
-    """Readings of a vertebra as preprocessing wrote them down."""
+def readings_of(vertebra: PreparedVertebra, plan: Plan) -> list[Reading]:
+    """Readings of a vertebra, classes by their index."""
     return [
-        Reading(
-            tuple(plan.class_names.index(name) for name in reading["classes"]),
-            float(reading["confidence"]),
-            reading.get("reader", ""),
-        )
-        for reading in vertebra.get("readings", [])
+        Reading(tuple(map(plan.class_names.index, reading.classes)), float(reading.confidence), reading.reader)
+        for reading in vertebra.readings
     ]
 
 
 def label_of(
-    vertebra: Mapping, plan: Plan, readers: Readers | None = None, expected: Mapping[str, np.ndarray] | None = None
+    vertebra: PreparedVertebra,
+    plan: Plan,
+    readers: Readers | None = None,
+    expected: Mapping[str, np.ndarray] | None = None,
+    certainty: float = 1.0,
 ) -> Belief:
     """What is believed of the class of a vertebra; less where a part of it is not seen, or its name is not sure.
 
@@ -96,15 +96,16 @@ def label_of(
     ----------
     readers : None = readings are averaged
     expected : level -> (K,) class probabilities by models that did not learn from the case; None = there are none
+    certainty : probability of the vertebra's name
     """
-    chances = None if expected is None else expected.get(vertebra["level"], np.zeros(len(plan.class_names)))
+    chances = None if expected is None else expected.get(vertebra.level, np.zeros(len(plan.class_names)))
     label = (readers or Readers(len(plan.class_names))).told(readings_of(vertebra, plan), chances)
-    label = label.discounted(vertebra.get("certainty", 1.0))
-    return partly_visible(label, TRUNCATED_SHARE) if vertebra.get("truncated") else label
+    label = label.discounted(certainty)
+    return partly_visible(label, TRUNCATED_SHARE) if vertebra.truncated else label
 
 
-def _vertebrae(preprocessed: Path, cases: Sequence[str]) -> Iterator[tuple[str, Mapping]]:
-    """(case, record) of every vertebra of these cases."""
+def _vertebrae(preprocessed: Path, cases: Sequence[str]) -> Iterator[tuple[str, PreparedVertebra]]:
+    """(case, vertebra) of every vertebra of these cases."""
     for case in cases:
-        for vertebra in files.read_json(preprocessed / "native" / f"{case}.json")["vertebrae"]:
+        for vertebra in read_native(preprocessed, case).vertebrae:
             yield case, vertebra

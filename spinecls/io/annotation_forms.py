@@ -10,6 +10,7 @@ from typing import Any
 from spinecls.errors import DatasetError
 from spinecls.files import read_json
 from spinecls.io.findings import Finding, error
+from spinecls.records import AnnotationForm, AnnotationForms
 
 FORMS: dict[str, tuple[str, ...]] = {
     "mask": (),
@@ -32,21 +33,21 @@ CHANCES = "probability"
 _KINDS = ("vertebrae", "structures")
 
 
-def read_annotation_forms(
-    path: Path, cases: Collection[str]
-) -> tuple[dict[str, dict[str, Mapping[str, Any]]], list[Finding]]:
-    """Form of each case, `{case: {"vertebrae": {"form": ...}, "structures": {...}}}`, and findings.
+def read_annotation_forms(path: Path, cases: Collection[str]) -> tuple[dict[str, AnnotationForms], list[Finding]]:
+    """Forms of each case, and findings.
 
-    Without the file every case has the empty mapping: a map is `mask`, a centre `point`, a box `box`.
+    The file holds `{case: {"vertebrae": {"form": ...}, "structures": {...}}}`, and under the name `default` what is not
+    said of a case. Without it nothing is said of any: a map is `mask`, a centre `point`, a box `box`.
     """
+    untold = dict.fromkeys(cases, AnnotationForms())
     if not path.is_file():
-        return {case: {} for case in cases}, []
+        return untold, []
     try:
         content = read_json(path)
     except DatasetError as fault:
-        return {case: {} for case in cases}, [error("801", str(fault))]
+        return untold, [error("801", str(fault))]
     if not isinstance(content, dict):
-        return {case: {} for case in cases}, [error("801", f"{path.name} must hold an object {{...}}.")]
+        return untold, [error("801", f"{path.name} must hold an object {{...}}.")]
     found: list[Finding] = []
     for case, entry in content.items():
         if case != "default" and case not in cases:
@@ -55,9 +56,30 @@ def read_annotation_forms(
             found.append(error("803", f"{path.name} speaks of a case that does not exist.{hint}", case))
         found += [error("802", f"{path.name}: {fault}", case) for fault in _entry_faults(entry)]
     if found:
-        return {case: {} for case in cases}, found
+        return untold, found
     default = content.get("default", {})
-    return {case: {**default, **content.get(case, {})} for case in cases}, []
+    return {case: _forms({**default, **content.get(case, {})}) for case in cases}, []
+
+
+def _forms(entry: Mapping[str, Mapping[str, Any]]) -> AnnotationForms:
+    """Forms of a faultless entry. Numbers stay as they are written: the hash of what a case is made from holds them."""
+    return AnnotationForms(**{kind: _form(form) for kind, form in entry.items()}, order=tuple(entry))
+
+
+def _form(entry: Mapping[str, Any]) -> AnnotationForm:
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return AnnotationForm(**values, order=tuple(entry))
+
+
+def plain_forms(forms: AnnotationForms) -> dict[str, dict[str, Any]]:
+    """Entry of annotationsTr.json that says the same; what nobody said is left out."""
+    return {kind: _told(form) for kind, form in _told(forms).items()}
+
+
+def _told(part: AnnotationForm | AnnotationForms) -> dict[str, Any]:
+    """What is said, by its key, in the order in which it was said; what was not read from a file comes last."""
+    said = {key: value for key, value in vars(part).items() if key != "order" and value is not None}
+    return {key: said[key] for key in sorted(said, key=lambda key: (*part.order, *said).index(key))}
 
 
 def _entry_faults(entry: Any) -> list[str]:

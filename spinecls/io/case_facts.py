@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,22 +49,3 @@ class CaseFacts:
     def faultless(self) -> bool:
         """Whether nothing found forbids the use of the case; warnings may have been found."""
         return not any(finding.is_error for finding in self.findings)
-
-    def as_dict(self) -> dict:
-        """Plain types for JSON."""
-        geometry = None if self.geometry is None else self.geometry.as_dict()
-        return dataclasses.asdict(dataclasses.replace(self, geometry=None)) | {"geometry": geometry}
-
-    @classmethod
-    def from_dict(cls, values: Mapping) -> CaseFacts:
-        """Inverse of `as_dict`."""
-        return cls(
-            identifier=values["identifier"],
-            findings=tuple(Finding(**finding) for finding in values["findings"]),
-            geometry=None if values["geometry"] is None else Geometry.from_dict(values["geometry"]),
-            orientation=values["orientation"],
-            centres_lps={level: tuple(centre) for level, centre in values["centres_lps"].items()},
-            voxels=values["voxels"],
-            sizes_mm={level: tuple(size) for level, size in values["sizes_mm"].items()},
-            image_hash=tuple(values["image_hash"]),
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from spinecls import __version__, files
 from spinecls.errors import DatasetError
 from spinecls.io.case_facts import CaseFacts, CaseFiles
 from spinecls.io.file_hashes import FileHashes
+from spinecls.plain import from_plain
 from spinecls.records import DatasetDescription
 
 FORMAT = 3
@@ -84,18 +86,21 @@ def _read_cache(path: Path) -> dict[str, tuple[str, bool, CaseFacts]]:
     if not path.is_file():
         return {}
     try:
-        entries = files.read_json(path)
         return {
-            name: (entry["key"], entry["voxels_verified"], CaseFacts.from_dict(entry["facts"]))
-            for name, entry in entries.items()
+            name: (
+                entry["key"],
+                entry["voxels_verified"],
+                from_plain(CaseFacts, entry["facts"], f"{path}: {name}", DatasetError),
+            )
+            for name, entry in files.read_json(path).items()
         }
-    except (DatasetError, AttributeError, KeyError, TypeError, ValueError):
+    except (DatasetError, AttributeError, KeyError, TypeError):
         return {}
 
 
 def _write_cache(path: Path, kept: Mapping[str, tuple[str, bool, CaseFacts]]) -> None:
     content = {
-        name: {"key": key, "voxels_verified": verified, "facts": item.as_dict()}
+        name: {"key": key, "voxels_verified": verified, "facts": dataclasses.asdict(item)}
         for name, (key, verified, item) in sorted(kept.items())
     }
     files.write_json(path, content)

@@ -23,7 +23,7 @@ from spinecls.io.name_checks import name_findings
 from spinecls.io.position_checks import box_findings, position_findings
 from spinecls.io.position_readings import PlacedCase
 from spinecls.io.table_text import missing_table_text
-from spinecls.records import Case, DatasetDescription, RawDataset, VertebraAnnotation
+from spinecls.records import EXACT, AnnotationForms, Case, DatasetDescription, RawDataset, VertebraAnnotation
 
 SPLITS = ("Tr", "Ts")
 _FOLDS = 5
@@ -55,7 +55,7 @@ class _Parts:
     table: Table
     files: Mapping[str, CaseFiles]
     facts: Mapping[str, CaseFacts]
-    forms: Mapping[str, Mapping[str, Mapping]]
+    forms: Mapping[str, AnnotationForms]
 
 
 def assemble(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | None, list[Finding]]:
@@ -168,7 +168,7 @@ def _joined_cases(parts: _Parts, found: list[Finding]) -> tuple[tuple[Case, ...]
             chance_map=files.chance_map,
             structure_map=files.structure_map,
             vertebrae=tuple(_annotation(level, rows.get(level), files, facts, found) for level in levels),
-            annotation_form=parts.forms.get(identifier, {}),
+            annotation_form=parts.forms.get(identifier, AnnotationForms()),
         )
         found += _chance_findings(case, parts)
         labelled = rows or files.vertebra_maps or files.chance_map or files.structure_map
@@ -178,7 +178,7 @@ def _joined_cases(parts: _Parts, found: list[Finding]) -> tuple[tuple[Case, ...]
 
 def _chance_findings(case: Case, parts: _Parts) -> list[Finding]:
     """Faults of a map of chances and the form that speaks of it."""
-    told = case.annotation_form.get("vertebrae", {}).get("form") == CHANCES
+    told = (case.annotation_form.vertebrae or EXACT).form == CHANCES
     labels, name, forms = f"labels{parts.split}", case.identifier, f"annotations{parts.split}.json"
     ending = parts.description.file_ending
     if case.chance_map is None:
@@ -226,7 +226,7 @@ def _position_findings(parts: _Parts) -> list[Finding]:
                     in_map=facts.centres_lps,
                 )  # fmt: skip
                 placed[kind].append(item)
-        slack_mm = parts.forms.get(case, {}).get("vertebrae", {}).get("slack_mm", 0)
+        slack_mm = (parts.forms.get(case, AnnotationForms()).vertebrae or EXACT).slack_mm or 0
         found += box_findings(case, boxes, {**middles, **facts.centres_lps, **points}, loose=slack_mm > 0)
     return found + position_findings(placed["point"]) + position_findings(placed["box centre"])
 

@@ -12,6 +12,7 @@ from typing import Any
 from spinecls import files
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
+from spinecls.plain import from_plain
 from spinecls.records import (
     NOTHING_FOUND,
     REFER,
@@ -73,7 +74,7 @@ def write_case_json(folder: Path, prediction: CasePrediction) -> Path:
         "class_names": prediction.class_names,
         "vertebrae": [_vertebra_as_dict(vertebra, prediction) for vertebra in prediction.vertebrae],
         "model": prediction.model,
-        "geometry": None if prediction.geometry is None else prediction.geometry.as_dict(),
+        "geometry": None if prediction.geometry is None else dataclasses.asdict(prediction.geometry),
         "warnings": prediction.warnings,
         "input": prediction.input,
         "outputs": prediction.outputs,
@@ -171,7 +172,7 @@ def read_case_json(path: Path) -> CasePrediction:
             class_names=classes,
             vertebrae=tuple(_vertebra(v, classes, f"{path}: vertebra {i}") for i, v in enumerate(content["vertebrae"])),
             model=content["model"],
-            geometry=None if content["geometry"] is None else Geometry.from_dict(content["geometry"]),
+            geometry=from_plain(Geometry | None, content["geometry"], f"{path}: geometry", DatasetError),
             warnings=tuple(map(str, content["warnings"])),
             input=dict(content["input"] or {}),
             outputs=dict(content["outputs"] or {}),

@@ -13,19 +13,26 @@ import numpy as np
 from spinecls import files
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
+from spinecls.io.preprocessed_checks import check_stored, is_stored
 from spinecls.io.preprocessed_records import (
     ARRAY_ENDINGS,
     NATIVE,
     NATIVE_SETTINGS,
     STORAGE_VERSION,
+    GridRecord,
+    NativeRecord,
+    PreparedVertebra,
+    StoredArray,
     advice,
-    check_stored,
     grid_folder_name,
     grid_settings,
-    is_stored,
     read_checked,
-    read_record,
+    read_grid,
+    read_native,
+    write_record,
 )
+from spinecls.io.rigid_motion import RigidMotion
+from spinecls.records import AnnotationForms
 
 __all__ = [
     "NATIVE",
@@ -56,9 +63,9 @@ class NativePart:
     native_geometry: Geometry
     native_map: np.ndarray | None
     native_structures: np.ndarray | None
-    vertebrae: tuple[Mapping, ...]
-    annotation_form: Mapping[str, Mapping] = field(default_factory=dict)
-    registration: tuple[Mapping, ...] = ()
+    vertebrae: tuple[PreparedVertebra, ...]
+    annotation_form: AnnotationForms = field(default_factory=AnnotationForms)
+    registration: tuple[RigidMotion | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +94,11 @@ class PreprocessedCase(NativePart):
     vertebra_map, structures : (S', R', A') uint8 on `geometry`, or None; of several readers what most drew
     reader_maps : (readers, S', R', A') uint8, the vertebra map of each, or None with fewer than two
     chance_percent : (S', R', A') uint8, chance of each voxel to be vertebra, 0 to 100, or None without such a map
-    vertebrae : from head to feet, each with `level`, `centre_lps` and `box_lps` (world mm, None where unknown),
-        `in_map`, `truncated` (its voxels touch the first or last row or column of the uncropped image) and `readings`,
-        each with `classes` (names), `confidence` and `reader`
+    vertebrae : from head to feet
     normalisation : (centre, scale) a channel: image = (native - centre) / scale
     annotation_form : how loose the annotation is
-    registration : motion by which each further channel was aligned onto the first, see `registration.RigidMotion`;
-        empty when channels were not aligned
+    registration : motion by which each further channel was aligned onto the first, None where the search failed; empty
+        when channels were not aligned
     """
 
     image: np.ndarray
@@ -107,21 +112,27 @@ class PreprocessedCase(NativePart):
 
 def save_native(dataset_folder: Path, part: NativePart, inputs: str) -> None:
     """Store what all configurations share; `inputs` is the hash of the files and rows that it was made from."""
-    values = {
-        "patient": part.patient,
-        "site": part.site,
-        "geometry": part.native_geometry.as_dict(),
-        "vertebrae": list(part.vertebrae),
-        "annotation_form": part.annotation_form,
-        "registration": list(part.registration),
-    }
+    folder = dataset_folder / NATIVE
     arrays = {"image": part.native, "map": part.native_map, "structures": part.native_structures}
-    _save(dataset_folder / NATIVE, part.identifier, arrays, values, inputs, NATIVE_SETTINGS)
+    record = NativeRecord(
+        version=STORAGE_VERSION,
+        identifier=part.identifier,
+        inputs=inputs,
+        settings=NATIVE_SETTINGS,
+        patient=part.patient,
+        site=part.site,
+        geometry=part.native_geometry,
+        vertebrae=part.vertebrae,
+        annotation_form=part.annotation_form,
+        registration=part.registration,
+        arrays=_save_arrays(folder, part.identifier, arrays),
+    )
+    write_record(folder, record)
 
 
 def save_grid(dataset_folder: Path, plans_config: str, part: GridPart, inputs: str, settings: str) -> None:
     """Store the image of one configuration; `settings` comes from `grid_settings`."""
-    values = {"geometry": part.geometry.as_dict(), "normalisation": part.normalisation}
+    folder = dataset_folder / plans_config
     arrays = {
         "image": part.image,
         "map": part.vertebra_map,
@@ -129,12 +140,21 @@ def save_grid(dataset_folder: Path, plans_config: str, part: GridPart, inputs: s
         "readers": part.reader_maps,
         "chances": part.chance_percent,
     }
-    _save(dataset_folder / plans_config, part.identifier, arrays, values, inputs, settings)
+    record = GridRecord(
+        version=STORAGE_VERSION,
+        identifier=part.identifier,
+        inputs=inputs,
+        settings=settings,
+        geometry=part.geometry,
+        normalisation=part.normalisation,
+        arrays=_save_arrays(folder, part.identifier, arrays),
+    )
+    write_record(folder, record)
 
 
-def _save(folder: Path, identifier: str, arrays: Mapping, values: Mapping, inputs: str, settings: str) -> None:
-    record = folder / f"{identifier}.json"
-    record.unlink(missing_ok=True)
+def _save_arrays(folder: Path, identifier: str, arrays: Mapping[str, np.ndarray | None]) -> dict[str, StoredArray]:
+    """Write the arrays of a case, whose record no longer holds and is deleted first."""
+    (folder / f"{identifier}.json").unlink(missing_ok=True)
     stored = {}
     for name, array in arrays.items():
         path = folder / f"{identifier}{ARRAY_ENDINGS[name]}"
@@ -143,9 +163,8 @@ def _save(folder: Path, identifier: str, arrays: Mapping, values: Mapping, input
             continue
         content = blosc2.asarray(np.ascontiguousarray(array), cparams=_COMPRESSION).to_cframe()
         files.write_bytes(path, content)
-        stored[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    header = {"version": STORAGE_VERSION, "identifier": identifier, "inputs": inputs, "settings": settings}
-    files.write_json(record, header | values | {"arrays": stored})
+        stored[name] = StoredArray(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    return stored
 
 
 def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> PreprocessedCase:
@@ -162,36 +181,35 @@ def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> Prepr
         When the case is missing or damaged, or when its two parts were made from different inputs; names the case, the
         file and the command that redoes it.
     """
+    native, grid = read_native(dataset_folder, identifier), read_grid(dataset_folder, plans_config, identifier)
     native_folder, grid_folder = dataset_folder / NATIVE, dataset_folder / plans_config
-    native = read_record(native_folder, identifier)
-    grid = read_record(grid_folder, identifier)
-    if native["inputs"] != grid["inputs"]:
+    if native.inputs != grid.inputs:
         raise DatasetError(
             f"Case {identifier}: {grid_folder / identifier}.json was made from another image or annotation than the "
             f"file of this name in {native_folder}. {advice(dataset_folder)}"
         )
     return PreprocessedCase(
         identifier=identifier,
-        patient=native["patient"],
-        site=native["site"],
+        patient=native.patient,
+        site=native.site,
         native=_read_array(native_folder, native, "image"),
-        native_geometry=Geometry.from_dict(native["geometry"]),
+        native_geometry=native.geometry,
         native_map=_read_array(native_folder, native, "map"),
         native_structures=_read_array(native_folder, native, "structures"),
-        vertebrae=tuple(native["vertebrae"]),
-        annotation_form=native["annotation_form"],
-        registration=tuple(native.get("registration", ())),
+        vertebrae=native.vertebrae,
+        annotation_form=native.annotation_form,
+        registration=native.registration,
         image=_read_array(grid_folder, grid, "image"),
-        geometry=Geometry.from_dict(grid["geometry"]),
+        geometry=grid.geometry,
         vertebra_map=_read_array(grid_folder, grid, "map"),
         structures=_read_array(grid_folder, grid, "structures"),
         reader_maps=_read_array(grid_folder, grid, "readers"),
         chance_percent=_read_array(grid_folder, grid, "chances"),
-        normalisation=tuple(tuple(pair) for pair in grid["normalisation"]),
+        normalisation=grid.normalisation,
     )
 
 
-def _read_array(folder: Path, record: Mapping, name: str) -> np.ndarray | None:
-    if name not in record["arrays"]:
+def _read_array(folder: Path, record: NativeRecord | GridRecord, name: str) -> np.ndarray | None:
+    if name not in record.arrays:
         return None
     return blosc2.ndarray_from_cframe(read_checked(folder, record, name))[...]

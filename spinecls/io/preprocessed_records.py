@@ -1,4 +1,4 @@
-"""Records of preprocessed cases: whether a case is stored, whole, and made for this plan. No array is unpacked here.
+"""Records of preprocessed cases, read and written. No array is unpacked here.
 
 Below `<preprocessed>/<Dataset>/` the folder `native` holds what no plan changes, shared by all configurations, and
 `<plans>_<configuration>` the image on that configuration's grid. The JSON record of a case is deleted before its arrays
@@ -7,13 +7,20 @@ are touched and written after them, so a killed process leaves either a whole ca
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from spinecls import files
 from spinecls.errors import DatasetError
+from spinecls.geometry import Geometry
+from spinecls.io.annotation_forms import plain_forms
+from spinecls.io.rigid_motion import RigidMotion
+from spinecls.plain import from_plain
+from spinecls.records import AnnotationForms, ClassReading
 
 STORAGE_VERSION = 1
 NATIVE = "native"
@@ -24,6 +31,79 @@ ARRAY_ENDINGS = {
     "readers": "_readers.b2nd",
     "chances": "_chances.b2nd",
 }
+
+_NO_MOTION: dict = {}
+"""How a channel that could not be aligned is written."""
+
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedVertebra:
+    """One vertebra as preprocessing found it.
+
+    Attributes
+    ----------
+    centre_lps, box_lps : world mm, the box by its corners (minimum, maximum); None where unknown
+    in_map : whether the vertebra map of the case has voxels of this level
+    truncated : its voxels or its box touch the first or last row or column of the uncropped image
+    readings : classes given by readers; empty = not read
+    """
+
+    level: str
+    centre_lps: Point | None = None
+    box_lps: tuple[Point, Point] | None = None
+    in_map: bool = False
+    truncated: bool = False
+    readings: tuple[ClassReading, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredArray:
+    """What the file of an array was when it was written."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """What a part of a case was made from: hashes of its files and rows, and of what it needs of the plan."""
+
+    version: int
+    identifier: str
+    inputs: str
+    settings: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeRecord(_Made):
+    """Record of what no plan changes, see `preprocessed.NativePart`; arrays by their names in `ARRAY_ENDINGS`."""
+
+    patient: str
+    site: str
+    geometry: Geometry
+    vertebrae: tuple[PreparedVertebra, ...]
+    annotation_form: AnnotationForms
+    registration: tuple[RigidMotion | None, ...] = ()
+    arrays: Mapping[str, StoredArray]
+
+    @property
+    def is_annotated(self) -> bool:
+        """Whether the case has rows or maps; others serve as images only and belong to no fold."""
+        return bool(self.vertebrae) or set(self.arrays) != {"image"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRecord(_Made):
+    """Record of the image on the grid of one configuration, see `preprocessed.GridPart`; arrays likewise."""
+
+    geometry: Geometry
+    normalisation: tuple[tuple[float, float], ...]
+    arrays: Mapping[str, StoredArray]
+
+
+_Record = TypeVar("_Record", NativeRecord, GridRecord)
 
 
 def grid_folder_name(plans_name: str, configuration: str) -> str:
@@ -39,84 +119,74 @@ def grid_settings(spacing_mm: Iterable[float], normalisation: Iterable[str]) -> 
 NATIVE_SETTINGS = files.text_hash([STORAGE_VERSION, NATIVE])
 
 
-def is_stored(folder: Path, identifier: str, inputs: str, settings: str) -> bool:
-    """Whether a case is stored, undamaged and made from these inputs with these settings."""
-    record_path = folder / f"{identifier}.json"
-    if not record_path.is_file():
-        return False
-    try:
-        record = read_record(folder, identifier)
-        if (record["inputs"], record["settings"]) != (inputs, settings):
-            return False
-        for name in record["arrays"]:
-            read_checked(folder, record, name)
-    except DatasetError:
-        return False
-    return True
+def native_cases(dataset_folder: Path) -> list[str]:
+    """Identifiers of the cases whose native part is stored, sorted."""
+    return sorted(path.stem for path in (dataset_folder / NATIVE).glob("*.json"))
 
 
-def check_stored(dataset_folder: Path, plans_config: str, settings: str, identifiers: Iterable[str]) -> None:
-    """Refuse cases that are missing, or were made for another plan or from other annotations than their native part.
+def read_native(dataset_folder: Path, identifier: str) -> NativeRecord:
+    """Record of the native part of a case.
+
+    Parameters
+    ----------
+    dataset_folder : `<preprocessed>/<Dataset>`
 
     Raises
     ------
     DatasetError
-        Naming all such cases and the command that redoes them.
+        When it is missing, damaged, of another case or of another storage version; names the file, the key and the
+        command that redoes it.
     """
-    with ThreadPoolExecutor(4) as pool:
-        faults = list(pool.map(lambda name: _fault(dataset_folder, plans_config, settings, name), identifiers))
-    found = [fault for fault in faults if fault]
-    if found:
-        shown = "\n".join(found[:10]) + (f"\n... and {len(found) - 10} more" if len(found) > 10 else "")
-        folder = dataset_folder / plans_config
-        raise DatasetError(f"{folder}: not ready for training.\n{shown}\n{advice(dataset_folder)}")
+    return _read(NativeRecord, dataset_folder / NATIVE, identifier)
 
 
-def _fault(dataset_folder: Path, plans_config: str, settings: str, identifier: str) -> str | None:
-    if not all((dataset_folder / part / f"{identifier}.json").is_file() for part in (NATIVE, plans_config)):
-        return f"{identifier}: not preprocessed"
-    native = read_record(dataset_folder / NATIVE, identifier)
-    grid = read_record(dataset_folder / plans_config, identifier)
-    if grid["settings"] != settings:
-        return f"{identifier}: preprocessed with another spacing or normalisation than the plan's"
-    if grid["inputs"] != native["inputs"]:
-        return f"{identifier}: the image or its annotation changed since"
-    return None
+def read_grid(dataset_folder: Path, plans_config: str, identifier: str) -> GridRecord:
+    """Record of a case on the grid of one configuration; raises as `read_native`."""
+    return _read(GridRecord, dataset_folder / plans_config, identifier)
 
 
-def read_record(folder: Path, identifier: str) -> dict:
-    """Record of a case; one that is missing, of another case or of another storage version raises `DatasetError`."""
-    path = folder / f"{identifier}.json"
+def _read(kind: type[_Record], folder: Path, identifier: str) -> _Record:
+    path, remedy = folder / f"{identifier}.json", advice(folder.parent)
     if not path.is_file():
-        raise DatasetError(f"Case {identifier}: {path} does not exist. {advice(folder.parent)}")
-    record = files.read_json(path)
-    needed = {"version", "identifier", "inputs", "settings", "geometry", "arrays"}
-    complete = isinstance(record, dict) and needed <= record.keys() and "image" in record["arrays"]
-    if not complete or record["identifier"] != identifier or record["version"] != STORAGE_VERSION:
+        raise DatasetError(f"Case {identifier}: {path} does not exist. {remedy}")
+    content = files.read_json(path)
+    known = isinstance(content, dict) and (content.get("identifier"), content.get("version"))
+    if known != (identifier, STORAGE_VERSION):
         raise DatasetError(
-            f"Case {identifier}: {path} is not a record of this case in storage version {STORAGE_VERSION}. "
-            f"{advice(folder.parent)}"
+            f"Case {identifier}: {path} is not a record of this case in storage version {STORAGE_VERSION}. {remedy}"
         )
+    if isinstance(motions := content.get("registration"), list):
+        content["registration"] = [None if motion == _NO_MOTION else motion for motion in motions]
+    try:
+        record = from_plain(kind, content, str(path), DatasetError)
+    except DatasetError as error:
+        raise DatasetError(f"Case {identifier}: {error} {remedy}") from None
+    if "image" not in record.arrays:
+        raise DatasetError(f"Case {identifier}: {path}.arrays: key 'image' is missing. {remedy}")
     return record
 
 
-def is_annotated(record: Mapping) -> bool:
-    """Whether the case of a native record has rows or maps; others serve as images only and belong to no fold."""
-    return bool(record["vertebrae"]) or set(record["arrays"]) != {"image"}
+def write_record(folder: Path, record: NativeRecord | GridRecord) -> None:
+    """Write the record of one part of a case, which makes it valid."""
+    content = dataclasses.asdict(record)
+    if isinstance(record, NativeRecord):
+        content["annotation_form"] = plain_forms(record.annotation_form)
+        content["registration"] = [_NO_MOTION if motion is None else motion for motion in content["registration"]]
+    files.write_json(folder / f"{record.identifier}.json", content)
 
 
-def read_checked(folder: Path, record: Mapping, name: str) -> bytes:
+def read_checked(folder: Path, record: NativeRecord | GridRecord, name: str) -> bytes:
     """Content of the file of an array, by its name in `ARRAY_ENDINGS`; a damaged one raises `DatasetError`."""
-    path = folder / f"{record['identifier']}{ARRAY_ENDINGS[name]}"
-    expected = record["arrays"][name]
+    path = folder / f"{record.identifier}{ARRAY_ENDINGS[name]}"
+    expected = record.arrays[name]
     if not path.is_file():
         found = "the file does not exist"
     else:
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() == expected["sha256"]:
+        if hashlib.sha256(content).hexdigest() == expected.sha256:
             return content
-        found = f"the file is damaged ({len(content)} bytes, written with {expected['bytes']}, another checksum)"
-    raise DatasetError(f"Case {record['identifier']}: {path}: {found}. {advice(folder.parent)}")
+        found = f"the file is damaged ({len(content)} bytes, written with {expected.bytes}, another checksum)"
+    raise DatasetError(f"Case {record.identifier}: {path}: {found}. {advice(folder.parent)}")
 
 
 def advice(dataset_folder: Path) -> str:

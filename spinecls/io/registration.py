@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
+from spinecls.io.rigid_motion import RigidMotion
+
 PASSES_MM = (8.0, 4.0, 2.0)
 """Voxel edges of the passes, coarse to fine; axes whose voxels are longer stay as they are."""
-
-MOST_MM = 40.0
-MOST_DEGREES = 20.0
-"""What a patient who stays on the table can move; anything beyond is a failure of the search."""
 
 _BINS = 32
 _ITERATIONS = 100
 _USUAL_PERCENT = (0.5, 99.5)
 """Percentiles between which intensities are binned; a few bright voxels would else leave most bins empty."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RigidMotion:
-    """Where points of the first channel lie in another channel: turned about `centre_lps`, then moved.
-
-    Attributes
-    ----------
-    rotation_degrees : turns about the world axes x, y, z; the matrix is Rz Rx Ry, as in ITK's Euler3DTransform
-    translation_mm : world millimetres (LPS)
-    centre_lps : centre of the first channel's grid
-    """
-
-    rotation_degrees: tuple[float, float, float]
-    translation_mm: tuple[float, float, float]
-    centre_lps: tuple[float, float, float]
-
-    def transform(self) -> sitk.Euler3DTransform:
-        """The motion as the image library applies it."""
-        return sitk.Euler3DTransform(self.centre_lps, *np.radians(self.rotation_degrees).tolist(), self.translation_mm)
-
-    @property
-    def plausible(self) -> bool:
-        """Whether a patient can have moved so far between two sequences."""
-        return math.hypot(*self.translation_mm) <= MOST_MM and math.hypot(*self.rotation_degrees) <= MOST_DEGREES
 
 
 def find_motion(fixed: sitk.Image, moving: sitk.Image) -> RigidMotion | None:
@@ -87,11 +59,18 @@ def find_motion(fixed: sitk.Image, moving: sitk.Image) -> RigidMotion | None:
     return motion if motion.plausible and better else None
 
 
+def transform_of(motion: RigidMotion) -> sitk.Euler3DTransform:
+    """A motion as the image library applies it."""
+    return sitk.Euler3DTransform(
+        motion.centre_lps, *np.radians(motion.rotation_degrees).tolist(), motion.translation_mm
+    )
+
+
 def resample_moved(moving: sitk.Image, fixed: sitk.Image, motion: RigidMotion) -> sitk.Image:
     """The other channel on the grid of the first, every point where the first shows it; beyond it, its border."""
     moving = sitk.Cast(moving, sitk.sitkFloat32)
     return sitk.Resample(
-        moving, fixed, motion.transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, useNearestNeighborExtrapolator=True
+        moving, fixed, transform_of(motion), sitk.sitkLinear, 0.0, sitk.sitkFloat32, useNearestNeighborExtrapolator=True
     )
 
 

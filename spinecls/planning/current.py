@@ -18,7 +18,7 @@ from spinecls.errors import DatasetError
 from spinecls.io.checked_cases import inspect_changed
 from spinecls.io.dataset_assembly import require_faultless
 from spinecls.io.file_hashes import FileHashes
-from spinecls.io.preprocessed_records import NATIVE, read_record
+from spinecls.io.preprocessed_records import NATIVE, native_cases, read_native
 from spinecls.planning.fingerprint_cache import outdated_fingerprints
 from spinecls.planning.inputs import INDEX_NAME, case_inputs
 from spinecls.planning.plan import Plan, load_plan
@@ -153,8 +153,7 @@ def changed_since(noted: Mapping[str, str], present: Mapping[str, str]) -> list[
 
 def stored_inputs(preprocessed: Path) -> dict[str, str]:
     """Identifier to the hash of what each preprocessed case was made from (`inputs.case_inputs`)."""
-    names = sorted(path.stem for path in (preprocessed / NATIVE).glob("*.json"))
-    return {name: read_record(preprocessed / NATIVE, name)["inputs"] for name in names}
+    return {name: read_native(preprocessed, name).inputs for name in native_cases(preprocessed)}
 
 
 def plan_differences(plan: Plan, other: Plan | DatasetDescription) -> list[str]:

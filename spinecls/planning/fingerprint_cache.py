@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from spinecls import files
 from spinecls.errors import DatasetError, PlanError, counted
+from spinecls.plain import from_plain
 from spinecls.planning.fingerprint_types import FORMAT, CaseFingerprint, Fingerprint
-from spinecls.planning.plan import from_plain
 from spinecls.records import Case, DatasetDescription, RawDataset
 
 Measure = Callable[[Sequence[Case], DatasetDescription], Iterable[tuple[Case, CaseFingerprint | str]]]

@@ -11,12 +11,12 @@ from scipy import ndimage
 from spinecls.anatomy import LEVEL_CODES, RANK, chain
 from spinecls.beliefs import agreed_class
 from spinecls.geometry import Geometry
-from spinecls.io.annotation_forms import PARTLY_DRAWN
+from spinecls.io.annotation_forms import PARTLY_DRAWN, plain_forms
 from spinecls.io.image_digests import image_digests
 from spinecls.planning.appearance import appearance
 from spinecls.planning.fingerprint_types import CaseFingerprint, ChannelIntensities, Extent, VertebraFingerprint
 from spinecls.planning.volume import body_box, body_mask
-from spinecls.records import Case, DatasetDescription, VertebraAnnotation
+from spinecls.records import EXACT, Case, DatasetDescription, VertebraAnnotation
 
 INTENSITY_SAMPLES = 200_000
 """Voxels that percentiles are taken from; more would not change them."""
@@ -52,7 +52,7 @@ def fingerprint_case(
         body_start=start,
         body_stop=stop,
         appearance=appearance(image, geometry.spacing_mm, body),
-        vertebrae=_vertebrae(case.vertebrae, description, geometry, vertebra_map, case.annotation_form),
+        vertebrae=_vertebrae(case, description, geometry, vertebra_map),
         image_digests=image_digests(image),
         lesions_mm=() if structure_map is None else lesion_sizes_mm(structure_map, description, geometry.spacing_mm),
         annotation_forms=_forms(case, vertebra_map is not None, structure_map is not None),
@@ -77,13 +77,10 @@ def _intensities(values: np.ndarray) -> ChannelIntensities:
 
 
 def _vertebrae(
-    annotations: tuple[VertebraAnnotation, ...],
-    description: DatasetDescription,
-    geometry: Geometry,
-    vertebra_map: np.ndarray | None,
-    annotation_form: Mapping[str, Mapping],
+    case: Case, description: DatasetDescription, geometry: Geometry, vertebra_map: np.ndarray | None
 ) -> tuple[VertebraFingerprint, ...]:
-    ordered = sorted(annotations, key=lambda a: RANK[a.level])
+    ordered = sorted(case.vertebrae, key=lambda a: RANK[a.level])
+    form = case.annotation_form.vertebrae or EXACT
     boxes = [] if vertebra_map is None else ndimage.find_objects(np.maximum(vertebra_map, 0))
     codes = description.levels or LEVEL_CODES
     voxels: dict[str, np.ndarray] = {}
@@ -95,16 +92,15 @@ def _vertebrae(
     centres = {a.level: _centre(a, voxels.get(a.level), geometry) for a in ordered}
     known = {level: centre for level, centre in centres.items() if centre is not None}
     pitches = pitches_mm(known)
-    form = annotation_form.get("vertebrae", {})
     result = []
     for annotation in ordered:
         level, centre = annotation.level, centres[annotation.level]
         extent, own, truncated = _extent(annotation, voxels.get(level), geometry, _tangent(level, known, geometry))
-        if extent is not None and level in voxels and form.get("form") in PARTLY_DRAWN:
+        if extent is not None and level in voxels and form.form in PARTLY_DRAWN:
             # Nobody drew the outer parts.
             extent = own = None
         elif extent is not None and level not in voxels:
-            slack_mm = float(form.get("slack_mm", 0.0))
+            slack_mm = float(form.slack_mm or 0.0)
             extent, own = (tuple(max(e - 2 * slack_mm, 1.0) for e in sizes) for sizes in (extent, own))
         result.append(
             VertebraFingerprint(
@@ -221,5 +217,5 @@ def _forms(case: Case, has_map: bool, has_structures: bool) -> dict[str, str]:
         positions = "box"
     else:
         positions = "point" if any(v.centre_lps is not None for v in case.vertebrae) else "none"
-    declared = {kind: str(entry["form"]) for kind, entry in case.annotation_form.items() if "form" in entry}
+    declared = {kind: entry["form"] for kind, entry in plain_forms(case.annotation_form).items()}
     return {"vertebrae": positions, "structures": "mask" if has_structures else "none"} | declared

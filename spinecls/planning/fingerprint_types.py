@@ -18,7 +18,7 @@ import numpy as np
 from spinecls import files
 from spinecls.anatomy import region
 from spinecls.errors import PlanError
-from spinecls.planning.plan import from_plain
+from spinecls.plain import from_plain
 
 Extent = tuple[float, float, float]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from spinecls import files
+from spinecls.io.annotation_forms import plain_forms
 from spinecls.io.file_hashes import FileHashes
 from spinecls.records import Case, DatasetDescription, RawDataset
 
@@ -31,7 +32,7 @@ def _case_hash(case: Case, description: DatasetDescription, hashes: FileHashes, 
         "patient": case.patient,
         "site": case.site,
         "vertebrae": [dataclasses.asdict(vertebra) for vertebra in case.vertebrae],
-        "annotation_form": case.annotation_form,
+        "annotation_form": plain_forms(case.annotation_form),
         "levels": description.levels,
         "ignore_label": description.ignore_label,
     }

@@ -15,13 +15,13 @@ from tqdm import tqdm
 from spinecls import files
 from spinecls.errors import DatasetError, ResourceError
 from spinecls.io.file_hashes import FileHashes
+from spinecls.io.preprocessed_checks import is_stored
 from spinecls.io.preprocessed_records import (
     ARRAY_ENDINGS,
     NATIVE,
     NATIVE_SETTINGS,
     grid_folder_name,
     grid_settings,
-    is_stored,
 )
 from spinecls.planning.inputs import case_inputs
 from spinecls.planning.plan import Configuration, Plan

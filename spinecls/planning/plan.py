@@ -7,15 +7,13 @@ misspelt edit is never ignored. No torch, no images: the plan can be read anywhe
 from __future__ import annotations
 
 import dataclasses
-import functools
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinecls import files
 from spinecls.errors import PlanError, nearest
+from spinecls.plain import from_plain
 from spinecls.sealing.levels import SEALS
 
 Triple = tuple[int, int, int]
@@ -277,60 +275,3 @@ def load_plan(path: Path) -> Plan:
         hint = nearest(Path(path).stem, others, 0.7)
         raise PlanError(f"{path}: no plan.{hint} Run spinecls_plan_and_preprocess first.")
     return from_plain(Plan, files.read_json(path), str(path))
-
-
-def from_plain(kind, value, where: str):
-    """Rebuild a dataclass, or one of its field types, from what JSON holds.
-
-    Raises
-    ------
-    PlanError
-        Naming the place, what was found and what is expected.
-    """
-    origin = typing.get_origin(kind)
-    arguments = typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_from_plain(kind, value, where)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise PlanError(f"{where}: expected a list, got {value!r}.")
-        if arguments[-1] is Ellipsis:
-            return tuple(from_plain(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-        if len(value) != len(arguments):
-            raise PlanError(f"{where}: expected {len(arguments)} values, got {len(value)}.")
-        pairs = enumerate(zip(arguments, value, strict=True))
-        return tuple(from_plain(k, item, f"{where}[{i}]") for i, (k, item) in pairs)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise PlanError(f"{where}: expected an object, got {value!r}.")
-        return {key: from_plain(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else from_plain(next(k for k in arguments if k is not type(None)), value, where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise PlanError(f"{where}: expected {kind.__name__}, got {value!r}.")
-    return value
-
-
-# Hints are evaluated from text, which for some hundreds of vertebrae takes longer than all the rest.
-_type_hints = functools.cache(typing.get_type_hints)
-
-
-def _dataclass_from_plain(kind, value, where: str):
-    if not isinstance(value, Mapping):
-        raise PlanError(f"{where}: expected an object, got {value!r}.")
-    hints = _type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind)]
-    unknown = [key for key in value if key not in names]
-    if unknown:
-        raise PlanError(f"{where}: unknown key {unknown[0]!r}. Known: {', '.join(names)}.")
-    required = [
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    missing = [name for name in required if name not in value]
-    if missing:
-        raise PlanError(f"{where}: key {missing[0]!r} is missing.")
-    return kind(**{key: from_plain(hints[key], item, f"{where}.{key}") for key, item in value.items()})

@@ -11,6 +11,7 @@ from scipy import ndimage
 from spinecls.anatomy import RANK
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import GridPart, NativePart
+from spinecls.io.preprocessed_records import PreparedVertebra
 from spinecls.planning.plan import Configuration
 from spinecls.planning.resample import resample_labels, resample_probabilities
 from spinecls.planning.volume import Box, body_box, body_mask, preprocess_volume
@@ -64,7 +65,7 @@ def prepare_case(
         native_map=native_map,
         native_structures=native_structures,
         vertebrae=vertebrae,
-        annotation_form=dict(case.annotation_form),
+        annotation_form=case.annotation_form,
     )
     read = [labels[part] for labels in reader_maps] if len(reader_maps) > 1 else []
     grids = []
@@ -137,8 +138,8 @@ def describe_vertebrae(
     boxes: Mapping[str, tuple[slice, slice, slice]],
     geometry: Geometry,
     levels: Mapping[str, int],
-) -> tuple[dict, ...]:
-    """Vertebrae of a case as plain data, from head to feet; those only the map knows are included.
+) -> tuple[PreparedVertebra, ...]:
+    """Vertebrae of a case, from head to feet; those only the map knows are included.
 
     The centre is the centroid of the level's voxels, else the point of the table, else the middle of its box. A
     vertebra is truncated where its voxels or its box touch the first or last row or column of the image.
@@ -164,17 +165,14 @@ def describe_vertebrae(
             corners = geometry.to_world(_corners(index_box))
             box_lps = corners.min(axis=0), corners.max(axis=0)
         rows.append(
-            {
-                "level": level,
-                "centre_lps": None if centre_lps is None else [float(v) for v in centre_lps],
-                "box_lps": None if box_lps is None else [[float(v) for v in corner] for corner in box_lps],
-                "in_map": level in boxes,
-                "truncated": index_box is not None and _touches_border(index_box, geometry.shape),
-                "readings": [
-                    {"classes": list(r.classes), "confidence": float(r.confidence), "reader": r.reader}
-                    for r in vertebra.readings
-                ],
-            }
+            PreparedVertebra(
+                level=level,
+                centre_lps=None if centre_lps is None else tuple(float(v) for v in centre_lps),
+                box_lps=None if box_lps is None else tuple(tuple(float(v) for v in corner) for corner in box_lps),
+                in_map=level in boxes,
+                truncated=index_box is not None and _touches_border(index_box, geometry.shape),
+                readings=vertebra.readings,
+            )
         )
     return tuple(rows)
 
@@ -194,18 +192,20 @@ def _touches_border(index_box: np.ndarray, shape: Sequence[int]) -> bool:
     return bool(np.any(index_box[0, 1:] <= 0) or np.any(index_box[1, 1:] >= last))
 
 
-def _annotated_box(vertebrae: Sequence[Mapping], boxes: Mapping[str, tuple], geometry: Geometry) -> Box | None:
+def _annotated_box(
+    vertebrae: Sequence[PreparedVertebra], boxes: Mapping[str, tuple], geometry: Geometry
+) -> Box | None:
     """Start and stop index of the box around all annotated vertebrae, however they are annotated."""
     spacing_mm = np.asarray(geometry.spacing_mm)
     ranges = []
     for vertebra in vertebrae:
-        if vertebra["level"] in boxes:
-            box = boxes[vertebra["level"]]
+        if vertebra.level in boxes:
+            box = boxes[vertebra.level]
             ranges.append([[part.start for part in box], [part.stop - 1 for part in box]])
-        elif vertebra["box_lps"] is not None:
-            ranges.append(_index_range(vertebra["box_lps"], geometry))
-        elif vertebra["centre_lps"] is not None:
-            centre = geometry.to_index(vertebra["centre_lps"])
+        elif vertebra.box_lps is not None:
+            ranges.append(_index_range(vertebra.box_lps, geometry))
+        elif vertebra.centre_lps is not None:
+            centre = geometry.to_index(vertebra.centre_lps)
             ranges.append([centre - POINT_REACH_MM / spacing_mm, centre + POINT_REACH_MM / spacing_mm])
     if not ranges:
         return None

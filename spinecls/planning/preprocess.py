@@ -98,8 +98,7 @@ def _store_or_raise(job: Job) -> tuple[str, ...]:
         configurations=job.configurations,
     )
     if job.native:
-        motions = tuple({} if motion is None else dataclasses.asdict(motion) for motion in volume.registration)
-        save_native(job.folder, dataclasses.replace(native, registration=motions), job.inputs)
+        save_native(job.folder, dataclasses.replace(native, registration=volume.registration), job.inputs)
     for configuration, grid in zip(job.configurations, grids, strict=True):
         part = grid_folder_name(job.plans_name, configuration.name)
         save_grid(job.folder, part, grid, job.inputs, settings_of(configuration))

@@ -8,8 +8,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from spinecls.errors import PlanError, UsageError, nearest
-from spinecls.planning.plan import CHOICES, Configuration, NetworkPlan, from_plain
+from spinecls.errors import UsageError, nearest
+from spinecls.plain import from_plain
+from spinecls.planning.plan import CHOICES, Configuration, NetworkPlan
 
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres")
 
@@ -144,10 +145,7 @@ def _typed(key: str, text: str, hint: Any) -> Any:
         item = typing.get_args(hint)[0]
         parts = [part.strip() for part in text.replace("x", ",").split(",")] if item is not str else text.split(",")
         plain = [part if item is str else _number(part) for part in parts if part]
-    try:
-        return from_plain(hint, plain, f"--set {key}")
-    except PlanError as error:
-        raise UsageError(str(error)) from None
+    return from_plain(hint, plain, f"--set {key}", UsageError)
 
 
 def _number(text: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from spinecls import files
 from spinecls.errors import PlanError
-from spinecls.io.preprocessed_records import NATIVE, is_annotated
+from spinecls.io.preprocessed_records import native_cases, read_native
 from spinecls.records import Case
 
 SPLITS = "splits_final.json"
@@ -137,11 +137,11 @@ def stored_folds(preprocessed: Path) -> tuple[Fold, ...]:
     PlanError
         Listing every fault, see `check_split`.
     """
-    path, native = preprocessed / SPLITS, preprocessed / NATIVE
+    path = preprocessed / SPLITS
     if not path.is_file():
         raise PlanError(f"{path}: no folds. Run spinecls_plan_and_preprocess -d {preprocessed.name} first.")
-    records = {path.stem: files.read_json(path) for path in native.glob("*.json")}
-    cases = [SplitCase(case=case, patient=r["patient"]) for case, r in records.items() if is_annotated(r)]
+    records = [read_native(preprocessed, case) for case in native_cases(preprocessed)]
+    cases = [SplitCase(case=record.identifier, patient=record.patient) for record in records if record.is_annotated]
     remedy = f"delete it and run spinecls_plan_and_preprocess -d {preprocessed.name}, which makes folds anew."
     try:
         return check_split(files.read_json(path), cases, str(path), known="preprocessed with an annotation")

@@ -18,10 +18,11 @@ from spinecls.errors import DatasetError, PlanError, counted
 from spinecls.io.checked_cases import Inspect, inspect_changed
 from spinecls.io.dataset_assembly import require_faultless
 from spinecls.io.file_hashes import FileHashes
+from spinecls.plain import from_plain
 from spinecls.planning.fingerprint_cache import Measure, update_fingerprint
 from spinecls.planning.fingerprint_types import Fingerprint, load_fingerprint, save_fingerprint
 from spinecls.planning.inputs import INDEX_NAME, case_inputs
-from spinecls.planning.plan import Plan, from_plain, load_plan, save_plan
+from spinecls.planning.plan import Plan, load_plan, save_plan
 from spinecls.planning.planner import plan
 from spinecls.planning.rules_configuration import MachineProfile
 from spinecls.planning.rules_override import parse_overrides

@@ -14,7 +14,8 @@ from typing import Any
 from spinecls import files
 from spinecls.calibration.record import CALIBRATION, LARGEST_FILE_BYTES
 from spinecls.errors import DatasetError, ModelError, PlanError
-from spinecls.planning.plan import Plan, from_plain
+from spinecls.plain import from_plain
+from spinecls.planning.plan import Plan
 from spinecls.sharing.archive import MOST_BYTES
 from spinecls.tasks.checkpoint import EARLIER_SEAL, ModelSpec
 

@@ -15,6 +15,7 @@ import numpy as np
 from spinecls import __version__, files
 from spinecls.errors import DatasetError, UsageError, nearest
 from spinecls.geometry import Geometry
+from spinecls.io.annotation_forms import plain_forms
 from spinecls.io.case_table import CASE_TABLE
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map, write_map
@@ -133,7 +134,7 @@ def loosen_dataset(source: Path, target: Path, options: LoosenOptions) -> dict[s
         case_rows, case_times, form = _write_case(raw, case, target, options, loose)
         rows += case_rows
         times += case_times
-        forms[case.identifier] = {**case.annotation_form, **form}
+        forms[case.identifier] = {**plain_forms(case.annotation_form), **form}
     for case in raw.unlabelled:
         _copy(case.images, target / "imagesUn")
     used = [name for name in _HEADER if name in _HEADER[:5] or any(row.get(name) not in (None, "") for row in rows)]

@@ -18,6 +18,7 @@ from spinecls.errors import Busy, DefectiveCases, ModelError, PartialFailure, Us
 from spinecls.evaluation.comparison import Comparison, compare
 from spinecls.evaluation.learning_curve import write_learning_curve
 from spinecls.evaluation.vertebra_table import read_validation
+from spinecls.io.preprocessed_records import read_native
 from spinecls.planning.current import require_current
 from spinecls.planning.plan import load_plan
 from spinecls.planning.splits import stored_folds
@@ -153,15 +154,15 @@ def planned_runs(request: ComparisonRequest) -> list[Run]:
 def _patients(preprocessed: Path, cases: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for case in cases:
-        found.setdefault(files.read_json(preprocessed / "native" / f"{case}.json")["patient"], []).append(case)
+        found.setdefault(read_native(preprocessed, case).patient, []).append(case)
     return found
 
 
 def _contents(preprocessed: Path, cases: Sequence[str]) -> Counter:
     """Vertebrae of each class of some cases, and how many have a position."""
     found = Counter(c for classes in annotated_classes(preprocessed, cases).values() for c in classes.values() if c)
-    records = [files.read_json(preprocessed / "native" / f"{case}.json") for case in cases]
-    found[PLACED] = sum(v["centre_lps"] is not None for record in records for v in record["vertebrae"])
+    records = [read_native(preprocessed, case) for case in cases]
+    found[PLACED] = sum(v.centre_lps is not None for record in records for v in record.vertebrae)
     return found
 
 

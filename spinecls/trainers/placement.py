@@ -23,6 +23,7 @@ from spinecls.anatomy import LEVELS
 from spinecls.beliefs.readers import Readers
 from spinecls.dataloading.cases import SealedSource, sealed_sources
 from spinecls.dataloading.loader import TrainingData
+from spinecls.dataloading.placed import placed
 from spinecls.hard_cases import HardCases
 from spinecls.inference.predictor import Located, Predictor
 from spinecls.io.preprocessed import PreprocessedCase
@@ -56,7 +57,7 @@ class Places:
 
 def lacks_places(case: PreprocessedCase) -> bool:
     """Whether a vertebra of the case has a class and no position."""
-    return any(v.get("centre_lps") is None and v.get("readings") for v in case.vertebrae)
+    return any(v.centre_lps is None and v.readings for v in case.vertebrae)
 
 
 def predict_places(
@@ -121,21 +122,20 @@ def placed_sources(
 
     Vertebrae that had a position serve for the bend of the column and the marrow, and give no crop a second time.
     """
-    rows = []
+    vertebrae = []
     for vertebra in case.vertebrae:
-        level = vertebra["level"]
-        if vertebra.get("centre_lps") is not None:
-            rows.append({**vertebra, "readings": []})
-        elif vertebra.get("readings") and places.certainties.get(level, 0.0) >= LEAST_CERTAINTY:
-            found = {"centre_lps": list(places.centres_lps[level]), "certainty": places.certainties[level]}
-            rows.append({**vertebra, **found})
-    if not any(row["readings"] for row in rows):
+        level = vertebra.level
+        if vertebra.centre_lps is not None:
+            vertebrae.append(placed(vertebra, readings=()))
+        elif vertebra.readings and (certainty := places.certainties.get(level, 0.0)) >= LEAST_CERTAINTY:
+            vertebrae.append(placed(vertebra, centre_lps=places.centres_lps[level], certainty=certainty))
+    if not any(vertebra.readings for vertebra in vertebrae):
         return []
     native_map = case.native_map
     if places.level_map is not None:
         native_map = places.level_map if native_map is None else np.where(native_map > 0, native_map, places.level_map)
-    placed = dataclasses.replace(case, vertebrae=tuple(rows), native_map=native_map)
-    return sealed_sources(placed, plan, configuration, use_masks, readers, expected)
+    found = dataclasses.replace(case, vertebrae=tuple(vertebrae), native_map=native_map)
+    return sealed_sources(found, plan, configuration, use_masks, readers, expected)
 
 
 def with_places(

@@ -17,6 +17,7 @@ from spinecls.evaluation.audit import Noise, held_out_predictions, label_noise
 from spinecls.evaluation.score_files import SUMMARY
 from spinecls.evaluation.vertebra_table import VERTEBRAE
 from spinecls.inference.models import checkpoint_hashes, model_at
+from spinecls.io.preprocessed_records import read_native
 from spinecls.planning.current import changed_since_validation
 from spinecls.planning.splits import stored_folds
 
@@ -93,13 +94,12 @@ def refinement(folder: Path, preprocessed: Path, train: Sequence[str], class_nam
             }
     sets, refined, exact = 0, 0, []
     for case in train:
-        for vertebra in files.read_json(preprocessed / "native" / f"{case}.json")["vertebrae"]:
-            readings = vertebra.get("readings", [])
-            found = expected.get(case, {}).get(vertebra["level"])
-            count = sum(1 < len(set(reading["classes"])) < len(class_names) for reading in readings)
+        for vertebra in read_native(preprocessed, case).vertebrae:
+            found = expected.get(case, {}).get(vertebra.level)
+            count = sum(1 < len(set(reading.classes)) < len(class_names) for reading in vertebra.readings)
             sets += count
             refined += 0 if found is None else count
-            agreed = agreed_class((reading["classes"], reading["confidence"]) for reading in readings)
+            agreed = agreed_class((reading.classes, reading.confidence) for reading in vertebra.readings)
             exact += [] if agreed is None or found is None else [(class_names.index(agreed), found)]
     noise = _noise(exact)
     model = dataclasses.replace(model_at(folder), folds=tuple(numbers))

@@ -23,8 +23,8 @@ from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import can_be_judged, judged_counts, known_readers, readers_of
 from spinecls.errors import Busy, DatasetError, PlanError, UsageError, counted
 from spinecls.inference.folds import fold_plan, require_plan_of, unlike_folds
-from spinecls.io.preprocessed import NATIVE, PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
-from spinecls.io.preprocessed_records import read_record
+from spinecls.io.preprocessed import PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
+from spinecls.io.preprocessed_records import native_cases, read_native
 from spinecls.networks.model import FINDER
 from spinecls.planning.current import require_current
 from spinecls.planning.familiarity import familiar_images, unfamiliar
@@ -34,6 +34,7 @@ from spinecls.planning.plan import Configuration, Plan, load_plan, save_plan
 from spinecls.planning.rules_override import check_used, parse_overrides
 from spinecls.planning.splits import stored_folds
 from spinecls.planning.stages import FINGERPRINT
+from spinecls.records import EXACT
 from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.tasks.pretrained import Taken, take_pretrained
 from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
@@ -105,7 +106,7 @@ class _Fold:
 
     def inputs(self, cases: Sequence[str]) -> dict[str, str]:
         """What each of some cases was preprocessed from (`planning.inputs`)."""
-        return {case: read_record(self.preprocessed / NATIVE, case)["inputs"] for case in cases}
+        return {case: read_native(self.preprocessed, case).inputs for case in cases}
 
 
 def train_fold(request: TrainingRequest) -> Path:
@@ -281,26 +282,22 @@ def with_overrides(configuration: Configuration, overrides: Mapping[str, str]) -
 
 def annotated_classes(preprocessed: Path, cases: Sequence[str]) -> dict[str, dict[str, str | None]]:
     """Class by level of each case, None where it was not read exactly."""
-    found = {}
-    for case in cases:
-        path = preprocessed / "native" / f"{case}.json"
-        if not path.exists():
-            raise DatasetError(f"{path}: case {case} is not preprocessed. Run spinecls_plan_and_preprocess again.")
-        found[case] = {
-            v["level"]: agreed_class((r["classes"], r["confidence"]) for r in v.get("readings", []))
-            for v in files.read_json(path)["vertebrae"]
+    return {
+        case: {
+            v.level: agreed_class((r.classes, r.confidence) for r in v.readings)
+            for v in read_native(preprocessed, case).vertebrae
         }
-    return found
+        for case in cases
+    }
 
 
 def unlabelled_cases(preprocessed: Path, validation: Sequence[str]) -> list[str]:
     """Preprocessed scans without any annotation, those of patients whose cases are validated left out."""
-    native = preprocessed / "native"
     splits = stored_folds(preprocessed)
     annotated = {case for split in splits for case in [*split["train"], *split["val"]]}
-    others = sorted(path.stem for path in native.glob("*.json") if path.stem not in annotated)
-    held_out = {files.read_json(native / f"{case}.json")["patient"] for case in validation}
-    return [case for case in others if files.read_json(native / f"{case}.json")["patient"] not in held_out]
+    others = [case for case in native_cases(preprocessed) if case not in annotated]
+    held_out = {read_native(preprocessed, case).patient for case in validation}
+    return [case for case in others if read_native(preprocessed, case).patient not in held_out]
 
 
 def load_training_data(
@@ -334,7 +331,7 @@ def load_training_data(
     for identifier in cases:
         case = load_case(preprocessed, plans_config, identifier)
         case = case if compiler is None else compiler.placed(case)
-        form = case.annotation_form.get("vertebrae", {}).get("form", "mask")
+        form = (case.annotation_form.vertebrae or EXACT).form
         other_forms |= {form} - set(TRUSTED_FORMS if compiler is None else BELIEVED_FORMS)
         unplaced += [case] if lacks_places(case) else []
         trained = training_case(case, plan)

@@ -143,15 +143,15 @@ def preprocessed_truth(case: PreprocessedCase, level_map, description: DatasetDe
     """
     classes = {}
     for vertebra in case.vertebrae:
-        agreed = agreed_class((r["classes"], r["confidence"]) for r in vertebra.get("readings", []))
+        agreed = agreed_class((r.classes, r.confidence) for r in vertebra.readings)
         known = agreed is not None and description.class_names
-        classes[vertebra["level"]] = description.class_names.index(agreed) if known else None
+        classes[vertebra.level] = description.class_names.index(agreed) if known else None
     dice = {} if case.native_map is None else summary.dice_by_level(case.native_map, level_map, description)
     return matching.CaseTruth(
         identifier=case.identifier,
         patient=case.patient,
         site=case.site,
-        centres_lps={v["level"]: v["centre_lps"] for v in case.vertebrae if v.get("centre_lps") is not None},
+        centres_lps={v.level: v.centre_lps for v in case.vertebrae if v.centre_lps is not None},
         classes=classes,
         dice=dice,
     )

@@ -7,10 +7,12 @@ from test_cases import CONFIGURATION, GRID, PLAN, SHAPE, a_case, vertebra
 
 from spinecls.dataloading import alignment
 from spinecls.dataloading.alignment import ALIGNED_ERROR_MM, aligned, surroundings
-from spinecls.dataloading.bodies import axes_and_sizes_mm
+from spinecls.dataloading.bodies import Body
 from spinecls.dataloading.cases import sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
-from spinecls.dataloading.forms import Body, body_mask
+from spinecls.dataloading.forms import body_mask
+from spinecls.dataloading.placed import PlacedVertebra, axes_and_sizes_mm
+from spinecls.records import AnnotationForm, AnnotationForms
 
 MIDDLES = np.array([(3.0, 16.0, 24.0), (3.0, 40.0, 24.0), (3.0, 64.0, 24.0)])
 HALF_MM = np.array([8.0, 7.0, 7.0])
@@ -198,7 +200,7 @@ def cases():
         points = [vertebra(f"L{i}", None, centre_lps=centre) for i, centre in enumerate(centres, start=1)]
         case = a_case([vertebra("T12", None), *points], vertebra_map=None)
         image = shown(number).astype(np.float16)
-        told = {"vertebrae": {"form": "point", "jitter_mm": 3.0}}
+        told = AnnotationForms(vertebrae=AnnotationForm(form="point", jitter_mm=3.0))
         made.append(dataclasses.replace(case, identifier=f"c{number}", image=image, annotation_form=told))
     return made
 
@@ -207,7 +209,7 @@ def test_a_placed_case_has_its_vertebrae_where_their_surroundings_show_them():
     first, *others = cases()
     placed = AnnotationCompiler([first, *others], PLAN).placed(first)
     before, after = (
-        np.std(GRID.to_index([v["centre_lps"] for v in case.vertebrae[1:]]) - MIDDLES) for case in (first, placed)
+        np.std(GRID.to_index([v.centre_lps for v in case.vertebrae[1:]]) - MIDDLES) for case in (first, placed)
     )
     assert after < 0.5 * before
     assert placed.vertebrae[0] == first.vertebrae[0]
@@ -244,17 +246,17 @@ def test_marrow_of_placed_vertebrae_is_that_of_their_bodies_as_of_segmented_ones
     case = AnnotationCompiler(every, PLAN).placed(every[0])
     drawn = np.zeros(SHAPE, np.uint8)
     for row, v in enumerate(case.vertebrae[1:]):
-        drawn[body_mask(GRID, v["body"])] = 20 + row
-    bare = tuple({key: value for key, value in v.items() if key != "body"} for v in case.vertebrae)
-    outlined = dataclasses.replace(case, vertebrae=bare, native_map=drawn, annotation_form={})
+        drawn[body_mask(GRID, v.body)] = 20 + row
+    bare = (case.vertebrae[0], *(dataclasses.replace(v, body=None) for v in case.vertebrae[1:]))
+    outlined = dataclasses.replace(case, vertebrae=bare, native_map=drawn, annotation_form=AnnotationForms())
     placed, segmented = (sealed_sources(what, PLAN, CONFIGURATION, True)[0].marrow for what in (case, outlined))
     assert np.array_equal(placed, segmented)
 
 
 def test_voxels_point_at_a_placed_vertebra_from_all_that_its_body_may_reach():
     body = Body(GRID.to_world((3, 40, 24)), GRID.direction @ SIDEWAYS, np.array([16.0, 24.0, 12.0]), fill=0.7972)
-    placed = [{"level": "L2", "centre_lps": body.centre_lps, "body": body}]
-    axes, sizes = axes_and_sizes_mm(PLAN, GRID, placed)
+    vertebra = PlacedVertebra(level="L2", centre_lps=tuple(body.centre_lps), body=body)
+    axes, sizes = axes_and_sizes_mm(PLAN, GRID, [vertebra])
     assert axes[0] == pytest.approx(body.axes_lps)
     # Of usual shape it is 1.0785 of its box sideways and 0.963 of it along the others, which are held whole.
     assert sizes[0] == pytest.approx([17.256, 24.0, 12.0], abs=0.01)
@@ -268,16 +270,16 @@ def test_a_case_with_too_few_to_compare_is_left_as_it_is():
 def test_a_centre_beside_a_box_moves_as_the_box_does():
     boxed = []
     for case in cases():
-        boxes = [np.add(v["centre_lps"], [(-8, -7, -7), (8, 7, 7)]).tolist() for v in case.vertebrae[1:]]
+        boxes = [np.add(v.centre_lps, [(-8, -7, -7), (8, 7, 7)]).tolist() for v in case.vertebrae[1:]]
         told = [
-            {**v, "box_lps": box, "centre_lps": tuple(np.add(v["centre_lps"], (0, 2, 0)))}
+            dataclasses.replace(v, box_lps=box, centre_lps=tuple(np.add(v.centre_lps, (0, 2, 0))))
             for v, box in zip(case.vertebrae[1:], boxes, strict=True)
         ]
-        form = {"vertebrae": {"form": "box", "slack_mm": 0.0}}
+        form = AnnotationForms(vertebrae=AnnotationForm(form="box", slack_mm=0.0))
         boxed.append(dataclasses.replace(case, vertebrae=tuple(told), annotation_form=form))
     placed = AnnotationCompiler(boxed, PLAN).placed(boxed[0])
     for v in placed.vertebrae:
-        assert np.subtract(v["centre_lps"], v["body"].centre_lps) == pytest.approx((0, 2, 0))
+        assert np.subtract(v.centre_lps, v.body.centre_lps) == pytest.approx((0, 2, 0))
 
 
 def test_cases_that_cannot_be_gone_through_twice_are_refused():

@@ -12,7 +12,9 @@ from spinecls.dataloading.cases import (
 )
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import PreprocessedCase
+from spinecls.io.preprocessed_records import PreparedVertebra
 from spinecls.planning.plan import Configuration, LevelStatistics, NetworkPlan, Plan
+from spinecls.records import AnnotationForm, AnnotationForms, ClassReading
 
 SHAPE = (7, 80, 50)
 GRID = Geometry(
@@ -35,10 +37,12 @@ PLAN = Plan(
 
 
 def vertebra(level, centre, classes=("normal",), **more):
-    readings = [{"classes": list(classes), "confidence": 1.0, "reader": ""}] if classes else []
-    centre_lps = None if centre is None else tuple(GRID.to_world(centre))
-    return {"level": level, "centre_lps": centre_lps, "box_lps": None, "in_map": True, "truncated": False,
-            "readings": readings} | more
+    known = {
+        "centre_lps": None if centre is None else tuple(GRID.to_world(centre)),
+        "in_map": True,
+        "readings": (ClassReading(classes=tuple(classes)),) if classes else (),
+    }
+    return PreparedVertebra(level=level, **(known | more))
 
 
 def a_case(vertebrae, vertebra_map="drawn", form=None):
@@ -53,7 +57,7 @@ def a_case(vertebrae, vertebra_map="drawn", form=None):
         "image": np.zeros((1, *SHAPE), np.float16), "geometry": GRID,
         "vertebra_map": drawn if vertebra_map == "drawn" else None, "structures": None,
         "vertebrae": tuple(vertebrae), "normalisation": ((0.0, 1.0),),
-        "annotation_form": {"vertebrae": {"form": form}} if form else {},
+        "annotation_form": AnnotationForms(vertebrae=AnnotationForm(form=form) if form else None),
     }
     return PreprocessedCase(**values)
 
@@ -227,13 +231,14 @@ def test_lesions_left_open_are_unknown_whatever_the_code_for_it():
 def test_structures_say_as_much_as_their_form(form, undrawn, beside):
     structures = np.zeros(SHAPE, np.uint8)
     structures[3, 30:34, 15:29] = 1
-    case = dataclasses.replace(a_case(TWO), structures=structures, annotation_form={"structures": {"form": form}})
+    told = AnnotationForms(structures=AnnotationForm(form=form))
+    case = dataclasses.replace(a_case(TWO), structures=structures, annotation_form=told)
     found = training_case(case, PLAN).structures
     assert (found[0, 40, 20], found[3, 40, 20], found[3, 31, 20]) == (undrawn, beside, 1)
 
 
 def test_structures_that_are_said_to_be_none_are_not_learnt():
-    form = {"structures": {"form": "none"}}
+    form = AnnotationForms(structures=AnnotationForm(form="none"))
     case = dataclasses.replace(a_case(TWO), structures=np.zeros(SHAPE, np.uint8), annotation_form=form)
     assert training_case(case, PLAN).structures is None
 
@@ -241,7 +246,7 @@ def test_structures_that_are_said_to_be_none_are_not_learnt():
 def test_near_the_outline_of_a_coarse_lesion_nothing_is_said():
     structures = np.zeros(SHAPE, np.uint8)
     structures[3, 18:26, 18:26] = 1
-    form = {"structures": {"form": "coarse", "tolerance_mm": 2.0}}
+    form = AnnotationForms(structures=AnnotationForm(form="coarse", tolerance_mm=2.0))
     case = dataclasses.replace(a_case(TWO), native_structures=structures, annotation_form=form)
     lesions = sealed_sources(case, PLAN, CONFIGURATION, True)[0].lesions
     assert (lesions == 1).sum() == 4 * 4

@@ -10,12 +10,13 @@ from spinecls.dataloading.compiled import (
     AnnotationCompiler,
     bag_patches,
     belief_patches,
-    form_of,
     map_patch,
+    vertebra_form,
 )
 from spinecls.dataloading.open_patches import short_view
 from spinecls.dataloading.spatial import PatchSampler
 from spinecls.errors import DatasetError
+from spinecls.records import AnnotationForm, AnnotationForms
 
 STILL = np.eye(3)
 
@@ -30,8 +31,8 @@ def whole_patch(trained, name="vertebra_map", size=SHAPE, middle=None):
 
 
 def boxed(level, centre, half=(6.0, 8.0, 8.0)):
-    middle = vertebra(level, centre)["centre_lps"]
-    box = [list(np.subtract(middle, half)), list(np.add(middle, half))]
+    middle = vertebra(level, centre).centre_lps
+    box = (tuple(np.subtract(middle, half)), tuple(np.add(middle, half)))
     return vertebra(level, centre, box_lps=box, in_map=False)
 
 
@@ -44,7 +45,7 @@ def test_an_exact_map_says_what_the_exact_trainers_are_told():
 
 def test_a_case_with_points_alone_is_compiled_as_points():
     case = a_case(TWO, vertebra_map=None)
-    assert form_of(case, "vertebrae") == {"form": "point"}
+    assert vertebra_form(case) == AnnotationForm(form="point")
     trained = compiled(case)
     assert trained.compiled["vertebra_map"].beliefs.mass([1]).any()
     assert len(trained.compiled["vertebra_map"].bags.voxels) == 2
@@ -73,7 +74,7 @@ def test_a_case_whose_chances_are_missing_is_named():
 
 def test_a_case_with_boxes_alone_is_compiled_as_boxes():
     case = a_case([boxed("L1", (3, 21.5, 21.5))], vertebra_map=None)
-    assert form_of(case, "vertebrae") == {"form": "box"}
+    assert vertebra_form(case) == AnnotationForm(form="box")
     beliefs = compiled(case).compiled["vertebra_map"].beliefs
     assert beliefs.mass([0])[0].min() == 1
 
@@ -86,7 +87,7 @@ def test_slack_is_measured_against_exact_cases_of_the_training_set():
 
 
 def test_vertebrae_that_the_image_cuts_are_no_measure():
-    cut = a_case([{**row, "truncated": True} for row in TWO])
+    cut = a_case([dataclasses.replace(row, truncated=True) for row in TWO])
     assert AnnotationCompiler([cut] * 10, PLAN).shapes.box_mm == {}
 
 
@@ -130,7 +131,7 @@ def test_a_batch_holds_the_sets_of_all_its_cases():
     drawn = np.zeros(SHAPE, np.uint8)
     drawn[2:5, 30:38, 15:29] = 3
     exact = dataclasses.replace(a_case(TWO), structures=drawn)
-    form = {"structures": {"form": "coarse", "tolerance_mm": 2.0}}
+    form = AnnotationForms(structures=AnnotationForm(form="coarse", tolerance_mm=2.0))
     coarse = dataclasses.replace(exact, annotation_form=form)
     patches = [whole_patch(compiled(case, plan), "structures") for case in (exact, coarse)]
     batch = belief_patches(patches)
@@ -152,8 +153,8 @@ def test_patches_with_fewer_regions_are_filled_up_with_silent_ones():
 
 
 def test_positions_are_those_of_the_whole_map():
-    case = a_case([{**boxed("L1", (3, 21.5, 21.5)), "box_lps": boxed("L1", (3, 21.5, 21.5))["box_lps"]}], None)
-    case = dataclasses.replace(case, annotation_form={"vertebrae": {"form": "box", "slack_mm": 0.0}})
+    form = AnnotationForms(vertebrae=AnnotationForm(form="box", slack_mm=0.0))
+    case = dataclasses.replace(a_case([boxed("L1", (3, 21.5, 21.5))], None), annotation_form=form)
     made = compiled(case)
     held = made.compiled["vertebra_map"]
     held = dataclasses.replace(held, bags=dataclasses.replace(held.bags, line=np.ones(1, bool)))

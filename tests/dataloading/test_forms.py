@@ -18,6 +18,7 @@ from spinecls.dataloading.forms import (
     inside_box,
 )
 from spinecls.geometry import Geometry
+from spinecls.records import AnnotationForm
 
 SHAPE = (6, 60, 40)
 SAGITTAL = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
@@ -82,7 +83,7 @@ def box_around(geometry, slack=0.0):
 def test_an_exact_map_is_all_mass_on_what_is_drawn():
     unknown = np.zeros(SHAPE, bool)
     unknown[:, :5] = True
-    made = compiled({"form": "mask"}, [marked(grid(), block())], background=~block() & ~unknown)
+    made = compiled(AnnotationForm(form="mask"), [marked(grid(), block())], background=~block() & ~unknown)
     assert np.array_equal(made.beliefs.mass([1]), block())
     assert np.array_equal(made.beliefs.silent, unknown)
     assert made.q == 0
@@ -91,7 +92,7 @@ def test_an_exact_map_is_all_mass_on_what_is_drawn():
 
 def test_chances_are_the_masses_of_vertebra_and_background():
     chances = np.linspace(0, 1, 101, dtype=np.float32)[np.arange(np.prod(SHAPE)) % 101].reshape(SHAPE)
-    made = compiled({"form": "probability"}, [], chances=chances)
+    made = compiled(AnnotationForm(form="probability"), [], chances=chances)
     assert np.allclose(made.beliefs.mass([1]), chances, atol=1e-3)
     assert np.allclose(made.beliefs.mass([0]), 1 - chances, atol=1e-3)
     assert made.q == 0
@@ -100,13 +101,13 @@ def test_chances_are_the_masses_of_vertebra_and_background():
 def test_where_further_vertebrae_may_be_a_low_chance_says_nothing():
     chances, unknown = np.full(SHAPE, 0.2, np.float32), np.zeros(SHAPE, bool)
     unknown[3] = True
-    made = compiled({"form": "probability"}, [], unknown=unknown, chances=chances)
+    made = compiled(AnnotationForm(form="probability"), [], unknown=unknown, chances=chances)
     assert np.allclose(made.beliefs.mass([0])[:, 0, 0], [0.8, 0.8, 0.8, 0, 0.8, 0.8])
     assert np.allclose(made.beliefs.mass([1])[:, 0, 0], [0.2, 0.2, 0.2, 0, 0.2, 0.2])
 
 
 def test_the_further_inside_a_coarse_outline_the_more_likely_a_voxel_is_vertebra():
-    made = compiled({"form": "coarse", "tolerance_mm": 10}, [marked(grid(), block())], background=~block())
+    made = compiled(AnnotationForm(form="coarse", tolerance_mm=10), [marked(grid(), block())], background=~block())
     # From the left edge of the block inwards the depth is 0.5, 1.5, 2.5 ... mm, or 0.2, 0.6, 1.0 ... of 2.5 mm.
     expected = [0.579, 0.726, 0.841, 0.919, 0.964]
     assert made.beliefs.mass([1])[2, 26, 12:17] == pytest.approx(expected, abs=0.011)
@@ -116,17 +117,17 @@ def test_the_further_inside_a_coarse_outline_the_more_likely_a_voxel_is_vertebra
 def test_beside_a_coarse_outline_what_nobody_drew_stays_open():
     background = ~block()
     background[:, :, 40:] = False
-    made = compiled({"form": "coarse", "tolerance_mm": 4.0}, [marked(grid(), block())], background=background)
+    made = compiled(AnnotationForm(form="coarse", tolerance_mm=4.0), [marked(grid(), block())], background=background)
     assert np.array_equal(made.beliefs.silent == 1, ~background & ~block())
 
 
 def test_a_coarse_map_says_nothing_new_on_slices_that_were_not_drawn_on():
-    made = compiled({"form": "coarse", "tolerance_mm": 4.0}, [marked(grid(), block())], background=~block())
+    made = compiled(AnnotationForm(form="coarse", tolerance_mm=4.0), [marked(grid(), block())], background=~block())
     assert made.beliefs.mass([0])[0].min() == 1
 
 
 def test_a_coarse_vertebra_is_at_least_as_large_as_its_sure_part():
-    made = compiled({"form": "coarse", "tolerance_mm": 2.0}, [marked(grid(), block())], background=~block())
+    made = compiled(AnnotationForm(form="coarse", tolerance_mm=2.0), [marked(grid(), block())], background=~block())
     # 4 slices; deeper than 2 mm 10 x 12 voxels; nearer than 2 mm 14 x 16 and two rows more at each side, less corners.
     region = made.bags.members[:, 0][made.bags.codes]
     assert made.bags.low[0] == pytest.approx(4 * 10 * 12 / region.sum())
@@ -137,14 +138,15 @@ def test_a_coarse_vertebra_is_at_least_as_large_as_its_sure_part():
 def test_outside_all_boxes_is_background(direction):
     geometry = grid(direction)
     box = box_around(geometry)
-    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box)], geometry)
+    made = compiled(AnnotationForm(form="box", slack_mm=0.0), [marked(geometry, box_lps=box)], geometry)
     assert made.beliefs.mass([0])[~inside_box(geometry, *box)].min() == 1
 
 
 @pytest.mark.parametrize("direction", GRIDS.values(), ids=GRIDS)
 def test_the_sure_part_of_a_box_lies_in_the_vertebra(direction):
     geometry = grid(direction)
-    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))], geometry)
+    tight = AnnotationForm(form="box", slack_mm=0.0)
+    made = compiled(tight, [marked(geometry, box_lps=box_around(geometry))], geometry)
     sure = made.beliefs.mass([1]) > 0.9
     assert sure.any()
     assert not np.any(sure & ~block())
@@ -152,7 +154,7 @@ def test_the_sure_part_of_a_box_lies_in_the_vertebra(direction):
 
 def test_of_a_boxed_body_most_is_believed_in_the_middle_and_half_where_its_surface_is_expected():
     geometry = grid()
-    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))])
+    made = compiled(AnnotationForm(form="box", slack_mm=0.0), [marked(geometry, box_lps=box_around(geometry))])
     # Bodies fill 0.57 of the box through their outermost points, the rounded cylinder 0.797: so it is smaller by the
     # cube root of 0.715. The slice lies 2 mm beside the middle; sideways a body is 1.0785 of 8 mm, else 0.9629 of it.
     surface = NormalDist(0.8942, 0.12)
@@ -182,51 +184,52 @@ def test_at_45_degrees_the_size_of_a_boxed_body_is_the_same_both_ways():
 
 def test_a_tight_box_is_filled_as_exact_vertebrae_fill_theirs():
     geometry = grid()
-    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))])
+    made = compiled(AnnotationForm(form="box", slack_mm=0.0), [marked(geometry, box_lps=box_around(geometry))])
     assert (made.bags.low[0], made.bags.high[0]) == pytest.approx((0.6, 0.9))
 
 
 def test_a_loose_box_is_filled_by_the_share_of_the_tight_one_in_it():
     geometry = grid()
-    made = compiled({"form": "box", "slack_mm": 4.0}, [marked(geometry, box_lps=box_around(geometry, 4.0))])
+    made = compiled(AnnotationForm(form="box", slack_mm=4.0), [marked(geometry, box_lps=box_around(geometry, 4.0))])
     share = (16 * 14 * 16) / (24 * 22 * 24)
     assert (made.bags.low[0], made.bags.high[0]) == pytest.approx((0.6 * share, 0.9 * share))
 
 
 def test_the_planes_of_a_tight_box_are_not_asked_to_meet_a_body_whose_shape_is_believed():
     geometry = grid()
-    made = compiled({"form": "box", "slack_mm": 0.0}, [marked(geometry, box_lps=box_around(geometry))])
+    made = compiled(AnnotationForm(form="box", slack_mm=0.0), [marked(geometry, box_lps=box_around(geometry))])
     assert not made.bags.line.any()
 
 
 def test_a_box_whose_slack_nobody_told_has_that_of_the_data():
     geometry = grid()
     vertebra = marked(geometry, box_lps=box_around(geometry, 4.0))
-    told = compiled({"form": "box", "slack_mm": 4.0}, [vertebra])
-    assert compiled({"form": "box"}, [vertebra], slack_mm=4.0).bags.low == pytest.approx(told.bags.low)
+    told = compiled(AnnotationForm(form="box", slack_mm=4.0), [vertebra])
+    assert compiled(AnnotationForm(form="box"), [vertebra], slack_mm=4.0).bags.low == pytest.approx(told.bags.low)
 
 
 @pytest.mark.parametrize("direction", GRIDS.values(), ids=GRIDS)
 def test_a_point_is_vertebra_and_what_lies_far_is_none(direction):
     geometry = grid(direction)
-    made = compiled({"form": "point", "jitter_mm": 1.0}, [marked(geometry)], geometry)
+    made = compiled(AnnotationForm(form="point", jitter_mm=1.0), [marked(geometry)], geometry)
     assert made.beliefs.mass([1])[2, 26, 19] >= 0.99
     assert made.beliefs.mass([0])[0, 0, 0] == 1
 
 
 def test_points_of_which_nobody_told_it_are_taken_to_be_2_mm_off():
-    told, untold = (body(grid(), grid().to_world((2, 26, 19)), EXTENT, form) for form in ({"jitter_mm": 2.0}, {}))
+    forms = (AnnotationForm(form="point", jitter_mm=2.0), AnnotationForm(form="point"))
+    told, untold = (body(grid(), grid().to_world((2, 26, 19)), EXTENT, form) for form in forms)
     assert told.error_mm == untold.error_mm == 2.0
 
 
 def test_a_less_exact_point_says_less():
-    made = [compiled({"form": "point", "jitter_mm": jitter}, [marked(grid())]).beliefs for jitter in (0.0, 1.0)]
+    made = [compiled(AnnotationForm(form="point", jitter_mm=jitter), [marked(grid())]).beliefs for jitter in (0.0, 1.0)]
     doubt = [np.minimum(beliefs.mass([0]), beliefs.mass([1])).sum() for beliefs in made]
     assert 0 < doubt[0] < doubt[1]
 
 
 def test_around_a_point_as_much_is_vertebra_as_its_level_is_large():
-    made = compiled({"form": "point"}, [marked(grid())])
+    made = compiled(AnnotationForm(form="point"), [marked(grid())])
     region_mm3 = made.bags.voxels[0] * 4.0
     share = 16 * 14 * 16 / region_mm3
     assert (made.bags.low[0], made.bags.high[0]) == pytest.approx((0.6 * share, 0.8 * share))
@@ -235,7 +238,7 @@ def test_around_a_point_as_much_is_vertebra_as_its_level_is_large():
 def test_a_scribble_is_vertebra_and_the_rest_as_around_a_point():
     stroke = np.zeros(SHAPE, bool)
     stroke[2, 26, 13:27] = True
-    made = compiled({"form": "scribble"}, [marked(grid(), stroke)])
+    made = compiled(AnnotationForm(form="scribble"), [marked(grid(), stroke)])
     assert made.beliefs.mass([1])[stroke].min() == 1
     assert made.beliefs.mass([0])[0, 0, 0] == 1
     assert len(made.bags.voxels) == 1
@@ -244,13 +247,13 @@ def test_a_scribble_is_vertebra_and_the_rest_as_around_a_point():
 def test_where_nobody_annotated_nothing_is_background():
     unknown = np.zeros(SHAPE, bool)
     unknown[:, :10] = True
-    made = compiled({"form": "point"}, [marked(grid())], unknown=unknown)
+    made = compiled(AnnotationForm(form="point"), [marked(grid())], unknown=unknown)
     assert made.beliefs.silent[unknown].min() == 1
 
 
 @pytest.mark.parametrize("form", ["box", "point", "none", "scribble"])
 def test_a_case_without_any_vertebra_says_nothing(form):
-    made = compiled({"form": form}, [])
+    made = compiled(AnnotationForm(form=form), [])
     assert made.beliefs.silent.min() == 1
 
 
@@ -258,7 +261,7 @@ def test_structures_keep_what_is_drawn_and_what_is_open():
     labels = np.zeros(SHAPE, np.uint8)
     labels[block()] = 2
     labels[0] = 255
-    made = compile_structures(labels, {"form": "mask"}, 3, 255, (4.0, 1.0, 1.0))
+    made = compile_structures(labels, AnnotationForm(form="mask"), 3, 255, (4.0, 1.0, 1.0))
     assert np.array_equal(made.beliefs.mass([2]), block())
     assert np.array_equal(made.beliefs.silent > 0, labels == 255)
 
@@ -266,7 +269,7 @@ def test_structures_keep_what_is_drawn_and_what_is_open():
 def test_around_a_coarse_structure_it_is_that_or_background():
     labels = np.zeros(SHAPE, np.uint8)
     labels[block()] = 2
-    made = compile_structures(labels, {"form": "coarse", "tolerance_mm": 2.0}, 3, 255, (4.0, 1.0, 1.0))
+    made = compile_structures(labels, AnnotationForm(form="coarse", tolerance_mm=2.0), 3, 255, (4.0, 1.0, 1.0))
     ring = np.abs(depth_mm(block(), (4.0, 1.0, 1.0))) <= 2
     assert np.array_equal(made.beliefs.mass([0, 2]) > 0, ring)
     assert np.array_equal(made.beliefs.mass([2]) > 0, block() & ~ring)
@@ -274,14 +277,14 @@ def test_around_a_coarse_structure_it_is_that_or_background():
 
 @pytest.mark.parametrize("form", ["box", "point"])
 def test_a_map_beside_boxes_or_points_is_not_believed(form):
-    made = compiled({"form": form}, [marked(grid(), block())])
+    made = compiled(AnnotationForm(form=form), [marked(grid(), block())])
     assert (made.beliefs.mass([1]) > 0.5).sum() < block().sum()
 
 
 def test_between_coarse_structures_that_touch_it_is_either_or_none():
     labels = np.zeros(SHAPE, np.uint8)
     labels[1:5, 20:34, 12:20], labels[1:5, 20:34, 20:28] = 1, 2
-    made = compile_structures(labels, {"form": "coarse", "tolerance_mm": 2.0}, 4, 255, (4.0, 1.0, 1.0))
+    made = compile_structures(labels, AnnotationForm(form="coarse", tolerance_mm=2.0), 4, 255, (4.0, 1.0, 1.0))
     assert made.beliefs.mass([0, 1, 2])[2, 26, 20] == 1
     assert made.beliefs.mass([1])[2, 26, 16] == 1
     assert made.beliefs.mass([0, 2])[2, 26, 28] == 1
@@ -290,7 +293,7 @@ def test_between_coarse_structures_that_touch_it_is_either_or_none():
 def test_a_coarse_structure_too_thin_to_be_sure_of_is_somewhere():
     labels = np.zeros(SHAPE, np.uint8)
     labels[2, 20:34, 12:14] = 1
-    made = compile_structures(labels, {"form": "coarse", "tolerance_mm": 3.0}, 2, 255, (4.0, 1.0, 1.0))
+    made = compile_structures(labels, AnnotationForm(form="coarse", tolerance_mm=3.0), 2, 255, (4.0, 1.0, 1.0))
     assert not made.beliefs.mass([1]).any()
     assert made.bags.low[0] == pytest.approx(30 / (made.bags.voxels[0] * 4.0))
 
@@ -309,7 +312,7 @@ def test_the_body_that_is_more_likely_than_not_has_the_usual_share_of_its_size(f
     shape, spacing_mm = (60, 110, 110), (0.4, 0.2, 0.2)
     geometry = Geometry(shape=shape, spacing_mm=spacing_mm, origin_lps=(0.0, 0.0, 0.0), direction=SAGITTAL)
     centre, half = geometry.to_world((29.5, 54.5, 54.5)), np.array([16.0, 16.0, 14.0]) / 2
-    told, box = {"form": form, "slack_mm": 0.0, "jitter_mm": 0.0}, (centre - half, centre + half)
+    told, box = AnnotationForm(form=form, slack_mm=0.0, jitter_mm=0.0), (centre - half, centre + half)
     vertebra = MarkedVertebra(body(geometry, centre, EXTENT, told, box), box)
     nothing = np.zeros(geometry.shape, bool)
     beliefs = compile_vertebrae(geometry, [vertebra], told, nothing, nothing, Shapes()).beliefs
@@ -326,15 +329,15 @@ def test_the_mean_of_many_bodies_displaced_by_their_error_has_the_usual_size():
         return compile_vertebrae(geometry, [vertebra], form, nothing, nothing, Shapes()).beliefs.mass((1,))
 
     # Displaced by normally distributed errors without end = blurred.
-    mean = ndimage.gaussian_filter(mass({"form": "point", "jitter_mm": 3.0}).astype(float), 3.0)
-    sharp = mass({"form": "point", "jitter_mm": 0.0}) > 0.5
+    mean = ndimage.gaussian_filter(mass(AnnotationForm(form="point", jitter_mm=3.0)).astype(float), 3.0)
+    sharp = mass(AnnotationForm(form="point", jitter_mm=0.0)) > 0.5
     assert (mean > 0.5).sum() == pytest.approx(sharp.sum(), rel=0.03)
 
 
 @pytest.mark.parametrize("direction", GRIDS.values(), ids=GRIDS)
 def test_the_mask_of_a_body_is_what_lies_within_its_surface(direction):
     geometry = grid(direction)
-    where = body(geometry, geometry.to_world((2.5, 26.5, 19.5)), EXTENT, {"form": "point"})
+    where = body(geometry, geometry.to_world((2.5, 26.5, 19.5)), EXTENT, AnnotationForm(form="point"))
     distance = body_distance(geometry, where.centre_lps, where.axes_lps, where.extent_mm)
     # It fills 0.8 of its box, one of usual shape 0.79726.
     within = distance <= (0.8 / 0.79726) ** (1 / 3)
@@ -344,4 +347,5 @@ def test_the_mask_of_a_body_is_what_lies_within_its_surface(direction):
 
 def test_the_mask_of_a_body_outside_the_grid_is_empty():
     geometry = grid()
-    assert not body_mask(geometry, body(geometry, geometry.to_world((2.5, 500, 19.5)), EXTENT, {"form": "point"})).any()
+    where = body(geometry, geometry.to_world((2.5, 500, 19.5)), EXTENT, AnnotationForm(form="point"))
+    assert not body_mask(geometry, where).any()

@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from native_records import write_native
 
-from spinecls import files
 from spinecls.beliefs.readers import Reading
 from spinecls.dataloading import readings
 from spinecls.dataloading.readings import (
@@ -14,6 +14,8 @@ from spinecls.dataloading.readings import (
     readers_of,
     readings_of,
 )
+from spinecls.io.preprocessed_records import PreparedVertebra
+from spinecls.records import ClassReading
 
 NAMES = ("normal", "inflammatory", "structural")
 PLAN = SimpleNamespace(class_names=NAMES, readers=("anna", "ben", "eve"), readers_judged=True)
@@ -21,8 +23,8 @@ CASES = ["one", "two"]
 
 
 def vertebra(*readings, level="L1", **others):
-    rows = [{"classes": classes.split("|"), "confidence": c, "reader": reader} for reader, classes, c in readings]
-    return {"level": level, "readings": rows, **others}
+    told = (ClassReading(classes=tuple(classes.split("|")), confidence=c, reader=r) for r, classes, c in readings)
+    return PreparedVertebra(level=level, readings=tuple(told), **others)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def folder(tmp_path):
         said = [("anna", "normal", 1.0), ("ben", "normal", 1.0)]
         said += [("eve", "structural", 1.0)] if case == "one" else []
         rows = [vertebra(*said, level=f"{case}{i}") for i in range(20)]
-        files.write_json(tmp_path / "native" / f"{case}.json", {"vertebrae": rows})
+        write_native(tmp_path, case, rows)
     return tmp_path
 
 
@@ -61,7 +63,7 @@ def test_few_vertebrae_do_not_judge_readers(folder):
 
 def test_where_nobody_says_anything_nobody_is_judged(folder):
     for case in CASES:
-        files.write_json(folder / "native" / f"{case}.json", {"vertebrae": [vertebra(("anna", "|".join(NAMES), 1.0))]})
+        write_native(folder, case, [vertebra(("anna", "|".join(NAMES), 1.0))])
     assert readers_of(folder, CASES, PLAN).matrices is None
 
 
@@ -107,7 +109,7 @@ def test_of_a_truncated_vertebra_half_is_believed():
 def test_of_a_vertebra_whose_name_is_doubtful_less_is_believed_however_many_read_it(folder):
     readers = readers_of(folder, CASES, PLAN)
     said = [("anna", "normal", 1.0), ("ben", "normal", 1.0)]
-    sure, doubtful = (label_of(vertebra(*said, certainty=c), PLAN, readers) for c in (1.0, 0.6))
+    sure, doubtful = (label_of(vertebra(*said), PLAN, readers, certainty=c) for c in (1.0, 0.6))
     assert doubtful.masses == pytest.approx(0.6 * sure.masses)
 
 

@@ -13,7 +13,6 @@ from evaluation.scans import CASES, build_dataset, build_split, write_perfect
 from spinecls.cli.evaluate import Split, evaluate
 from spinecls.errors import DatasetError, UsageError
 from spinecls.evaluation.acceptance import Accept
-from spinecls.geometry import Geometry
 from spinecls.io import predictions as prediction_files
 from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image
@@ -230,10 +229,9 @@ OTHERS = {
 
 
 def moved(dataset, shape=None, shift_mm=0.0):
-    grid = read_image([dataset / "imagesTs/t_0000.nii.gz"]).geometry.as_dict()
-    return Geometry.from_dict(
-        grid | {"shape": shape or grid["shape"], "origin_lps": [value + shift_mm for value in grid["origin_lps"]]}
-    )
+    grid = read_image([dataset / "imagesTs/t_0000.nii.gz"]).geometry
+    origin_lps = tuple(value + shift_mm for value in grid.origin_lps)
+    return dataclasses.replace(grid, shape=shape or grid.shape, origin_lps=origin_lps)
 
 
 @pytest.mark.parametrize("what", OTHERS)

@@ -9,7 +9,8 @@ from inference.conftest import MODEL as NAME
 from spinecls import files
 from spinecls.errors import ModelError, UsageError
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.planning.plan import Plan, from_plain
+from spinecls.plain import from_plain
+from spinecls.planning.plan import Plan
 from spinecls.tasks.checkpoint import load_checkpoint, meaning_text, save_checkpoint
 
 

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import tiny_dataset as tiny
 
+from spinecls import files
 from spinecls.io.case_facts import CaseFacts
 from spinecls.io.checked_cases import inspect_changed
 from spinecls.io.dataset import load_dataset
 from spinecls.io.dataset_assembly import assemble, require_faultless
 from spinecls.io.file_hashes import FileHashes
 from spinecls.io.voxel_checks import inspect_cases
+from spinecls.plain import from_plain
 
 
 class Gate:
@@ -117,6 +119,6 @@ def test_facts_survive_plain_types(gate):
         return found
 
     assemble(gate.folder, "Tr", keep)
-    assert [CaseFacts.from_dict(item.as_dict()) for item in facts] == facts
+    assert [from_plain(CaseFacts, files.plain(dataclasses.asdict(item)), "") for item in facts] == facts
     empty = dataclasses.replace(facts[0], geometry=None)
-    assert CaseFacts.from_dict(empty.as_dict()) == empty
+    assert from_plain(CaseFacts, files.plain(dataclasses.asdict(empty)), "") == empty

@@ -12,7 +12,7 @@ import tiny_dataset as tiny
 from spinecls.anatomy import LEVEL_CODES
 from spinecls.errors import DatasetError, UsageError
 from spinecls.io.dataset import DatasetFaults, check_dataset, load_dataset, read_description
-from spinecls.records import ClassReading
+from spinecls.records import AnnotationForm, AnnotationForms, ClassReading
 
 DATA = Path(os.environ.get("SPINECLS_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 REAL = DATA / "Dataset001_LumbarSpA"
@@ -182,8 +182,13 @@ def test_form_of_a_case_overrides_the_default_of_its_kind(folder):
     content = {"default": default, "a1": {"vertebrae": {"form": "box", "slack_mm": 0}}}
     (folder / "annotationsTr.json").write_text(json.dumps(content))
     first, second, *_ = load_dataset(folder).cases
-    assert first.annotation_form == {"vertebrae": {"form": "box", "slack_mm": 0}, "structures": {"form": "none"}}
-    assert second.annotation_form == default
+    nothing = AnnotationForm(form="none")
+    assert first.annotation_form == AnnotationForms(
+        vertebrae=AnnotationForm(form="box", slack_mm=0), structures=nothing
+    )
+    assert second.annotation_form == AnnotationForms(
+        vertebrae=AnnotationForm(form="coarse", tolerance_mm=3), structures=nothing
+    )
 
 
 def test_year_at_the_end_of_a_name_belongs_to_the_case(folder):

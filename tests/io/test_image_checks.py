@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny_dataset as tiny
@@ -33,8 +35,7 @@ def from_array(array, tmp_path):
 
 
 def shaped(shape) -> Geometry:
-    values = GEOMETRY.as_dict()
-    return Geometry.from_dict({**values, "shape": shape})
+    return dataclasses.replace(GEOMETRY, shape=tuple(shape))
 
 
 def from_dataset(array, tmp_path):
@@ -146,7 +147,7 @@ def test_note_names_the_channel(tmp_path, way):
 )
 def test_geometry_in_memory_that_cannot_be_is_refused(change, code, words):
     with pytest.raises(CodedFault) as caught:
-        volume_from_array(X, Geometry.from_dict({**GEOMETRY.as_dict(), **change}))
+        volume_from_array(X, dataclasses.replace(GEOMETRY, **change))
     assert caught.value.code == code
     assert words in caught.value.detail
 

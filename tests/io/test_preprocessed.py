@@ -20,6 +20,9 @@ from spinecls.io.preprocessed import (
     save_grid,
     save_native,
 )
+from spinecls.io.preprocessed_records import PreparedVertebra, read_native
+from spinecls.io.rigid_motion import RigidMotion
+from spinecls.records import AnnotationForm, AnnotationForms, ClassReading
 
 GRID = "spineclsPlans_3d_fullres"
 SETTINGS = grid_settings((4.0, 2.0, 2.0), ("robust_zscore",))
@@ -29,14 +32,10 @@ GEOMETRY = Geometry(
     origin_lps=(1.0, -2.0, 3.0),
     direction=((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
-VERTEBRA = {
-    "level": "L1",
-    "centre_lps": [1.0, 2.0, 3.5],
-    "box_lps": None,
-    "in_map": True,
-    "truncated": False,
-    "readings": [{"classes": ["normal"], "confidence": 1.0, "reader": ""}],
-}
+VERTEBRA = PreparedVertebra(
+    level="L1", centre_lps=(1.0, 2.0, 3.5), in_map=True, readings=(ClassReading(classes=("normal",)),)
+)
+MOTION = RigidMotion(rotation_degrees=(0.0, 1.5, 0.0), translation_mm=(1.0, 0.0, -2.0), centre_lps=(0.0, 0.0, 0.0))
 
 
 def parts(identifier="case1", with_maps=True):
@@ -52,7 +51,8 @@ def parts(identifier="case1", with_maps=True):
         native_map=labels,
         native_structures=labels,
         vertebrae=(VERTEBRA,),
-        annotation_form={"vertebrae": {"form": "mask"}},
+        annotation_form=AnnotationForms(vertebrae=AnnotationForm(form="slices", slices=(1, 2))),
+        registration=(MOTION, None),
     )
     grid = GridPart(
         identifier=identifier,
@@ -143,6 +143,60 @@ def test_a_record_of_another_case_is_refused(tmp_path):
     (tmp_path / NATIVE / "case1.json").rename(tmp_path / NATIVE / "case2.json")
     with pytest.raises(DatasetError, match="not a record of this case"):
         load_case(tmp_path, GRID, "case2")
+
+
+FAULTS = {
+    "a key too many": (lambda r: r.update(hook=1), "unknown key 'hook'"),
+    "a key too few": (lambda r: r.pop("patient"), "key 'patient' is missing"),
+    "no image": (lambda r: r["arrays"].pop("image"), ".arrays: key 'image' is missing"),
+    "a size that is none": (
+        lambda r: r["arrays"]["image"].update(bytes="8"), ".arrays.image.bytes: expected int, got '8'"
+    ),
+    "a point of two": (
+        lambda r: r["vertebrae"][0].update(centre_lps=[1, 2]), ".vertebrae[0].centre_lps: expected 3 values, got 2"
+    ),
+    "a word for a number": (
+        lambda r: r["vertebrae"][0]["readings"][0].update(confidence="high"),
+        ".vertebrae[0].readings[0].confidence: expected float, got 'high'",
+    ),
+    "a form that says too much": (
+        lambda r: r["annotation_form"]["vertebrae"].update(colour=1), ".annotation_form.vertebrae: unknown key 'colour'"
+    ),
+    "a motion that is none": (lambda r: r["registration"].append(5), ".registration[2]: expected an object, got 5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "words"), FAULTS.values(), ids=FAULTS)
+def test_a_faulty_record_is_refused_with_its_place_and_the_remedy(tmp_path, damage, words):
+    store(tmp_path / "Dataset001_X")
+    path = tmp_path / "Dataset001_X" / NATIVE / "case1.json"
+    content = files.read_json(path)
+    damage(content)
+    files.write_json(path, content)
+    with pytest.raises(DatasetError) as caught:
+        read_native(tmp_path / "Dataset001_X", "case1")
+    for told in (f"Case case1: {path}", words, "spinecls_preprocess -d Dataset001_X"):
+        assert told in str(caught.value)
+    assert not is_stored(path.parent, "case1", "a", files.text_hash([1, NATIVE]))
+
+
+def test_a_record_says_everything_in_this_order(tmp_path):
+    store(tmp_path)
+    content = files.read_json(tmp_path / NATIVE / "case1.json")
+    assert list(content) == [
+        "version", "identifier", "inputs", "settings", "patient", "site", "geometry", "vertebrae", "annotation_form",
+        "registration", "arrays",
+    ]  # fmt: skip
+    (vertebra,) = content["vertebrae"]
+    assert list(vertebra.items()) == [
+        ("level", "L1"), ("centre_lps", [1.0, 2.0, 3.5]), ("box_lps", None), ("in_map", True), ("truncated", False),
+        ("readings", [{"classes": ["normal"], "confidence": 1.0, "reader": ""}]),
+    ]  # fmt: skip
+    assert content["annotation_form"] == {"vertebrae": {"form": "slices", "slices": [1, 2]}}
+    assert content["registration"] == [{key: list(values) for key, values in vars(MOTION).items()}, {}]
+    assert list(files.read_json(tmp_path / GRID / "case1.json")) == [
+        "version", "identifier", "inputs", "settings", "geometry", "normalisation", "arrays",
+    ]  # fmt: skip
 
 
 def test_a_case_that_was_never_stored_is_named(tmp_path):

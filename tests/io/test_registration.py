@@ -8,7 +8,8 @@ import SimpleITK as sitk
 
 from spinecls.errors import DatasetError
 from spinecls.io.images import read_image
-from spinecls.io.registration import RigidMotion, find_motion, resample_moved
+from spinecls.io.registration import find_motion, resample_moved, transform_of
+from spinecls.io.rigid_motion import RigidMotion
 from spinecls.planning.volume import body_box, body_mask
 from spinecls.testing.phantom import PhantomOptions, make_case, to_image
 
@@ -38,7 +39,7 @@ def moved_pair(name, orientation="PIR", oblique_degrees=0.0, seed=2):
     case = make_case(np.random.default_rng(seed), options)
     still, other = (to_image(channel, case.geometry, orientation) for channel in case.image)
     true = motion(name, still)
-    moved = sitk.Resample(other, other, true.transform().GetInverse(), sitk.sitkLinear, 0.0)
+    moved = sitk.Resample(other, other, transform_of(true).GetInverse(), sitk.sitkLinear, 0.0)
     return inner(still), inner(moved), inner(other), true
 
 
@@ -55,9 +56,9 @@ def body_corners_lps(image):
 @pytest.mark.parametrize(("orientation", "oblique_degrees"), [("PIR", 0.0), ("RAS", 12.0), ("LPS", -8.0)])
 def test_a_known_motion_is_found_within_a_millimetre(name, orientation, oblique_degrees):
     still, moved, _, true = moved_pair(name, orientation, oblique_degrees)
-    found = find_motion(still, moved).transform()
+    found = transform_of(find_motion(still, moved))
     for corner in body_corners_lps(still):
-        apart_mm = np.subtract(found.TransformPoint(corner), true.transform().TransformPoint(corner))
+        apart_mm = np.subtract(found.TransformPoint(corner), transform_of(true).TransformPoint(corner))
         assert np.linalg.norm(apart_mm) < 1.0
 
 
@@ -141,5 +142,5 @@ def test_beyond_its_border_a_moved_channel_repeats_it():
 def test_the_motion_says_where_a_point_of_the_first_channel_lies_in_the_other():
     # A quarter turn about z at (1, 0, 0), then 5 mm up: (2, 0, 0) goes to (1, 1, 5).
     quarter = RigidMotion(rotation_degrees=(0, 0, 90), translation_mm=(0, 0, 5), centre_lps=(1, 0, 0))
-    assert quarter.transform().TransformPoint((2.0, 0.0, 0.0)) == pytest.approx((1.0, 1.0, 5.0))
+    assert transform_of(quarter).TransformPoint((2.0, 0.0, 0.0)) == pytest.approx((1.0, 1.0, 5.0))
     assert dataclasses.asdict(quarter)["rotation_degrees"] == (0, 0, 90)

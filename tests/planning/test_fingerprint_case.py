@@ -12,7 +12,7 @@ from spinecls.planning.fingerprint_case import (
     pitches_mm,
     single_class,
 )
-from spinecls.records import Case, ClassReading, DatasetDescription, VertebraAnnotation
+from spinecls.records import AnnotationForm, AnnotationForms, Case, ClassReading, DatasetDescription, VertebraAnnotation
 
 DESCRIPTION = DatasetDescription(
     name="D",
@@ -171,7 +171,7 @@ def test_intensities_are_those_inside_the_body():
 
 
 def test_declared_forms_replace_what_is_guessed():
-    found = _fingerprint(annotation_form={"vertebrae": {"form": "coarse", "tolerance_mm": 2}})
+    found = _fingerprint(annotation_form=AnnotationForms(vertebrae=AnnotationForm(form="coarse", tolerance_mm=2)))
     assert found.annotation_forms == {"vertebrae": "coarse", "structures": "none"}
 
 
@@ -194,7 +194,7 @@ def test_the_class_is_that_of_most_confidence(readings, expected):
 
 @pytest.mark.parametrize("form", ["scribble", "slices"])
 def test_a_map_that_is_drawn_in_part_tells_no_size(form):
-    found = _fingerprint(annotation_form={"vertebrae": {"form": form}})
+    found = _fingerprint(annotation_form=AnnotationForms(vertebrae=AnnotationForm(form=form)))
     assert [v.extent_mm for v in found.vertebrae] == [None] * 3
     assert all(v.centre_lps is not None for v in found.vertebrae)
 
@@ -203,7 +203,7 @@ def test_a_loose_box_tells_the_size_without_its_slack():
     box = ((0.0, 0.0, 0.0), (40.0, 30.0, 20.0))
     case = Case(
         identifier="c", patient="p", images=(), vertebrae=(VertebraAnnotation(level="L1", box_lps=box),),
-        annotation_form={"vertebrae": {"form": "box", "slack_mm": 2.0}},
+        annotation_form=AnnotationForms(vertebrae=AnnotationForm(form="box", slack_mm=2.0)),
     )  # fmt: skip
     found = fingerprint_case(case, DESCRIPTION, _image(), _oblique())
     assert found.vertebrae[0].extent_mm == (36.0, 16.0, 26.0)

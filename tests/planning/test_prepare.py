@@ -78,31 +78,31 @@ def test_the_crop_keeps_an_annotated_box():
 def test_the_centre_is_the_centroid_of_the_map_even_where_the_table_has_a_point():
     point = VertebraAnnotation(level="L1", centre_lps=(0.0, 0.0, 0.0))
     native = prepare([point], map_with(L1=np.s_[2:4, 10:14, 20:25]))
-    np.testing.assert_allclose(native.vertebrae[0]["centre_lps"], GRID.to_world([2.5, 11.5, 22]))
+    np.testing.assert_allclose(native.vertebrae[0].centre_lps, GRID.to_world([2.5, 11.5, 22]))
 
 
 def test_without_map_the_centre_is_the_point_of_the_table():
     point = VertebraAnnotation(level="L1", centre_lps=(1.0, 2.0, 3.0))
-    assert prepare([point]).vertebrae[0]["centre_lps"] == [1.0, 2.0, 3.0]
+    assert prepare([point]).vertebrae[0].centre_lps == (1.0, 2.0, 3.0)
 
 
 def test_a_vertebra_with_only_a_box_has_its_middle_as_centre():
     box = VertebraAnnotation(level="L1", box_lps=((0.0, -20.0, 10.0), (8.0, 10.0, 40.0)))
-    assert prepare([box]).vertebrae[0]["centre_lps"] == [4.0, -5.0, 25.0]
+    assert prepare([box]).vertebrae[0].centre_lps == (4.0, -5.0, 25.0)
 
 
 def test_a_vertebra_without_any_position_has_no_centre():
     reading = ClassReading(classes=("normal", "fat"), confidence=0.5, reader="r")
     row = VertebraAnnotation(level="L1", readings=(reading,))
     (vertebra,) = prepare([row]).vertebrae
-    assert (vertebra["centre_lps"], vertebra["box_lps"], vertebra["truncated"]) == (None, None, False)
-    assert vertebra["readings"] == [{"classes": ["normal", "fat"], "confidence": 0.5, "reader": "r"}]
+    assert (vertebra.centre_lps, vertebra.box_lps, vertebra.truncated) == (None, None, False)
+    assert vertebra.readings == row.readings
 
 
 def test_vertebrae_run_from_head_to_feet_and_include_those_only_in_the_map():
     labels = map_with(L1=np.s_[2:4, 12:16, 20:25], T12=np.s_[2:4, 5:9, 20:25])
     native = prepare([VertebraAnnotation(level="L1", in_map=True)], labels)
-    assert [v["level"] for v in native.vertebrae] == ["T12", "L1"]
+    assert [v.level for v in native.vertebrae] == ["T12", "L1"]
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_vertebrae_run_from_head_to_feet_and_include_those_only_in_the_map():
     ],
 )
 def test_a_vertebra_that_touches_the_first_or_last_row_or_column_is_truncated(box, truncated):
-    assert prepare(vertebra_map=map_with(L1=box)).vertebrae[0]["truncated"] is truncated
+    assert prepare(vertebra_map=map_with(L1=box)).vertebrae[0].truncated is truncated
 
 
 def test_a_vertebra_cut_only_by_the_crop_is_not_truncated():
     native = prepare(vertebra_map=map_with(L1=np.s_[2:4, 10:15, 50:56]))
     assert columns_kept(native)[1] == 56
-    assert native.vertebrae[0]["truncated"] is False
+    assert native.vertebrae[0].truncated is False
 
 
 def test_the_majority_of_readers_decides_a_voxel():

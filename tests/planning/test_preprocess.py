@@ -117,8 +117,8 @@ def test_every_configuration_gets_its_grid_from_one_native_part(raw, tmp_path):
 def test_a_stored_case_holds_the_annotation_and_names_of_its_readings(raw, tmp_path):
     run(raw, tmp_path / "out")
     case = load_case(tmp_path / "out", "plans_3d_fullres", "a")
-    assert [v["level"] for v in case.vertebrae] == ["L1", "L2", "L3"]
-    assert case.vertebrae[0]["readings"] == [{"classes": ["normal"], "confidence": 1.0, "reader": ""}]
+    assert [v.level for v in case.vertebrae] == ["L1", "L2", "L3"]
+    assert case.vertebrae[0].readings == (ClassReading(classes=("normal",)),)
     assert case.native.dtype == np.uint8
     assert case.image.dtype == np.float16
 
@@ -145,7 +145,7 @@ def test_chances_are_stored_in_percent_on_the_grid_of_training(raw, tmp_path):
     run(with_chances(raw, chances), tmp_path / "out")
     case = load_case(tmp_path / "out", "plans_3d_fullres", "a")
     assert case.chance_percent.shape == case.geometry.shape
-    inside = case.geometry.to_index(load_case(tmp_path / "out", "plans_3d_fullres", "b").vertebrae[1]["centre_lps"])
+    inside = case.geometry.to_index(load_case(tmp_path / "out", "plans_3d_fullres", "b").vertebrae[1].centre_lps)
     assert case.chance_percent[tuple(np.rint(inside).astype(int))] == 42
     # Halved spacing apart, as much chance as before: 4 x 24 x 12 voxels of 0.42.
     volumes = [np.prod(g) for g in ((4.0, 2.0, 2.0), case.geometry.spacing_mm)]

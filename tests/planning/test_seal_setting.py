@@ -4,7 +4,8 @@ import pytest
 from made_up_datasets import CPU, describe, make_dataset
 
 from spinecls.errors import PlanError
-from spinecls.planning.plan import Configuration, from_plain
+from spinecls.plain import from_plain
+from spinecls.planning.plan import Configuration
 from spinecls.planning.planner import plan
 
 DATASET = make_dataset(num_cases=10)

@@ -1,9 +1,11 @@
 """Folds; guards against training on folds that somebody has edited since they were made."""
 
 import pytest
+from native_records import write_native
 
 from spinecls import files
 from spinecls.errors import PlanError
+from spinecls.io.preprocessed_records import PreparedVertebra
 from spinecls.planning.splits import SplitCase, check_split, make_folds, split_cases, stored_folds
 from spinecls.records import Case, ClassReading, VertebraAnnotation
 
@@ -133,9 +135,8 @@ def test_a_class_is_spread_by_patients_even_when_one_has_many_scans():
 
 def _stored(folder, split, patients, unlabelled=()):
     for case, patient in patients.items():
-        vertebrae = [] if case in unlabelled else [{"level": "L1"}]
-        record = {"patient": patient, "vertebrae": vertebrae, "arrays": {"image": {}}}
-        files.write_json(folder / "native" / f"{case}.json", record)
+        vertebrae = [] if case in unlabelled else [PreparedVertebra(level="L1")]
+        write_native(folder, case, vertebrae, patient)
     files.write_json(folder / "splits_final.json", split)
     return folder
 

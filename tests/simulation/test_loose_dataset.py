@@ -10,6 +10,7 @@ from support import run_cli
 from spinecls import files
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_chance_map, read_label_map
+from spinecls.records import AnnotationForm, AnnotationForms
 from spinecls.simulation.loose_dataset import LoosenOptions, loosen_dataset
 from spinecls.testing.phantom import write_dataset
 
@@ -46,7 +47,7 @@ def test_points_stand_in_the_table_and_there_is_no_map(source, tmp_path):
     truth = centres(source)
     for case in loose.cases:
         assert not case.vertebra_maps
-        assert case.annotation_form["vertebrae"] == {"form": "point", "jitter_mm": 2.0}
+        assert case.annotation_form.vertebrae == AnnotationForm(form="point", jitter_mm=2.0)
         for vertebra in case.vertebrae:
             assert np.linalg.norm(vertebra.centre_lps - truth[case.identifier, vertebra.level]) < 12
 
@@ -55,7 +56,7 @@ def test_loose_boxes_hold_the_centre(source, tmp_path):
     loose = made(source, tmp_path, form="box", slack_mm=(2.0, 6.0))
     truth = centres(source)
     for case in loose.cases:
-        assert case.annotation_form["vertebrae"] == {"form": "box", "slack_mm": 4.0}
+        assert case.annotation_form.vertebrae == AnnotationForm(form="box", slack_mm=4.0)
         for vertebra in case.vertebrae:
             low, high = np.array(vertebra.box_lps)
             assert (low < truth[case.identifier, vertebra.level]).all()
@@ -64,12 +65,12 @@ def test_loose_boxes_hold_the_centre(source, tmp_path):
 
 @pytest.mark.parametrize(
     ("form", "told"),
-    [("coarse", {"form": "coarse", "tolerance_mm": 2.5}), ("scribble", {"form": "scribble"})],
+    [("coarse", {"tolerance_mm": 2.5}), ("scribble", {})],
 )
 def test_drawn_forms_are_maps_that_say_how_loose_they_are(form, told, source, tmp_path):
     loose = made(source, tmp_path, form=form, tolerance_mm=2.5)
     for case, exact in zip(loose.cases, load_dataset(source).cases, strict=True):
-        assert case.annotation_form["vertebrae"] == told
+        assert case.annotation_form.vertebrae == AnnotationForm(form=form, **told)
         before, _ = read_label_map(exact.vertebra_maps[""])
         after, _ = read_label_map(case.vertebra_maps[""])
         assert after.shape == before.shape
@@ -79,10 +80,10 @@ def test_drawn_forms_are_maps_that_say_how_loose_they_are(form, told, source, tm
 def test_slices_are_named(source, tmp_path):
     loose = made(source, tmp_path, form="slices", every=3)
     for case in loose.cases:
-        told = case.annotation_form["vertebrae"]
+        told = case.annotation_form.vertebrae
         after, _ = read_label_map(case.vertebra_maps[""])
-        assert told["form"] == "slices"
-        assert [n for n in range(len(after)) if (after[n] != 255).any()] == told["slices"]
+        assert told.form == "slices"
+        assert [n for n in range(len(after)) if (after[n] != 255).any()] == list(told.slices)
 
 
 def test_none_leaves_classes_without_any_position(source, tmp_path):
@@ -98,7 +99,7 @@ def test_none_leaves_classes_without_any_position(source, tmp_path):
 def test_structures_can_be_loosened_alone(source, tmp_path):
     loose = made(source, tmp_path, form="coarse", kind="structures")
     for case in loose.cases:
-        assert case.annotation_form == {"structures": {"form": "coarse", "tolerance_mm": 3.0}}
+        assert case.annotation_form == AnnotationForms(structures=AnnotationForm(form="coarse", tolerance_mm=3.0))
         assert case.vertebra_maps
 
 

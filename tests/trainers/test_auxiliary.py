@@ -10,6 +10,7 @@ from support import plan_phantom, run_cli, set_roots
 
 from spinecls import files
 from spinecls.dataloading.loader import training_batches
+from spinecls.io.preprocessed_records import NATIVE, read_native, write_record
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.balancing import MEASURED_FROM, MEASURED_STEPS
 from spinecls.tasks.base import Outputs
@@ -68,14 +69,13 @@ def test_scans_of_validation_patients_are_not_learnt_from(unlabelled, tmp_path):
     preprocessed, _, _ = material(unlabelled)
     _, validation = fold_cases(preprocessed, "0")
     copy = tmp_path / "Dataset001_Phantom"
-    (copy / "native").mkdir(parents=True)
     splits = files.read_json(preprocessed / "splits_final.json")
     files.write_json(copy / "splits_final.json", splits)
-    held_out = files.read_json(preprocessed / "native" / f"{validation[0]}.json")["patient"]
+    held_out = read_native(preprocessed, validation[0]).patient
     for name in (*splits[0]["train"], *splits[0]["val"], "unlabelled_000", "unlabelled_001"):
-        record = files.read_json(preprocessed / "native" / f"{name}.json")
-        record["patient"] = held_out if name == "unlabelled_001" else record["patient"]
-        files.write_json(copy / "native" / f"{name}.json", record)
+        record = read_native(preprocessed, name)
+        patient = held_out if name == "unlabelled_001" else record.patient
+        write_record(copy / NATIVE, dataclasses.replace(record, patient=patient))
     assert unlabelled_cases(copy, validation[:1]) == ["unlabelled_000"]
 
 

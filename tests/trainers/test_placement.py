@@ -15,6 +15,7 @@ from spinecls.errors import DatasetError, Interrupted
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.preprocessed import load_case
 from spinecls.planning.plan import load_plan
+from spinecls.records import ClassReading
 from spinecls.trainers import base as trainer_base
 from spinecls.trainers import run as trainer_run
 from spinecls.trainers.base import RunSettings
@@ -49,7 +50,7 @@ def case(material):
 def without_positions(case, levels=None):
     """The case as if nobody had pointed at some of its vertebrae."""
     rows = [
-        {**v, "centre_lps": None, "box_lps": None} if levels is None or v["level"] in levels else v
+        dataclasses.replace(v, centre_lps=None, box_lps=None) if levels is None or v.level in levels else v
         for v in case.vertebrae
     ]
     return dataclasses.replace(case, vertebrae=tuple(rows), native_map=None, vertebra_map=None)
@@ -57,7 +58,7 @@ def without_positions(case, levels=None):
 
 def places_of(case, certainty=1.0, level_map=None):
     """Places as a perfect finder would give them."""
-    centres = {v["level"]: tuple(v["centre_lps"]) for v in case.vertebrae}
+    centres = {v.level: v.centre_lps for v in case.vertebrae}
     return Places(centres, dict.fromkeys(centres, certainty), level_map)
 
 
@@ -65,7 +66,7 @@ def test_a_case_lacks_places_when_a_class_has_none(case):
     assert not lacks_places(case)
     bare = without_positions(case)
     assert lacks_places(bare)
-    unread = dataclasses.replace(bare, vertebrae=tuple({**v, "readings": []} for v in bare.vertebrae))
+    unread = dataclasses.replace(bare, vertebrae=tuple(dataclasses.replace(v, readings=()) for v in bare.vertebrae))
     assert not lacks_places(unread)
 
 
@@ -94,10 +95,10 @@ def test_the_less_sure_a_name_the_less_is_believed_of_the_class(case, material):
 
 def test_a_set_of_classes_of_a_found_vertebra_is_refined(case, material):
     _, plan, configuration = material
-    told = {"classes": list(plan.class_names[:2]), "confidence": 1.0}
+    told = (ClassReading(classes=plan.class_names[:2]),)
     bare = without_positions(case)
-    doubtful = dataclasses.replace(bare, vertebrae=tuple({**v, "readings": [told]} for v in bare.vertebrae))
-    expected = {case.identifier: {case.vertebrae[2]["level"]: np.array([0.0, 1.0, 0.0])}}
+    doubtful = dataclasses.replace(bare, vertebrae=tuple(dataclasses.replace(v, readings=told) for v in bare.vertebrae))
+    expected = {case.identifier: {case.vertebrae[2].level: np.array([0.0, 1.0, 0.0])}}
     data = TrainingData([], [], unplaced=[doubtful], expected=expected)
     placed = with_places(data, {case.identifier: places_of(case)}, plan, configuration, use_masks=False).sealed
     masses = [source.label.singletons().sum() for source in placed]
@@ -112,17 +113,17 @@ def test_a_name_that_is_hardly_believed_is_not_learnt_from(case, material):
 def test_a_vertebra_that_was_not_found_gives_no_crop(case, material):
     _, plan, configuration = material
     full = places_of(case)
-    level = case.vertebrae[1]["level"]
+    level = case.vertebrae[1].level
     fewer = Places({n: c for n, c in full.centres_lps.items() if n != level}, {level: 0.0}, None)
     fewer = dataclasses.replace(fewer, certainties=dict.fromkeys(fewer.centres_lps, 1.0))
     found = placed_sources(without_positions(case), fewer, plan, configuration, False)
-    readings = [v for v in case.vertebrae if v["readings"]]
-    assert len(found) == len(readings) - bool(case.vertebrae[1]["readings"])
+    readings = [v for v in case.vertebrae if v.readings]
+    assert len(found) == len(readings) - bool(case.vertebrae[1].readings)
 
 
 def test_a_vertebra_with_a_position_gives_no_crop_a_second_time(case, material):
     _, plan, configuration = material
-    level = next(v["level"] for v in case.vertebrae if v["readings"])
+    level = next(v.level for v in case.vertebrae if v.readings)
     mixed = without_positions(case, {level})
     assert len(placed_sources(mixed, places_of(case), plan, configuration, False)) == 1
 

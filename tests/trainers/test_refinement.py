@@ -13,6 +13,7 @@ from spinecls import files
 from spinecls.errors import UsageError
 from spinecls.inference.models import ModelChoice, choose_model
 from spinecls.io.predictions import write_case_json
+from spinecls.io.preprocessed_records import read_native
 from spinecls.planning.plan import load_plan, save_plan
 from spinecls.records import CasePrediction, VertebraPrediction
 from spinecls.trainers.base import RunSettings
@@ -65,7 +66,7 @@ def model_of(results, name=TRAINER):
 
 
 def vertebrae_of(root, case):
-    return files.read_json(preprocessed_of(root) / "native" / f"{case}.json")["vertebrae"]
+    return read_native(preprocessed_of(root), case).vertebrae
 
 
 def write_first_round(root):
@@ -89,10 +90,10 @@ def write_first_round(root):
 def write_prediction(root, folder, case, said=SAID):
     found = []
     for vertebra in vertebrae_of(root, case):
-        classes = vertebra["readings"][0]["classes"]
+        classes = vertebra.readings[0].classes
         found.append(
             VertebraPrediction(
-                level=vertebra["level"], level_probability=0.9, runner_up="L1", runner_up_probability=0.1,
+                level=vertebra.level, level_probability=0.9, runner_up="L1", runner_up_probability=0.1,
                 centre_lps=(0.0, 0.0, 0.0), box_lps=((0.0,) * 3, (1.0,) * 3), score=1.0,
                 class_probabilities=said[classes[0]] if len(classes) == 1 else OF_A_SET, prediction_set=(), entropy=0.5,
                 visible_fraction=1.0, region={},
@@ -119,8 +120,8 @@ def test_training_cases_are_expected_to_be_what_the_fold_said_that_held_them_out
     made = refined_by(roots, tmp_path / "results")
     assert sorted(made.expected) == sorted(train)
     assert not set(made.expected) & set(validation)
-    vertebra = next(v for v in vertebrae_of(roots, train[0]) if len(v["readings"][0]["classes"]) > 1)
-    assert made.expected[train[0]][vertebra["level"]] == pytest.approx(OF_A_SET)
+    vertebra = next(v for v in vertebrae_of(roots, train[0]) if len(v.readings[0].classes) > 1)
+    assert made.expected[train[0]][vertebra.level] == pytest.approx(OF_A_SET)
     assert (made.sets, made.refined) == (len(train), len(train))
 
 
@@ -140,7 +141,7 @@ def contradict(root, results):
 def test_misnamed_vertebrae_are_not_refined(roots, tmp_path):
     fold = model_of(tmp_path / "results") / "fold_1"
     case = fold_cases(preprocessed_of(roots), "1")[1][0]
-    level = next(v["level"] for v in vertebrae_of(roots, case) if len(v["readings"][0]["classes"]) > 1)
+    level = next(v.level for v in vertebrae_of(roots, case) if len(v.readings[0].classes) > 1)
     rows = [{"case": case, "level": level, "found": "misnamed"}]
     files.write_csv(fold / "validation/vertebrae.csv", ["case", "level", "found"], rows)
     made = refined_by(roots, tmp_path / "results")
