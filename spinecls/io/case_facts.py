@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinecls.geometry import Geometry
 from spinecls.io.findings import Finding
+from spinecls.records import DatasetDescription
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +70,7 @@ class CaseFacts:
             sizes_mm={level: tuple(size) for level, size in values["sizes_mm"].items()},
             image_hash=tuple(values["image_hash"]),
         )
+
+
+Inspect = Callable[[Sequence[CaseFiles], DatasetDescription], Mapping[str, CaseFacts]]
+"""Judges the files of cases; facts by identifier."""
