@@ -253,10 +253,10 @@ def test_a_first_round_of_other_folds_is_refused(roots, tmp_path):
 
 def test_a_dataset_without_classes_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no classes"):
-        refinement(tmp_path, tmp_path, [], ("normal",))
+        refinement(model_folder_at(tmp_path / "T__P__C"), tmp_path, [], ("normal",))
 
 
 def test_a_first_round_of_other_classes_is_refused(roots, tmp_path):
     cases, _ = fold_cases(preprocessed_of(roots), "0")
     with pytest.raises(UsageError, match="was trained on the classes normal, inflammatory, structural"):
-        refinement(model_of(tmp_path / "results"), preprocessed_of(roots), cases, NAMES[:2])
+        refinement(model_folder_at(model_of(tmp_path / "results")), preprocessed_of(roots), cases, NAMES[:2])
