@@ -221,7 +221,7 @@ def test_a_card_that_was_filled_in_goes_into_the_bundle(copy, empty):
     card = export_model(chosen(copy), empty / "model.spinecls").replace("TO FILL", "Berlin, 2026")
     (copy / "MODEL_CARD.md").write_text(card)
     assert export_model(chosen(copy), empty / "model.spinecls") == card
-    assert (import_model(empty / "model.spinecls").folder / "MODEL_CARD.md").read_text() == card
+    assert (import_model(empty / "model.spinecls").path / "MODEL_CARD.md").read_text() == card
 
 
 def test_a_card_about_other_weights_is_refused(copy, empty):
