@@ -1,35 +1,19 @@
 """Installation of spinecls; settings of the tools are in pyproject.toml."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-COMMANDS = (
-    "plan_and_preprocess",
-    "extract_fingerprint",
-    "plan_experiment",
-    "preprocess",
-    "train",
-    "predict",
-    "find_best_configuration",
-    "ensemble",
-    "evaluate",
-    "check",
-    "demo",
-    "compare",
-    "verify_evidence",
-    "simulate",
-    "loosen",
-    "audit",
-    "export_model",
-    "import_model",
-)
+HERE = Path(__file__).parent
+# The file alone: the package asks for libraries that are only about to be installed.
+COMMANDS = runpy.run_path(str(HERE / "spinecls" / "cli" / "commands.py"))["COMMANDS"]
 
 setup(
     name="spinecls",
     version="0.1.0",
     description="Locate, name and classify every vertebra of a spine MRI, the class from the vertebra's own voxels",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

@@ -35,7 +35,7 @@ from spinecls.cli.main import run
 from spinecls.planning.rules_configuration import MachineProfile
 from spinecls.testing.phantom import write_dataset
 from spinecls.trainers import probe
-from spinecls.trainers.default_trainer import TRAINERS  # with all trainers
+from spinecls.trainers.registered import TRAINERS
 
 STEPS = 12
 SMALL = (

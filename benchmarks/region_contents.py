@@ -33,7 +33,7 @@ from spinecls.inference.models import ModelChoice, TrainedModel, choose_model, l
 from spinecls.io.preprocessed import PreprocessedCase, load_case
 from spinecls.paths import preprocessed_folder
 from spinecls.sealing.region import region_from_mask
-from spinecls.trainers.run import find_trainer
+from spinecls.trainers.registered import find_trainer
 from spinecls.trainers.validation import plan_description, preprocessed_truth
 from spinecls.verification.cohort import levels_at
 from spinecls.verification.instrument import Instrument, Question
@@ -119,7 +119,7 @@ def examined(instrument: Instrument, case: PreprocessedCase) -> Iterator[Seen]:
 
 def trained_in(model: TrainedModel, fold: str, draws: int) -> Iterator[Seen]:
     """Shares of regions as the readers of a fold were given them; nothing is classified."""
-    plan = fold_plan(model.folder / f"fold_{fold}")
+    plan = fold_plan(model.fold(fold))
     configuration = plan.configuration(model.configuration)
     preprocessed = preprocessed_folder(model.dataset)
     codes = [plan.structures[name] for name in plan.lesion_structures]

@@ -28,8 +28,10 @@ from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.networks.model import FINDER
 from spinecls.planning.plan import load_plan
 from spinecls.trainers.base import READER, RunSettings, Trainer
+from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.part import Part
-from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.training_data import load_training_data
 
 TRAINERS = (
     "BaselineTrainer",

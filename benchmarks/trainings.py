@@ -17,8 +17,8 @@ from spinecls import files
 from spinecls.io.dataset import load_dataset
 from spinecls.networks.model import FINDER
 from spinecls.planning.plan import load_plan
+from spinecls.trainers.fold_plan import with_overrides
 from spinecls.trainers.refinement import REFINED
-from spinecls.trainers.run import with_overrides
 
 CONFIGURATION = "3d_fullres"
 PLANS = "spineclsPlans.json"

@@ -43,7 +43,6 @@ from spinecls.calibration.temperature import cross_fitted
 from spinecls.evaluation import intervals, matching, metrics
 from spinecls.evaluation.summary import COVERAGE_MIN_PATIENTS, TARGET_COVERAGE
 from spinecls.evaluation.truth import truth_of
-from spinecls.evaluation.vertebra_table import VERTEBRAE
 from spinecls.inference.calibrating import out_of_fold
 from spinecls.inference.models import ModelChoice, TrainedModel, choose_model
 from spinecls.io import predictions as prediction_files
@@ -67,9 +66,9 @@ def main() -> None:
     if options.set_aside:
         options.dataset = options.test = set_aside(bench, options.dataset, options.set_aside)
     model = trained(bench, options) if options.model is None else choose_model(ModelChoice(folder=options.model))
-    plan = load_plan(model.folder / "plan.json")
+    plan = load_plan(model.plan)
     if len(plan.class_names) < 2 or len(model.folds) < 2:
-        raise SystemExit(f"{model.folder}: needs classes and at least two folds; has folds {', '.join(model.folds)}.")
+        raise SystemExit(f"{model.path}: needs classes and at least two folds; has folds {', '.join(model.folds)}.")
     print(f"\n{model.name}, folds {' '.join(model.folds)}; {provenance()}")
     report_out_of_fold(out_of_fold(model, model.folds), plan)
     if options.dataset is not None and (options.dataset / LESIONS).exists():
@@ -192,7 +191,7 @@ def report_lesions(model: TrainedModel, path: Path) -> None:
     lesions = {(r["case"], r["vertebra"]): r for r in files.read_csv(path) if r["role"] == "lesion"}
     wrong: dict[str, list[bool]] = {}
     for fold in model.folds:
-        for row in files.read_csv(model.folder / f"fold_{fold}" / "validation" / VERTEBRAE):
+        for row in files.read_csv(model.fold(fold).vertebrae):
             if row["found"] != "identified" or not row["class"]:
                 continue
             lesion = lesions.get((row["case"], row["level"]))
@@ -209,7 +208,7 @@ def report_test(bench: Trainings, model: TrainedModel, options: argparse.Namespa
     split = "Ts" if (options.test / "imagesTs").is_dir() else "Tr"
     raw = load_dataset(options.test, verify_voxels=False, split=split)
     seen = {
-        case for fold in model.folds for case in files.read_json(model.folder / f"fold_{fold}" / "run.json")["cases"]
+        case for fold in model.fold_folders() for case in fold.record()["cases"]
     }
     if known := sorted(seen & {case.identifier for case in raw.cases}):
         raise SystemExit(f"{options.test}: {known[0]} was trained on. Give a dataset of other patients.")
@@ -220,7 +219,7 @@ def report_test(bench: Trainings, model: TrainedModel, options: argparse.Namespa
     if known := sorted(patients & {case.patient for case in raw.cases}):
         raise SystemExit(f"{options.test}: patient {known[0]} was trained on. Give a dataset of other patients.")
     plain = uncalibrated(model, bench.folder / "uncalibrated")
-    folder = bench.folder / "test" / model.dataset / model.folder.name / options.test.name
+    folder = bench.folder / "test" / model.dataset / model.path.name / options.test.name
     times = timed(bench, plain, raw, folder)
     single, ensemble = (sum(np.mean([r[f"{who}, {v}"] for r in times]) for v in VIEWS) for who in (SINGLE, ENSEMBLE))
     left = (single * len(model.folds) + ensemble) * len(raw.cases) / min(TIMED_CASES, len(raw.cases))
@@ -231,14 +230,14 @@ def report_test(bench: Trainings, model: TrainedModel, options: argparse.Namespa
             outcomes.setdefault((SINGLE, words), []).append(judged(bench, plain, folds, view, raw, folder, split))
         outcomes[ENSEMBLE, words] = [judged(bench, plain, model.folds, view, raw, folder, split)]
     # One prior for all ways to predict, of what the folds were trained on.
-    priors = [held_out.training_prior(held_out.fold_plan(model.folder, fold)) for fold in model.folds]
+    priors = [held_out.training_prior(held_out.fold_plan(model.path, fold)) for fold in model.folds]
     print_test(outcomes, np.mean(priors, axis=0), times)
 
 
 def uncalibrated(model: TrainedModel, folder: Path) -> TrainedModel:
     """The same model without its calibration, which exists for one way of predicting alone."""
-    target = folder / model.dataset / model.folder.name
-    for path in model.folder.iterdir():
+    target = folder / model.dataset / model.path.name
+    for path in model.path.iterdir():
         if path.name != CALIBRATION:
             link(target / path.name, path)
     return choose_model(ModelChoice(folder=target, folds=model.folds))
@@ -246,7 +245,7 @@ def uncalibrated(model: TrainedModel, folder: Path) -> TrainedModel:
 
 def predict(bench: Trainings, model: TrainedModel, folds, view, images: Path, target: Path) -> float:
     """Predict a folder by the command of a user; returns its wall time in seconds."""
-    words = ["predict", "-i", images, "-o", target, "-m", model.folder, "-f", *folds, *view]
+    words = ["predict", "-i", images, "-o", target, "-m", model.path, "-f", *folds, *view]
     return spinecls(*words, "--continue_prediction", environment=bench.environment)
 
 

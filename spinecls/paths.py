@@ -93,8 +93,3 @@ def raw_dataset_folder(text: str) -> Path:
 def preprocessed_folder(name: str) -> Path:
     """Folder of the plan and the preprocessed data of a dataset's full name."""
     return preprocessed_root() / name
-
-
-def model_folder(name: str, trainer: str, plans: str, configuration: str) -> Path:
-    """Folder of the folds of one trained model."""
-    return results_root() / name / f"{trainer}__{plans}__{configuration}"

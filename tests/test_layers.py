@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "spinecls"
 LAYERS = [
     {
         "errors", "anatomy", "geometry", "files", "plain", "paths", "registry", "records", "beliefs", "curve",
-        "hard_cases", "environment",
+        "hard_cases", "environment", "model_folder",
         "__init__",
     },
     {"io"},
@@ -37,7 +37,7 @@ ROOMS = {
     "captum": {"verification"},
     "safetensors": {"sharing"},
 }
-TORCH_FREE = {"plan", "planner", "topology", "memory", "splits", "pipeline", "inputs", "fingerprint"}
+TORCH_FREE = {"plan", "planner", "topology", "memory", "splits", "inputs", "fingerprint"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
@@ -103,4 +103,12 @@ def test_training_does_not_import_simpleitk():
         "import sys, spinecls.trainers.run, spinecls.trainers.auxiliary;"
         "sys.exit(int('SimpleITK' in sys.modules or 'torchvision' in sys.modules))"
     )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_training_loop_does_not_import_the_audit():
+    import subprocess
+    import sys
+
+    code = "import sys, spinecls.trainers.base; sys.exit(int('spinecls.evaluation.audit' in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -52,11 +52,11 @@ def audit(
         ModelChoice(dataset=name, configuration=configuration, trainer=trainer, plans=plans, folds=chosen)
     )
     model.fold_plans()
-    folders = [model.folder / f"fold_{fold}" / "validation" for fold in model.folds]
+    folders = [fold.validation for fold in model.fold_folders()]
     validated = [folder for folder in folders if any(map(is_case_json, folder.glob("*.json")))]
     if not validated:
         raise DatasetError(
-            f"{model.folder}: no fold has predictions of its validation cases. Run spinecls_train {name} "
+            f"{model.path}: no fold has predictions of its validation cases. Run spinecls_train {name} "
             f"{model.configuration} 0 1 2 3 4 -tr {model.trainer} first."
         )
     predictions, misnamed = auditing.held_out_predictions(validated)

@@ -34,11 +34,12 @@ def demo(
     from spinecls.inference.models import ModelChoice, choose_model, load_predictor
     from spinecls.inference.predict_folder import FolderOptions, predict_folder
     from spinecls.networks.device import pick_device
-    from spinecls.planning.pipeline import PlanRequest, fingerprint_dataset, plan_dataset, read_raw
     from spinecls.planning.preprocess import preprocess_dataset
+    from spinecls.planning.stages import PlanRequest, check_raw, file_hashes, measure_raw, plan_raw
     from spinecls.testing.phantom import write_dataset
     from spinecls.trainers.probe import machine_profile
-    from spinecls.trainers.run import TrainingRequest, train_fold
+    from spinecls.trainers.request import TrainingRequest
+    from spinecls.trainers.run import train_fold
 
     refuse_other_folder(folder)
     require_writable(folder)
@@ -55,10 +56,11 @@ def demo(
         write_dataset(raw_folder, num_cases, seed, num_test=num_test)
         files.write_json(folder / DRAWN, asked)
     print("2. Measuring and planning")
-    raw = read_raw(str(raw_folder), True, 1)
-    fingerprint_dataset(raw, 1)
+    source = raw_folder.resolve()
+    hashes = file_hashes(source)
+    raw = check_raw(source, hashes, True, 1)
     request = PlanRequest(time_budget_minutes=minutes, seed=seed)
-    plan = plan_dataset(raw, request, lambda: machine_profile(chosen_device))
+    plan = plan_raw(raw, measure_raw(raw, hashes, 1), request, lambda: machine_profile(chosen_device))
     preprocess_dataset(raw, plan, ["3d_fullres"], folder / "preprocessed" / DATASET, 1)
     planned = plan.configuration("3d_fullres")
     steps = f"{planned.steps} steps of the finder and {planned.members} x {planned.reader_steps} of readers"

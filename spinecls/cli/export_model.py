@@ -45,6 +45,6 @@ def export_model(
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
     if blanks := card.count(TO_FILL) - 1:
         print(
-            f"MODEL_CARD.md in it has {blanks} places {TO_FILL}. Fill them in, put the card into {chosen.folder}, and "
+            f"MODEL_CARD.md in it has {blanks} places {TO_FILL}. Fill them in, put the card into {chosen.path}, and "
             "export again."
         )

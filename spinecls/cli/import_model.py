@@ -16,5 +16,5 @@ def import_model(
     from spinecls.sharing.install import import_model as install
 
     model = install(source, force)
-    print(f"Installed {model.name}, fold {' '.join(model.folds)}: {model.folder}")
-    print(f"Read {model.folder / 'MODEL_CARD.md'}. To predict: spinecls_predict -i IN -o OUT -m {model.folder}")
+    print(f"Installed {model.name}, fold {' '.join(model.folds)}: {model.path}")
+    print(f"Read {model.path / 'MODEL_CARD.md'}. To predict: spinecls_predict -i IN -o OUT -m {model.path}")

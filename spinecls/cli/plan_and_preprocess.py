@@ -1,7 +1,7 @@
 """`spinecls_plan_and_preprocess` and its three stages.
 
-The functions that do the work are imported late, here and nowhere else: a run that finds everything up to date needs
-none of their libraries, which take longer to import than all the rest.
+Everything is imported late: a run that finds everything up to date needs none of the libraries that do the work,
+which take longer to import than all the rest.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def plan_and_preprocess(
     dry_run: DryRun = False,
 ) -> None:
     """Check a raw dataset, measure it, plan for it, and preprocess it. A second run redoes only what changed."""
-    from spinecls.planning.stages import plan_raw
+    from spinecls.planning.stages import measure_raw, plan_raw
 
     _require_known(configurations)
     _require_one(verify, no_verify)
     request = _request(plans, gpu_memory_target, time_budget, device, settings, register)
     for dataset in datasets:
         raw, hashes = _checked(dataset, not no_verify, processes, verify)
-        fingerprint = _fingerprint(raw, hashes, processes)
+        fingerprint = measure_raw(raw, hashes, processes)
         made = plan_raw(raw, fingerprint, request, lambda: _probe(device))
         _print_plan(made, explain)
         if dry_run:
@@ -100,10 +100,12 @@ def extract_fingerprint(
     datasets: Datasets, processes: Processes = 2, verify: Verify = False, no_verify: NoVerify = False
 ) -> None:
     """Measure a raw dataset: spacings, sizes of vertebrae, classes, intensities."""
+    from spinecls.planning.stages import measure_raw
+
     _require_one(verify, no_verify)
     for dataset in datasets:
         raw, hashes = _checked(dataset, not no_verify, processes, verify)
-        _fingerprint(raw, hashes, processes)
+        measure_raw(raw, hashes, processes)
 
 
 def plan_experiment(
@@ -199,27 +201,11 @@ def _checked(dataset: str, verify_voxels: bool, processes: int, anew: bool = Fal
     from spinecls.paths import raw_dataset_folder
     from spinecls.planning.stages import check_raw, file_hashes, forget_files
 
-    def inspect(cases, description):
-        from spinecls.io.voxel_checks import inspect_cases
-
-        return inspect_cases(cases, description, verify_voxels, processes)
-
     folder = raw_dataset_folder(dataset)
     if anew:
         forget_files(folder)
     hashes = file_hashes(folder)
-    return check_raw(folder, hashes, verify_voxels, inspect), hashes
-
-
-def _fingerprint(raw, hashes, processes: int):
-    from spinecls.planning.stages import measure_raw
-
-    def measure(cases, description):
-        from spinecls.planning.fingerprint import measure_cases
-
-        return measure_cases(cases, description, processes)
-
-    return measure_raw(raw, hashes, measure)
+    return check_raw(folder, hashes, verify_voxels, processes), hashes
 
 
 def _probe(device: str | None):
@@ -233,13 +219,9 @@ def _preprocess(raw, made, hashes, configurations: Sequence[str] | None, process
     from spinecls.planning.outdated import update_preprocessed
     from spinecls.planning.stages import folder_of
 
-    def store(jobs):
-        from spinecls.planning.preprocess import store_cases
-
-        return store_cases(jobs, processes)
-
     folder = folder_of(raw)
-    report = update_preprocessed(raw, made, _chosen(made, configurations), folder, hashes=hashes, store=store)
+    chosen = _chosen(made, configurations)
+    report = update_preprocessed(raw, made, chosen, folder, hashes=hashes, num_processes=processes)
     done = counted(len(report.done), "case")
     print(f"Preprocessed {raw.folder.name}: {done} done, {len(report.reused)} unchanged. {folder}")
     if report.failed:

@@ -64,7 +64,7 @@ def predict(
         )
     )
     shares = parse_shares(prevalence)
-    parts = [target] if len(chosen) == 1 else [target / MEMBERS / model.folder.name for model in chosen]
+    parts = [target] if len(chosen) == 1 else [target / MEMBERS / model.path.name for model in chosen]
     options = FolderOptions(continue_prediction, save_probabilities or len(chosen) > 1)
     defects: list[str] = []
     for one, part in zip(chosen, parts, strict=True):

@@ -22,6 +22,7 @@ from spinecls.cli.common import (
     refuse_useless,
 )
 from spinecls.errors import DefectiveCases, PartialFailure, SpineclsError, UsageError, counted
+from spinecls.model_folder import FoldFolder
 from spinecls.paths import DEFAULT_PLANS
 
 
@@ -76,7 +77,8 @@ def train(
     from spinecls.cli.arguments import split_value
     from spinecls.networks.device import pick_device
     from spinecls.trainers.default_trainer import default_trainer
-    from spinecls.trainers.run import TrainingRequest, train_fold
+    from spinecls.trainers.request import TrainingRequest
+    from spinecls.trainers.run import train_fold
 
     if num_gpus != 1:
         raise UsageError(f"-num_gpus {num_gpus}: training runs on one device. Train folds side by side instead.")
@@ -90,12 +92,12 @@ def train(
     if trainer is None:
         trainer = default_trainer(name, configuration, plans, numbers, resume or validate_only, refine)
     hard: list[PartialFailure] = []
-    folder: Path | None = None
-    for fold in numbers:
+    fold: FoldFolder | None = None
+    for number in numbers:
         request = TrainingRequest(
             dataset=dataset,
             configuration=configuration,
-            fold=fold,
+            fold=number,
             trainer=trainer,
             plans=plans,
             resume=resume,
@@ -109,15 +111,15 @@ def train(
             part=None if part is None else part.value,
         )
         try:
-            folder = train_fold(request)
+            fold = train_fold(request)
         except PartialFailure as error:
             # The fold is trained and the other folds are not to wait; it is told at the end.
-            print(f"Fold {fold}: {error}", file=sys.stderr)
+            print(f"Fold {number}: {error}", file=sys.stderr)
             hard.append(error)
             continue
-        _report(folder, part is Part.finder)
-    if folder is not None and part is not Part.finder:
-        _calibrate(folder)
+        _report(fold, part is Part.finder)
+    if fold is not None and part is not Part.finder:
+        _calibrate(fold)
     if hard:
         worst = max(hard, key=lambda error: isinstance(error, DefectiveCases))
         raise type(worst)(f"{counted(len(hard), 'fold')} trained, but not all cases could be validated; see above.")
@@ -133,7 +135,7 @@ def _require_trainable(
     from spinecls.paths import dataset_name, preprocessed_folder
     from spinecls.planning.plan import load_plan
     from spinecls.planning.rules_override import parse_overrides
-    from spinecls.trainers.run import fold_cases
+    from spinecls.trainers.fold_cases import fold_cases
 
     name = dataset_name(dataset)
     preprocessed = preprocessed_folder(name)
@@ -144,14 +146,14 @@ def _require_trainable(
     return name
 
 
-def _calibrate(folder: Path) -> None:
-    """Calibrate the model of a fold folder as soon as two folds or more were validated."""
+def _calibrate(fold: FoldFolder) -> None:
+    """Calibrate the model of a fold as soon as two folds or more were validated."""
     from filelock import Timeout
 
     from spinecls.inference.calibrating import calibrate_model
     from spinecls.inference.models import model_at
 
-    model = model_at(folder.parent)
+    model = model_at(fold.path.parent)
     try:
         made = None if model is None else calibrate_model(model)
     except (SpineclsError, Timeout) as error:
@@ -169,23 +171,21 @@ def _calibrate(folder: Path) -> None:
             print(f"  {note}")
 
 
-def _report(folder: Path, only_finder: bool) -> None:
+def _report(fold: FoldFolder, only_finder: bool) -> None:
     """Say where the model is and how its validation went."""
-    from spinecls import files
     from spinecls.evaluation.intervals import format_score
 
     if only_finder:
-        print(f"The finder of {folder} is trained. Train its readers by --part reader.")
+        print(f"The finder of {fold.path} is trained. Train its readers by --part reader.")
         return
-    if not (folder / "checkpoint_final.pt").exists():
-        print(f"Weights to start from: {folder / 'checkpoint_pretrained.pt'}")
+    if not fold.finished:
+        print(f"Weights to start from: {fold.path / 'checkpoint_pretrained.pt'}")
         return
-    print(f"Model: {folder / 'checkpoint_final.pt'}")
-    summary = folder / "validation" / "summary.json"
-    if not summary.exists():
+    print(f"Model: {fold.final}")
+    if not fold.scored:
         print("No validation cases, so nothing is known of its quality and it stays uncalibrated.")
         return
-    content = files.read_json(summary)
+    content = fold.scores()
     location = content["location"]
     print(
         f"Validation ({counted(content['cases'], 'case')}, 95 % intervals): identification rate "
@@ -194,4 +194,4 @@ def _report(folder: Path, only_finder: bool) -> None:
     )
     if content["classification"]:
         print(f"  macro AUC end to end {format_score(content['classification']['end_to_end']['auc_macro'])}")
-    print(f"  all scores: {summary}")
+    print(f"  all scores: {fold.summary}")

@@ -13,8 +13,9 @@ from spinecls.beliefs import agreed_class
 from spinecls.beliefs.readers import REVIEWER
 from spinecls.errors import DatasetError
 from spinecls.evaluation.matching import IDENTIFIED
-from spinecls.evaluation.vertebra_table import NO_POSITION, VERTEBRAE
+from spinecls.evaluation.vertebra_table import NO_POSITION
 from spinecls.io.predictions import read_folder
+from spinecls.model_folder import VERTEBRAE
 from spinecls.planning.meaning import require_same
 from spinecls.records import CasePrediction, ClassReading, RawDataset
 

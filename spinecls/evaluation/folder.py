@@ -13,13 +13,14 @@ from spinecls.evaluation import matching, summary
 from spinecls.evaluation.acceptance import Accept
 from spinecls.evaluation.figures import write_figures
 from spinecls.evaluation.matching import CaseOutcome
-from spinecls.evaluation.score_files import SUMMARY, write_scores
+from spinecls.evaluation.score_files import write_scores
 from spinecls.evaluation.scored_cases import choose_cases
 from spinecls.evaluation.trivial_counter import commonest_lowest_level
 from spinecls.evaluation.truth import class_of, class_prior, truth_of
 from spinecls.io import predictions as prediction_files
 from spinecls.io.case_table import read_sequences
 from spinecls.io.dataset import load_dataset
+from spinecls.model_folder import SUMMARY
 from spinecls.records import Case, CasePrediction, RawDataset
 
 TRAINING = "Tr"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from spinecls import files, paths
+from spinecls import paths
 from spinecls.errors import SpineclsError
 from spinecls.io.dataset import load_dataset
 from spinecls.io.file_hashes import files_of
 from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image
+from spinecls.model_folder import FoldFolder, model_folder
 from spinecls.records import Case
-
-RUN = "run.json"
-"""Of a fold: names its training cases."""
 
 
 def digests_of(case: Case) -> tuple[str, ...]:
@@ -71,12 +69,11 @@ def learned_names(model: Mapping[str, Any], folder: Path, dataset: str) -> froze
 def _recorded(model: Mapping[str, Any], folder: Path) -> tuple[str, frozenset[str]]:
     """Dataset, and training cases of all folds; no case where a record is missing."""
     if "fold" in model:
-        runs: Sequence[Path] = [folder.resolve().parent / RUN]
-        dataset = runs[0].parent.parent.parent.name
+        fold = FoldFolder(folder.resolve().parent)
+        dataset, runs = fold.path.parent.parent.name, [fold]
     else:
         names = [str(model.get(key, "")) for key in ("dataset", "trainer", "plans", "configuration")]
-        runs = [paths.model_folder(*names) / f"fold_{fold}" / RUN for fold in model.get("folds") or ()]
-        dataset = names[0]
-    if not all(run.is_file() for run in runs):
+        dataset, runs = names[0], [model_folder(*names).fold(fold) for fold in model.get("folds") or ()]
+    if not all(fold.run.is_file() for fold in runs):
         return dataset, frozenset()
-    return dataset, frozenset(name for run in runs for name in files.read_json(run).get("cases", ()))
+    return dataset, frozenset(name for fold in runs for name in fold.record().get("cases", ()))

@@ -9,10 +9,10 @@ from typing import Any
 from spinecls import files
 from spinecls.evaluation.matching import CaseOutcome
 from spinecls.evaluation.patients import PATIENTS, case_numbers, write_patients
-from spinecls.evaluation.vertebra_table import VERTEBRAE, write_vertebrae
+from spinecls.evaluation.vertebra_table import write_vertebrae
+from spinecls.model_folder import SUMMARY, VERTEBRAE
 from spinecls.records import DatasetDescription
 
-SUMMARY = "summary.json"
 SUMMARY_TABLE = "summary.csv"
 _SCORE_KEYS = ("estimate", "low", "high", "patients", "items", "no_interval")
 

@@ -13,13 +13,10 @@ import numpy as np
 from spinecls import files
 from spinecls.errors import DatasetError, SpineclsError
 from spinecls.evaluation.matching import IDENTIFIED, CaseOutcome, VertebraOutcome
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.meaning import require_same
 from spinecls.planning.plan import load_plan
 from spinecls.records import DatasetDescription
-
-VERTEBRAE = "vertebrae.csv"
-VALIDATED = Path("validation") / VERTEBRAE
-"""Table of a fold's validation cases, below the fold."""
 
 NO_POSITION = "no_position"
 """In the column `found`: nobody said where the vertebra is, so it cannot be told whether it was found."""
@@ -154,14 +151,9 @@ def joined(tables: Sequence[ReadVertebrae]) -> ReadVertebrae:
     )
 
 
-def read_validation(fold: Path) -> ReadVertebrae:
-    """Truth and probabilities of a fold's validation cases; the prior is that of the fold's training.
-
-    Parameters
-    ----------
-    fold : folder with `plan.json` and `validation/vertebrae.csv`
-    """
-    plan = load_plan(fold / "plan.json")
+def read_validation(fold: FoldFolder) -> ReadVertebrae:
+    """Truth and probabilities of a fold's validation cases; the prior is that of the fold's training."""
+    plan = load_plan(fold.plan)
     total = max(1, sum(plan.class_counts.values()))
     prior = [plan.class_counts.get(name, 0) / total for name in plan.class_names]
-    return read_vertebrae(fold / VALIDATED, plan.class_names, prior)
+    return read_vertebrae(fold.vertebrae, plan.class_names, prior)

@@ -14,17 +14,10 @@ from spinecls.errors import ModelError
 from spinecls.evaluation import metrics
 from spinecls.evaluation.intervals import format_score
 from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, select
-from spinecls.evaluation.vertebra_table import VALIDATED, identified_vertebrae, joined, read_validation
+from spinecls.evaluation.vertebra_table import identified_vertebrae, joined, read_validation
 from spinecls.inference.calibrating import calibrate_model
 from spinecls.inference.folds import require_same_classes
-from spinecls.inference.models import (
-    BEST,
-    TrainedModel,
-    is_sealed,
-    model_at,
-    trained_models,
-    validated_folds,
-)
+from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models, with_finished_folds
 from spinecls.inference.scored import score_name
 from spinecls.planning.current import require_current_folds
 from spinecls.planning.plan import Plan
@@ -68,8 +61,8 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
     models = [dataclasses.replace(model, folds=folds) for model in models]
     plan = require_same_classes(models, "Choose models that agree by -c, -tr and -p.")
     for model in models:
-        require_current_folds(dataset, model.plans, model.fold_folders(folds))
-    named = {model.folder.name: model for model in models}
+        require_current_folds(dataset, model.plans, model.fold_folders())
+    named = {model.path.name: model for model in models}
     eligible = [model for model in models if _eligible(model)]
     candidates = [dataclasses.replace(_candidate((m,), plan), eligible=m in eligible) for m in models]
     if request.ensembles and len(plan.class_names) > 1:
@@ -102,23 +95,22 @@ def _models(dataset: str, request: BestRequest) -> list[TrainedModel]:
     ]
     usable = [model for model in found if request.unsealed or is_sealed(model)]
     # A model of fold all, or one that came as a file, was tested on nobody here.
-    untested = [model.folder.name for model in usable if not validated_folds(model)]
+    untested = [model.path.name for model in usable if not model.validated]
     if untested:
         logger.warning("Left out, for no fold was validated here: %s.", ", ".join(untested))
-    usable = [model for model in usable if validated_folds(model)]
-    if refined := [model.folder.name for model in usable if _refined(model)]:
+    usable = [model for model in usable if model.validated]
+    if refined := [model.path.name for model in usable if _refined(model)]:
         told = "%s: compared, and not chosen, for a second round is not tested on cases that nothing of it has seen."
         logger.warning(told, ", ".join(refined))
     if not any(map(_eligible, usable)):
-        there = ", ".join(model.folder.name for model in found) or "none"
+        there = ", ".join(model.path.name for model in found) or "none"
         raise ModelError(f"{dataset}: no sealed model with a validated fold to choose from. Trained: {there}.")
     return usable
 
 
 def _refined(model: TrainedModel) -> bool:
     """Whether its labels were refined by models that had learnt from the cases it is tested on."""
-    runs = [model.folder / f"fold_{fold}" / "run.json" for fold in model.folds]
-    return any(path.exists() and files.read_json(path).get("refined") for path in runs)
+    return any(fold.record().get("refined") for fold in model.fold_folders())
 
 
 def _eligible(model: TrainedModel) -> bool:
@@ -127,7 +119,7 @@ def _eligible(model: TrainedModel) -> bool:
 
 def _common_folds(models: Sequence[TrainedModel], asked: Sequence[str]) -> tuple[str, ...]:
     """The folds that are compared; every model must have them."""
-    validated = {model.folder.name: validated_folds(model) for model in models}
+    validated = {model.path.name: model.validated for model in models}
     folds = tuple(asked) or tuple(sorted(set().union(*validated.values())))
     lacking = {name: [fold for fold in folds if fold not in own] for name, own in validated.items()}
     lacking = {name: missing for name, missing in lacking.items() if missing}
@@ -142,7 +134,7 @@ def _common_folds(models: Sequence[TrainedModel], asked: Sequence[str]) -> tuple
 
 def _with_all_folds(model: TrainedModel) -> TrainedModel:
     """A model with every finished fold, all of which a calibration serves; as it is where these do not agree."""
-    whole = model_at(model.folder)
+    whole = with_finished_folds(model)
     try:
         whole.fold_plans()
     except ModelError as error:
@@ -152,12 +144,11 @@ def _with_all_folds(model: TrainedModel) -> TrainedModel:
 
 
 def _candidate(models: Sequence[TrainedModel], plan: Plan) -> Candidate:
-    names = [model.folder.name for model in models]
+    names = [model.path.name for model in models]
     if len(plan.class_names) > 1:
-        tables = [joined([read_validation(fold) for fold in model.fold_folders(model.folds)]) for model in models]
+        tables = [joined([read_validation(fold) for fold in model.fold_folders()]) for model in models]
         return classification_candidate(names, tables)
-    folders = models[0].fold_folders(models[0].folds)
-    rows = [row for fold in folders for row in identified_vertebrae(fold / VALIDATED)]
+    rows = [row for fold in models[0].fold_folders() for row in identified_vertebrae(fold.vertebrae)]
     values = [identified for _, identified in rows]
     patients = tuple(patient for patient, _ in rows)
     return Candidate(tuple(names), patients, lambda weights: metrics.mean(values, weights), found=float(any(values)))

@@ -15,7 +15,7 @@ from spinecls.calibration.out_of_fold import OutOfFold
 from spinecls.calibration.record import CALIBRATION, Calibration, save_calibration
 from spinecls.errors import DatasetError, some_names
 from spinecls.evaluation.vertebra_table import joined, read_validation
-from spinecls.inference.models import TrainedModel, checkpoint_hashes, validated_folds
+from spinecls.inference.models import TrainedModel, checkpoint_hashes
 from spinecls.planning.current import changed_since_validation
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ FEWEST_FOLDS = 2
 
 def out_of_fold(model: TrainedModel, folds: Sequence[str]) -> OutOfFold:
     """Vertebrae with a class that the folds identified in their validation cases."""
-    tables = [read_validation(folder) for folder in model.fold_folders(folds)]
+    tables = [read_validation(model.fold(fold)) for fold in folds]
     table = joined(tables)
     fold_of = {name: fold for fold, part in zip(folds, tables, strict=True) for name in part.names}
     return OutOfFold(
@@ -51,13 +51,13 @@ def calibrate_model(model: TrainedModel) -> Calibration | None:
     ModelError
         When folds do not mean the same, or a checkpoint is not of the plan beside it.
     """
-    model = dataclasses.replace(model, folds=validated_folds(model))
+    model = dataclasses.replace(model, folds=model.validated)
     if len(model.folds) < FEWEST_FOLDS:
         return None
     plan = next(iter(model.fold_plans().values()))
     if len(plan.class_names) < 2:
         return None
-    with FileLock(model.folder / LOCK, timeout=LOCK_SECONDS):
+    with FileLock(model.path / LOCK, timeout=LOCK_SECONDS):
         hashes = _proven(model)
         if len(hashes) < FEWEST_FOLDS:
             return None
@@ -72,7 +72,7 @@ def calibrate_model(model: TrainedModel) -> Calibration | None:
         except DatasetError as error:
             logger.warning("%s stays uncalibrated. %s", model.name, error)
             return None
-        save_calibration(model.folder / CALIBRATION, found)
+        save_calibration(model.path / CALIBRATION, found)
     return found
 
 
@@ -87,7 +87,7 @@ def _proven(model: TrainedModel) -> dict[str, str]:
     """Folds whose validation was made by their present checkpoint, in several views, with its hash."""
     found = checkpoint_hashes(model)
     for fold in model.folds:
-        summary = files.read_json(model.folder / f"fold_{fold}" / "validation" / "summary.json")
+        summary = files.read_json(model.fold(fold).summary)
         if summary.get("checkpoint") != found[fold] or not summary.get("test_time_augmentation"):
             logger.warning(
                 "%s, fold %s: validated by another checkpoint or in one view, so it does not calibrate. Validate it "
@@ -97,7 +97,7 @@ def _proven(model: TrainedModel) -> dict[str, str]:
                 fold,
             )
             del found[fold]
-        elif changed := changed_since_validation(model.dataset, model.folder / f"fold_{fold}"):
+        elif changed := changed_since_validation(model.dataset, model.fold(fold)):
             logger.warning(
                 "%s, fold %s: validated before these cases changed: %s. It does not calibrate. Train it anew.",
                 model.name,

@@ -1,7 +1,6 @@
 """Folds of a trained model: that they mean the same, and that each checkpoint is of the plan beside it.
 
-Three files say what a fold means: its checkpoint, the `plan.json` beside it, and the `plan.json` of the model folder.
-The last is that of the fold which was begun last, so nothing but its presence is ever taken from it.
+Two files say what a fold means: its checkpoint and the `plan.json` beside it.
 """
 
 from __future__ import annotations
@@ -12,44 +11,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinecls.errors import ModelError, SpineclsError
+from spinecls.model_folder import PLAN, FoldFolder, ModelFolder
 from spinecls.planning.meaning import Meaning, class_meaning, differences, flat, meaning, require_same, said
 from spinecls.planning.plan import Configuration, Plan, load_plan
-from spinecls.tasks.checkpoint import EARLIER_SEAL, LEARNED_FROM, MEANING, learned_from, read_spec
+from spinecls.tasks.checkpoint import EARLIER_SEAL, LEARNED_FROM, MEANING, learned_from, load_checkpoint, read_spec
 
 if TYPE_CHECKING:
     from spinecls.inference.models import TrainedModel
 
-PLAN = "plan.json"
 
-
-def agreed_plans(name: str, folders: Mapping[str, Path], configuration: str) -> dict[str, Plan]:
-    """Plan of each fold, once it is sure that all mean the same.
-
-    Parameters
-    ----------
-    name : of the model
-    folders : fold -> its folder
+def agreed_plans(model: ModelFolder, folds: Sequence[str]) -> dict[str, Plan]:
+    """Plan of each of some folds, once it is sure that all mean the same.
 
     Raises
     ------
     ModelError
         Naming two folds that do not, and how they differ.
     """
-    plans = {fold: fold_plan(folder) for fold, folder in folders.items()}
-    meanings = {fold: fold_meaning(plan, configuration) for fold, plan in plans.items()}
+    plans = {fold: fold_plan(model.fold(fold)) for fold in folds}
+    meanings = {fold: fold_meaning(plan, model.configuration) for fold, plan in plans.items()}
     named = {f"fold {fold}": found for fold, found in meanings.items()}
-    require_same(named, name, f"Choose folds that agree by -f ({_groups(meanings)}), or train the others anew.")
+    require_same(named, model.name, f"Choose folds that agree by -f ({_groups(meanings)}), or train the others anew.")
     return plans
 
 
-def fold_plan(folder: Path) -> Plan:
+def fold_plan(fold: FoldFolder) -> Plan:
     """Plan that a fold was trained by; no other can stand in for one that is gone, which raises `ModelError`."""
-    if not (folder / PLAN).is_file():
+    if not fold.plan.is_file():
         raise ModelError(
-            f"{folder}: has no {PLAN}, which says what the fold was trained by. Put it back, remove the fold, or train "
-            "it anew."
+            f"{fold.path}: has no {PLAN}, which says what the fold was trained by. Put it back, remove the fold, or "
+            "train it anew."
         )
-    return load_plan(folder / PLAN)
+    return load_plan(fold.plan)
 
 
 def fold_meaning(plan: Plan, configuration: str) -> dict[str, Any]:
@@ -78,26 +71,38 @@ def require_same_classes(models: Sequence[TrainedModel], remedy: str) -> Plan:
     ModelError
         Naming two models, or two folds of one, and how they differ.
     """
-    plans = {model.folder.name: next(iter(model.fold_plans().values())) for model in models}
+    plans = {model.path.name: next(iter(model.fold_plans().values())) for model in models}
     require_same({name: class_meaning(plan) for name, plan in plans.items()}, models[0].dataset, remedy)
     return next(iter(plans.values()))
 
 
-def unlike_folds(model_folder: Path, fold: str, plan: Plan, configuration: str) -> dict[str, list[str]]:
-    """Other folds of a model folder, trained or begun, that do not mean what `fold` means by its `plan`, and how.
+def unlike_folds(model: ModelFolder, fold: str, plan: Plan) -> dict[str, list[str]]:
+    """Other folds of a model, trained or begun, that do not mean what `fold` means by its `plan`, and how.
 
     A plan that cannot be read, or lacks the configuration, is told where it is used.
     """
-    own, found = fold_meaning(plan, configuration), {}
-    for path in sorted(model_folder.glob(f"fold_*/{PLAN}")):
-        other = path.parent.name.removeprefix("fold_")
+    own, found = fold_meaning(plan, model.configuration), {}
+    for other in model.all_folds():
         try:
-            theirs = fold_meaning(load_plan(path), configuration)
+            theirs = fold_meaning(fold_plan(other), model.configuration)
         except SpineclsError:
             continue
-        if other != fold and (told := differences(own, theirs, f"fold {fold}", f"fold {other}")):
-            found[other] = told
+        if other.number != fold and (told := differences(own, theirs, f"fold {fold}", f"fold {other.number}")):
+            found[other.number] = told
     return found
+
+
+def own_checkpoint(fold: FoldFolder, plan: Plan, configuration: str) -> dict[str, Any]:
+    """Content of the final checkpoint of a fold, once it is sure that it was trained by the fold's plan.
+
+    Raises
+    ------
+    ModelError
+        As `require_plan_of`, or when the file cannot be read.
+    """
+    content = load_checkpoint(fold.final)
+    require_plan_of(content, plan, plan.configuration(configuration), fold.final)
+    return content
 
 
 def require_plan_of(content: Mapping[str, Any], plan: Plan, configuration: Configuration, where: Path | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,18 @@ from spinecls import files, paths
 from spinecls.calibration.prior import checked_prior
 from spinecls.calibration.record import AGAIN, CALIBRATION, Calibration, load_calibration
 from spinecls.errors import ModelError, UsageError, nearest
-from spinecls.evaluation.vertebra_table import VALIDATED
-from spinecls.inference.folds import PLAN, agreed_plans, fold_plan, require_plan_of, require_same_classes
+from spinecls.inference.folds import agreed_plans, fold_plan, own_checkpoint, require_same_classes
 from spinecls.inference.predictor import Predictor
 from spinecls.inference.scored import best_validated
+from spinecls.model_folder import FINAL, PLAN, FoldFolder, ModelFolder, is_fold, model_folder_at, model_folders
 from spinecls.planning.meaning import class_meaning, differences, flat, require_same, said
 from spinecls.planning.plan import Plan
 from spinecls.sealing.levels import GUARANTEED, is_guaranteed
-from spinecls.tasks.checkpoint import build_model, load_checkpoint, read_spec, short_hash
+from spinecls.tasks.checkpoint import build_model, read_spec, short_hash
 from spinecls.tasks.classification import class_prior
 
 logger = logging.getLogger(__name__)
 
-FINAL = "checkpoint_final.pt"
 BEST = "best_configuration.json"
 """In a dataset's results folder: `models`, folder names, and their `folds`, that prediction takes by default."""
 
@@ -49,47 +49,41 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
-class TrainedModel:
-    """A model folder `<Trainer>__<Plans>__<configuration>` and its finished folds."""
+class TrainedModel(ModelFolder):
+    """A model folder and those of its finished folds that are used."""
 
-    folder: Path
-    dataset: str
-    trainer: str
-    plans: str
-    configuration: str
     folds: tuple[str, ...]
 
-    def fold_folders(self, folds: Sequence[str]) -> list[Path]:
-        """Folders of some folds."""
-        return [self.folder / f"fold_{fold}" for fold in folds]
+    def fold_folders(self) -> list[FoldFolder]:
+        return [self.fold(fold) for fold in self.folds]
 
     def fold_plans(self) -> dict[str, Plan]:
         """Plan of each fold; ModelError unless all folds mean the same."""
-        folders = dict(zip(self.folds, self.fold_folders(self.folds), strict=True))
-        return agreed_plans(self.name, folders, self.configuration)
+        return agreed_plans(self, self.folds)
 
     @property
-    def name(self) -> str:
-        return f"{self.dataset}/{self.folder.name}"
+    def validated(self) -> tuple[str, ...]:
+        """Folds with predictions of cases that they had held out."""
+        return tuple(fold.number for fold in self.fold_folders() if fold.validated)
 
 
 def trained_models(root: Path) -> list[TrainedModel]:
     """All models with at least one finished fold below the results folder."""
-    models = []
-    for plan_path in sorted(root.glob(f"Dataset*/*__*__*/{PLAN}")):
-        model = model_at(plan_path.parent)
-        if model is not None and model.folds:
-            models.append(model)
-    return models
+    folders = (folder for dataset in sorted(root.glob("Dataset*")) for folder in model_folders(dataset))
+    models = (with_finished_folds(folder) for folder in folders if folder.plan.exists())
+    return [model for model in models if model.folds]
 
 
-def model_at(folder: Path) -> TrainedModel | None:
+def with_finished_folds(folder: ModelFolder) -> TrainedModel:
+    """Model of a folder with every fold that is trained to its end."""
+    finished = tuple(fold.number for fold in folder.all_folds() if fold.finished)
+    return TrainedModel(**{**vars(folder), "folds": finished})
+
+
+def model_at(path: Path) -> TrainedModel | None:
     """Model of a folder `<Trainer>__<Plans>__<configuration>`; None when it is called otherwise."""
-    parts = folder.name.split("__")
-    if len(parts) != 3:
-        return None
-    folds = tuple(sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{FINAL}")))
-    return TrainedModel(folder, folder.parent.name, *parts, folds)
+    folder = model_folder_at(path)
+    return None if folder is None else with_finished_folds(folder)
 
 
 def choose_models(choice: ModelChoice) -> tuple[TrainedModel, ...]:
@@ -151,8 +145,8 @@ def _choose_by_score(choice: ModelChoice) -> TrainedModel:
 def _named_by_folder(folder: Path) -> TrainedModel:
     if not folder.is_dir():
         raise ModelError(f"-m {folder}: not a model folder, there is no such folder.")
-    if folder.resolve().name.startswith("fold_"):
-        fold = folder.resolve().name.removeprefix("fold_")
+    if is_fold(folder.resolve()):
+        fold = FoldFolder(folder.resolve()).number
         raise ModelError(f"-m {folder}: a fold of a model. Write -m {folder.parent} -f {fold}.")
     model = model_at(folder.resolve())
     if not (folder / PLAN).exists() or (model is not None and not model.folds):
@@ -189,11 +183,11 @@ def _fitting(choice: ModelChoice) -> list[TrainedModel]:
 
 def _remembered(models: Sequence[TrainedModel]) -> list[tuple[TrainedModel, tuple[str, ...]]]:
     """What was chosen for the dataset of some models, with its folds; empty when nothing was, or it is gone."""
-    path = models[0].folder.parent / BEST
+    path = models[0].path.parent / BEST
     if not path.exists():
         return []
     content = files.read_json(path)
-    known = {model.folder.name: model for model in models}
+    known = {model.path.name: model for model in models}
     try:
         chosen = [(known.get(str(name)), tuple(map(str, content["folds"]))) for name in content["models"]]
     except (KeyError, TypeError):
@@ -214,13 +208,8 @@ def is_sealed(model: TrainedModel) -> bool:
 
 def _seals(model: TrainedModel) -> set[str]:
     """Sealing levels of a model's folds."""
-    plans = [fold_plan(model.folder / f"fold_{fold}") for fold in model.folds]
+    plans = [fold_plan(fold) for fold in model.fold_folders()]
     return {plan.configuration(model.configuration).seal for plan in plans}
-
-
-def validated_folds(model: TrainedModel) -> tuple[str, ...]:
-    """Folds with predictions of cases that they had held out."""
-    return tuple(fold for fold in model.folds if (model.folder / f"fold_{fold}" / VALIDATED).exists())
 
 
 def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
@@ -230,7 +219,7 @@ def _with_folds(model: TrainedModel, folds: Sequence[str]) -> TrainedModel:
             f"{model.name}: fold {', '.join(missing)} is not trained to its end. Finished: {', '.join(model.folds)}."
         )
     chosen = tuple(folds) if folds else tuple(f for f in model.folds if f != "all") or model.folds
-    return TrainedModel(model.folder, model.dataset, model.trainer, model.plans, model.configuration, chosen)
+    return dataclasses.replace(model, folds=chosen)
 
 
 def load_predictor(
@@ -261,16 +250,17 @@ def load_predictor(
     configuration = plan.configuration(model.configuration)
     networks, hashes, heads = [], {}, {}
     for fold in model.folds:
-        path, content = _checkpoint(model, fold, plans[fold])
+        path = model.fold(fold).final
+        content = own_checkpoint(model.fold(fold), plans[fold], model.configuration)
         networks.append(build_model(content, path))
         hashes[fold] = short_hash(content, path)
         spec = read_spec(content, path)
         heads[f"fold {fold}"] = flat({"heads": spec.dense_heads, "members": spec.members})
     require_same(heads, model.name, "Choose folds that agree by -f, or train the others anew.")
     calibration = None
-    if calibrated and (model.folder / CALIBRATION).exists():
+    if calibrated and (model.path / CALIBRATION).exists():
         try:
-            calibration = suited_calibration(model.folder / CALIBRATION, plan, hashes, augment)
+            calibration = suited_calibration(model.path / CALIBRATION, plan, hashes, augment)
         except ModelError as error:
             logger.warning("%s: predictions are not calibrated. %s", model.name, error)
     if prevalence is not None:
@@ -316,14 +306,6 @@ def checkpoint_hashes(model: TrainedModel) -> dict[str, str]:
         When a checkpoint is not of the plan beside it.
     """
     hashes = {}
-    for fold, folder in zip(model.folds, model.fold_folders(model.folds), strict=True):
-        path, content = _checkpoint(model, fold, fold_plan(folder))
-        hashes[fold] = short_hash(content, path)
+    for fold in model.fold_folders():
+        hashes[fold.number] = short_hash(own_checkpoint(fold, fold_plan(fold), model.configuration), fold.final)
     return hashes
-
-
-def _checkpoint(model: TrainedModel, fold: str, plan: Plan) -> tuple[Path, dict]:
-    path = model.folder / f"fold_{fold}" / FINAL
-    content = load_checkpoint(path)
-    require_plan_of(content, plan, plan.configuration(model.configuration), path)
-    return path, content

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, UsageError, some_names
-from spinecls.evaluation.score_files import SUMMARY
 from spinecls.hard_cases import HardCases
 from spinecls.inference.calibrating import described
 from spinecls.inference.models import TrainedModel
@@ -33,6 +32,7 @@ from spinecls.io.prediction_folder import (
     evidence_file,
 )
 from spinecls.io.predictions import FAILURES_NAME, REFERRALS_NAME, TABLE_NAME, write_case_json
+from spinecls.model_folder import SUMMARY
 from spinecls.records import CasePrediction
 
 logger = logging.getLogger(__name__)

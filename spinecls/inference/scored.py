@@ -5,22 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinecls import files
 from spinecls.errors import ModelError, counted
 from spinecls.evaluation.selection import CHANCE, preference
 from spinecls.inference.folds import require_same_classes
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.plan import Plan
 
 if TYPE_CHECKING:
     from spinecls.inference.models import TrainedModel
 
 logger = logging.getLogger(__name__)
-
-SUMMARY = Path("validation") / "summary.json"
-"""Scores of a fold's validation, below the fold."""
 
 
 @dataclass(frozen=True)
@@ -74,39 +70,39 @@ def best_validated(models: Sequence[TrainedModel]) -> TrainedModel:
 
 
 def _scored(model: TrainedModel) -> _Scored | None:
-    folders = [folder for folder in model.fold_folders(model.folds) if (folder / SUMMARY).exists()]
-    if not folders:
+    folds = [fold for fold in model.fold_folders() if fold.scored]
+    if not folds:
         return None
     try:
         plan = next(iter(model.fold_plans().values()))
     except ModelError as error:
         logger.warning("Not chosen among: %s", error)
         return None
-    known = [score for score in map(validation_score, folders) if score is not None]
-    found = sum(map(validation_found, folders)) / len(folders)
-    return _Scored(model, plan, len(folders), sum(known) / len(known) if known else None, found)
+    known = [score for score in map(validation_score, folds) if score is not None]
+    found = sum(map(validation_found, folds)) / len(folds)
+    return _Scored(model, plan, len(folds), sum(known) / len(known) if known else None, found)
 
 
-def validation_score(fold: Path) -> float | None:
+def validation_score(fold: FoldFolder) -> float | None:
     """Macro AUC end to end of a fold's validation; the identification rate when there are no classes.
 
     None where it was not validated, or its cases do not define the score.
     """
-    if not (fold / SUMMARY).exists():
+    if not fold.scored:
         return None
-    content = files.read_json(fold / SUMMARY)
+    content = fold.scores()
     classification = content.get("classification")
     if classification:
         return classification["end_to_end"]["auc_macro"]["estimate"]
     return content["location"]["identification_rate"]["estimate"]
 
 
-def validation_found(fold: Path) -> float:
+def validation_found(fold: FoldFolder) -> float:
     """Share of the vertebrae of a fold's validation that it found and named: of those with a place, else with a class.
 
     A macro AUC does not tell: where nothing is found all vertebrae have the same probabilities, and it is 0.5.
     """
-    content = files.read_json(fold / SUMMARY)
+    content = fold.scores()
     rate = content["location"]["identification_rate"]["estimate"]
     if rate is not None or not content.get("classification"):
         return rate or 0.0

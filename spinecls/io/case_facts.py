@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinecls.geometry import Geometry
 from spinecls.io.findings import Finding
+from spinecls.records import DatasetDescription
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +50,7 @@ class CaseFacts:
     def faultless(self) -> bool:
         """Whether nothing found forbids the use of the case; warnings may have been found."""
         return not any(finding.is_error for finding in self.findings)
+
+
+Inspect = Callable[[Sequence[CaseFiles], DatasetDescription], Mapping[str, CaseFacts]]
+"""Judges the files of cases; facts by identifier."""

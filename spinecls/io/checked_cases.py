@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spinecls import __version__, files
@@ -16,27 +16,24 @@ from spinecls.records import DatasetDescription
 FORMAT = 3
 """Raised when a check or the meaning of a stored value changes, so that every case is judged anew."""
 
-Inspect = Callable[[Sequence[CaseFiles], DatasetDescription], Mapping[str, CaseFacts]]
-"""Judges the files of cases; facts by identifier."""
-
 
 def inspect_changed(
     cases: Sequence[CaseFiles],
     description: DatasetDescription,
     *,
-    inspect: Inspect,
     verify_voxels: bool,
     hashes: FileHashes,
     cache_path: Path,
     keep: bool = True,
+    num_processes: int = 1,
 ) -> dict[str, CaseFacts]:
-    """Facts of all cases; `inspect` is called for those that are not known to be faultless, if there are any.
+    """Facts of all cases; those that are not known to be faultless are judged, if there are any.
 
     A faulty case is judged again every time: its fault may lie in what no content shows, such as a permission.
 
     Parameters
     ----------
-    inspect : judges cases with their voxels or without, as `verify_voxels` says
+    verify_voxels : judge cases with their voxels
     cache_path : JSON file of the facts; those found with their voxels also serve a run that does not look at voxels
     keep : whether the file is written; where its folder cannot be written to it is only read
     """
@@ -50,7 +47,10 @@ def inspect_changed(
     verified = {name: cached[name][1] for name in usable}
     changed = [case for case in cases if case.identifier not in facts]
     if changed:
-        found = inspect(changed, description)
+        # Brings the libraries that read images, which a run that finds everything up to date does without.
+        from spinecls.io.voxel_checks import inspect_cases
+
+        found = inspect_cases(changed, description, verify_voxels, num_processes)
         facts |= found
         verified |= dict.fromkeys(found, verify_voxels)
     kept = {name: (keys[name], verified[name], item) for name, item in facts.items() if item.faultless}

@@ -12,8 +12,7 @@ import numpy as np
 from spinecls.anatomy import RANK
 from spinecls.errors import UsageError
 from spinecls.io.annotation_forms import CHANCES, read_annotation_forms
-from spinecls.io.case_facts import CaseFacts, CaseFiles
-from spinecls.io.checked_cases import Inspect
+from spinecls.io.case_facts import CaseFacts, CaseFiles, Inspect
 from spinecls.io.dataset_description import parse_description
 from spinecls.io.dataset_files import empty_folder_finding, find_images, find_maps
 from spinecls.io.dataset_tables import Table, TableVertebra, read_table

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinecls.errors import some_names
-from spinecls.io.case_facts import CaseFacts, CaseFiles
-from spinecls.io.checked_cases import Inspect
+from spinecls.io.case_facts import CaseFacts, CaseFiles, Inspect
 from spinecls.io.dataset_assembly import assemble
 from spinecls.io.findings import Finding, error, warning
 from spinecls.io.table_twins import twin_key

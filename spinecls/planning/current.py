@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from spinecls import files, paths
@@ -19,6 +20,7 @@ from spinecls.io.checked_cases import inspect_changed
 from spinecls.io.dataset_assembly import require_faultless
 from spinecls.io.file_hashes import FileHashes
 from spinecls.io.preprocessed_records import NATIVE, native_cases, read_native
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.fingerprint_cache import outdated_fingerprints
 from spinecls.planning.inputs import INDEX_NAME, case_inputs
 from spinecls.planning.plan import Plan, load_plan
@@ -114,13 +116,12 @@ def require_current_plan(raw: RawDataset, plan: Plan) -> None:
         raise DatasetError(_message(raw.folder, told, _command("plan_and_preprocess", raw.folder.name, plan)))
 
 
-def require_current_folds(dataset: str, plans_name: str, folds: Sequence[Path]) -> None:
+def require_current_folds(dataset: str, plans_name: str, folds: Sequence[FoldFolder]) -> None:
     """Refuse to judge folds by a truth that changed since they were validated.
 
     Parameters
     ----------
     dataset : full name
-    folds : fold folders
 
     Raises
     ------
@@ -133,17 +134,17 @@ def require_current_folds(dataset: str, plans_name: str, folds: Sequence[Path]) 
     for fold in folds:
         if changed := changed_since_validation(dataset, fold):
             raise DatasetError(
-                f"{fold}: validated before these cases changed: {_some(changed)}. Train the fold again, or, if only "
-                "cases that it validates changed, validate it again by spinecls_train with --val."
+                f"{fold.path}: validated before these cases changed: {_some(changed)}. Train the fold again, or, if "
+                "only cases that it validates changed, validate it again by spinecls_train with --val."
             )
 
 
-def changed_since_validation(dataset: str, fold: Path) -> list[str]:
+def changed_since_validation(dataset: str, fold: FoldFolder) -> list[str]:
     """Validated cases of a fold that were preprocessed from other data since; none where either is not known."""
-    preprocessed, path = paths.preprocessed_folder(dataset), fold / "validation" / "summary.json"
-    if not (preprocessed / NATIVE).is_dir() or not path.is_file():
+    preprocessed = paths.preprocessed_folder(dataset)
+    if not (preprocessed / NATIVE).is_dir():
         return []
-    return changed_since(files.read_json(path).get("inputs", {}), stored_inputs(preprocessed))
+    return changed_since(fold.scores().get("inputs", {}), stored_inputs(preprocessed))
 
 
 def changed_since(noted: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
@@ -191,24 +192,10 @@ def _read(folder: Path, preprocessed: Path) -> tuple[RawDataset, FileHashes]:
     # Preprocessed data may lie where a training cannot write; then what it hashed is not kept.
     keep = os.access(preprocessed, os.W_OK)
     hashes = FileHashes(preprocessed / INDEX_NAME, folder, keep=keep)
-
-    def inspect(cases, description):
-        from spinecls.io.voxel_checks import inspect_cases
-
-        return inspect_cases(cases, description, False, 1)
-
-    def inspect_with_memory(cases, description):
-        return inspect_changed(
-            cases,
-            description,
-            inspect=inspect,
-            verify_voxels=False,
-            hashes=hashes,
-            cache_path=preprocessed / CHECKED,
-            keep=keep,
-        )
-
-    return require_faultless(folder, "Tr", inspect_with_memory), hashes
+    inspect = partial(
+        inspect_changed, verify_voxels=False, hashes=hashes, cache_path=preprocessed / CHECKED, keep=keep
+    )
+    return require_faultless(folder, "Tr", inspect), hashes
 
 
 def _command(word: str, name: str, plan: Plan) -> str:

@@ -26,8 +26,7 @@ def extract_fingerprint(dataset: RawDataset, cache_path: Path | None = None, num
     num_processes : cases read at the same time
     """
     hashes = FileHashes(cache_path and cache_path.with_name(INDEX_NAME), dataset.folder)
-    measure = partial(measure_cases, num_processes=num_processes)
-    return update_fingerprint(dataset, case_inputs(dataset, hashes), measure, cache_path)
+    return update_fingerprint(dataset, case_inputs(dataset, hashes), num_processes, cache_path)
 
 
 def measure_cases(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,16 +12,13 @@ from spinecls import files
 from spinecls.errors import DatasetError, PlanError, counted
 from spinecls.plain import from_plain
 from spinecls.planning.fingerprint_types import FORMAT, CaseFingerprint, Fingerprint
-from spinecls.records import Case, DatasetDescription, RawDataset
-
-Measure = Callable[[Sequence[Case], DatasetDescription], Iterable[tuple[Case, CaseFingerprint | str]]]
-"""Measures cases; yields each, as it is done, with its fingerprint or with what is wrong with it."""
+from spinecls.records import DatasetDescription, RawDataset
 
 
 def update_fingerprint(
-    dataset: RawDataset, inputs: Mapping[str, str], measure: Measure, cache_path: Path | None
+    dataset: RawDataset, inputs: Mapping[str, str], num_processes: int, cache_path: Path | None
 ) -> Fingerprint:
-    """Fingerprint of all annotated cases of a dataset; `measure` is called only if there is something to be measured.
+    """Fingerprint of all annotated cases of a dataset; measured are those that changed, if there are any.
 
     Parameters
     ----------
@@ -39,7 +36,10 @@ def update_fingerprint(
     if missing:
         failed: dict[str, str] = {}
         try:
-            measured = measure(missing, dataset.description)
+            # Brings the libraries that read images, which a run that finds everything up to date does without.
+            from spinecls.planning.fingerprint import measure_cases
+
+            measured = measure_cases(missing, dataset.description, num_processes)
             for case, result in tqdm(measured, "Fingerprint", len(missing), unit="case", disable=None):
                 name = case.identifier
                 if isinstance(result, CaseFingerprint):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +69,6 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-Store = Callable[[Sequence[Job]], Iterable[tuple[Job, Outcome]]]
-"""Does jobs; yields each as it is done."""
-
 
 def settings_of(configuration: Configuration) -> str:
     """Hash of that part of a configuration that the stored images depend on."""
@@ -85,10 +82,10 @@ def update_preprocessed(
     folder: Path,
     *,
     hashes: FileHashes,
-    store: Store,
+    num_processes: int,
     lock_timeout_s: float = 3600.0,
 ) -> PreprocessReport:
-    """Bring the preprocessed cases of a dataset up to date; `store` is called only if there is something to be done.
+    """Bring the preprocessed cases of a dataset up to date.
 
     Every image is read once for all configurations. Cases that are stored undamaged, made from the same files and rows
     with the same settings, are left alone; those of cases that the dataset no longer has are deleted. Scans without
@@ -121,7 +118,7 @@ def update_preprocessed(
             # So a case that fails now cannot be taken for a good one made from its former files.
             for record in job.records:
                 record.unlink(missing_ok=True)
-        failed = _do(jobs, store) if jobs else {}
+        failed = _do(jobs, num_processes) if jobs else {}
         # Again: a worker of a run that was killed just before may have lived for a moment longer.
         _clean(folder, plan, identifiers)
     redone = {job.case.identifier for job in jobs}
@@ -204,10 +201,14 @@ def _clean(folder: Path, plan: Plan, identifiers: set[str]) -> None:
             path.unlink()
 
 
-def _do(jobs: Sequence[Job], store: Store) -> dict[str, str]:
+def _do(jobs: Sequence[Job], num_processes: int) -> dict[str, str]:
     """Do the jobs; the reason of every case that failed."""
+    # Brings the libraries that read images, which a run that finds everything up to date does without.
+    from spinecls.planning.preprocess import store_cases
+
     failed = {}
-    for job, outcome in tqdm(store(jobs), "Preprocessing", len(jobs), unit="case", disable=None):
+    done = store_cases(jobs, num_processes)
+    for job, outcome in tqdm(done, "Preprocessing", len(jobs), unit="case", disable=None):
         name = job.case.identifier
         for text in outcome.warnings:
             _logger.warning("Warning: %s: %s", name, text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +42,8 @@ def preprocess_dataset(
     num_processes : one reads and writes in this process; more start worker processes
     """
     hashes = FileHashes(folder / INDEX_NAME, raw.folder)
-    store = partial(store_cases, num_processes=num_processes)
     return update_preprocessed(
-        raw, plan, configurations, folder, hashes=hashes, store=store, lock_timeout_s=lock_timeout_s
+        raw, plan, configurations, folder, hashes=hashes, num_processes=num_processes, lock_timeout_s=lock_timeout_s
     )
 
 

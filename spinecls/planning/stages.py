@@ -1,7 +1,6 @@
 """The stages before training: check, fingerprint, plan and folds; each leaves a file a person can read.
 
-What does the work of a stage is given to it as a function, called only if there is something to be done: a run that
-finds everything up to date imports none of the libraries that the work needs. `pipeline` has the functions at hand.
+A run that finds everything up to date imports none of the libraries that the work of a stage needs.
 """
 
 from __future__ import annotations
@@ -11,15 +10,16 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from spinecls import __version__, files, paths
 from spinecls.errors import DatasetError, PlanError, counted
-from spinecls.io.checked_cases import Inspect, inspect_changed
+from spinecls.io.checked_cases import inspect_changed
 from spinecls.io.dataset_assembly import require_faultless
 from spinecls.io.file_hashes import FileHashes
 from spinecls.plain import from_plain
-from spinecls.planning.fingerprint_cache import Measure, update_fingerprint
+from spinecls.planning.fingerprint_cache import update_fingerprint
 from spinecls.planning.fingerprint_types import Fingerprint, load_fingerprint, save_fingerprint
 from spinecls.planning.inputs import INDEX_NAME, case_inputs
 from spinecls.planning.plan import Plan, load_plan, save_plan
@@ -66,34 +66,25 @@ def forget_files(folder: Path) -> None:
         (paths.preprocessed_folder(folder.name) / name).unlink(missing_ok=True)
 
 
-def check_raw(folder: Path, hashes: FileHashes, verify_voxels: bool, inspect: Inspect) -> RawDataset:
-    """The checked raw dataset; warnings are logged, faults raised all at once.
-
-    Parameters
-    ----------
-    inspect : judges the files of cases, their voxels as `verify_voxels` says; only those that changed are given to it
-    """
-
-    def inspect_with_memory(cases, description):
-        return inspect_changed(
-            cases,
-            description,
-            inspect=inspect,
-            verify_voxels=verify_voxels,
-            hashes=hashes,
-            cache_path=paths.preprocessed_folder(folder.name) / CHECKED,
-        )
-
-    raw = require_faultless(folder, "Tr", inspect_with_memory)
+def check_raw(folder: Path, hashes: FileHashes, verify_voxels: bool, num_processes: int) -> RawDataset:
+    """The checked raw dataset, of which only what changed is read; warnings are logged, faults raised all at once."""
+    inspect = partial(
+        inspect_changed,
+        verify_voxels=verify_voxels,
+        hashes=hashes,
+        cache_path=paths.preprocessed_folder(folder.name) / CHECKED,
+        num_processes=num_processes,
+    )
+    raw = require_faultless(folder, "Tr", inspect)
     for warning in raw.warnings:
         logger.warning("Warning: %s", warning)
     return raw
 
 
-def measure_raw(raw: RawDataset, hashes: FileHashes, measure: Measure) -> Fingerprint:
+def measure_raw(raw: RawDataset, hashes: FileHashes, num_processes: int) -> Fingerprint:
     """Fingerprint of a dataset, cases that did not change taken from the last one."""
     folder = folder_of(raw)
-    made = update_fingerprint(raw, case_inputs(raw, hashes), measure, folder / FINGERPRINT_CASES)
+    made = update_fingerprint(raw, case_inputs(raw, hashes), num_processes, folder / FINGERPRINT_CASES)
     path = folder / FINGERPRINT
     if _stored_fingerprint(path) == made:
         logger.info("Fingerprint is up to date: %s", path)

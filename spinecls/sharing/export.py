@@ -12,18 +12,16 @@ import torch
 from spinecls import __version__, files
 from spinecls.calibration.record import CALIBRATION
 from spinecls.errors import ModelError, UsageError
-from spinecls.inference.models import FINAL, TrainedModel, load_predictor
+from spinecls.inference.models import TrainedModel, load_predictor
 from spinecls.inference.predictor import Predictor
+from spinecls.model_folder import PLAN, SUMMARY, FoldFolder
 from spinecls.planning.plan import Plan, load_plan
 from spinecls.sharing.archive import opened, write_archive
 from spinecls.sharing.install import unpack_model
 from spinecls.sharing.layout import (
     CARD,
     MODEL,
-    PLAN,
     SUFFIX,
-    SUMMARY,
-    VALIDATION,
     WEIGHTS,
     BundleDescription,
     FoldDescription,
@@ -69,7 +67,7 @@ def export_model(model: TrainedModel, path: Path) -> str:
         folds=model.folds,
         spinecls_version=__version__,
     )
-    description.check(model.folder)
+    description.check(model.path)
     # As prediction does: what cannot be predicted with is not exported, a calibration of other weights stays here.
     predictor = load_predictor(model, torch.device("cpu"), augment=True)
     card = _card(model, predictor)
@@ -81,7 +79,7 @@ def export_model(model: TrainedModel, path: Path) -> str:
 
 def _card(model: TrainedModel, predictor: Predictor) -> str:
     """The card that lies in the model folder, filled in by somebody, or one made now."""
-    path = model.folder / CARD
+    path = model.path / CARD
     hashes = predictor.checkpoints
     if not path.exists():
         return card_of(model, hashes, predictor.calibration)
@@ -99,28 +97,27 @@ def _members(
 ) -> Iterator[tuple[str, bytes]]:
     yield CARD, card.encode()
     if calibrated:
-        yield CALIBRATION, (model.folder / CALIBRATION).read_bytes()
+        yield CALIBRATION, (model.path / CALIBRATION).read_bytes()
     for fold in model.folds:
-        for name, content in sorted(_fold_members(model.folder / f"fold_{fold}").items()):
+        for name, content in sorted(_fold_members(model.fold(fold)).items()):
             yield fold_member(fold, name), content
     yield MODEL, to_json(dataclasses.asdict(description))
     # Not that of the model folder, which is of the fold that was begun last.
-    yield PLAN, _plan_bytes(load_plan(model.folder / f"fold_{model.folds[0]}" / PLAN))
+    yield PLAN, _plan_bytes(load_plan(model.fold(model.folds[0]).plan))
 
 
-def _fold_members(folder: Path) -> dict[str, bytes]:
-    path = folder / FINAL
+def _fold_members(fold: FoldFolder) -> dict[str, bytes]:
+    path = fold.final
     content = load_checkpoint(path)
     known = {f.name: content[f.name] for f in dataclasses.fields(FoldDescription) if f.name in content}
-    fold = FoldDescription(**{**known, "spec": read_spec(content, path)})
+    description = FoldDescription(**{**known, "spec": read_spec(content, path)})
     members = {
-        MODEL: to_json(dataclasses.asdict(fold)),
+        MODEL: to_json(dataclasses.asdict(description)),
         WEIGHTS: weights_to_bytes(build_model(content, path)),
-        PLAN: _plan_bytes(load_plan(folder / PLAN)),
+        PLAN: _plan_bytes(load_plan(fold.plan)),
     }
-    summary = folder / VALIDATION / SUMMARY
-    if summary.is_file():
-        members[SUMMARY] = to_json(shared_summary(files.read_json(summary)))
+    if fold.scored:
+        members[SUMMARY] = to_json(shared_summary(fold.scores()))
     return members
 
 

@@ -13,20 +13,18 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from spinecls import files, paths
+from spinecls import files
 from spinecls.errors import ModelError, PlanError, ResourceError
 from spinecls.inference.folds import require_plan_of
-from spinecls.inference.models import FINAL, TrainedModel, load_predictor, suited_calibration
+from spinecls.inference.models import TrainedModel, load_predictor, suited_calibration
 from spinecls.inference.scored import validation_score
+from spinecls.model_folder import PLAN, SUMMARY, FoldFolder, ModelFolder, model_folder
 from spinecls.planning.plan import save_plan
 from spinecls.sharing.archive import Archive, opened
 from spinecls.sharing.layout import (
     CALIBRATION,
     CARD,
     MODEL,
-    PLAN,
-    SUMMARY,
-    VALIDATION,
     WEIGHTS,
     BundleDescription,
     fold_member,
@@ -62,15 +60,16 @@ def import_model(path: Path, force: bool = False) -> TrainedModel:
     with opened(path, size_limit) as archive:
         description = parse_description(archive.read(MODEL), f"{path}: {MODEL}")
         names = (description.dataset, description.trainer, description.plans, description.configuration)
-        target = paths.model_folder(*names)
-        _check_target(target, force)
-        with _staging(target.parent) as staging:
-            model = unpack_model(archive, description, staging / target.name)
-            _put_in_place(model.folder, target, staging / "replaced")
-    return dataclasses.replace(model, folder=target)
+        folder = model_folder(*names)
+        _check_target(folder, force)
+        with _staging(folder.path.parent) as staging:
+            model = unpack_model(archive, description, staging)
+            _put_in_place(model.path, folder.path, staging / "replaced")
+    return dataclasses.replace(model, results=folder.results)
 
 
-def _check_target(target: Path, force: bool) -> None:
+def _check_target(model: ModelFolder, force: bool) -> None:
+    target = model.path
     if target.is_symlink():
         raise ModelError(f"{target}: is a symbolic link, which is not written through. Remove it first.")
     for folder in (target, target.parent):
@@ -78,12 +77,13 @@ def _check_target(target: Path, force: bool) -> None:
             raise ModelError(f"{folder}: is not a folder. Move it away first.")
     if target.exists() and not force:
         raise ModelError(f"{target}: a model of this name is installed. Give --force to replace it, or move it away.")
-    for lock in target.glob("fold_*/.lock"):
+    for fold in model.all_folds():
         try:
-            with FileLock(lock, timeout=0):
-                pass
+            if fold.lock.exists():
+                with FileLock(fold.lock, timeout=0):
+                    pass
         except Timeout:
-            raise ResourceError(f"{lock.parent} is being trained by another process. Wait for it.") from None
+            raise ResourceError(f"{fold.path} is being trained by another process. Wait for it.") from None
 
 
 @contextmanager
@@ -113,12 +113,12 @@ def _put_in_place(folder: Path, target: Path, replaced: Path) -> None:
         raise ModelError(f"{target}: the model could not be put there ({error.strerror}). Try again.") from None
 
 
-def unpack_model(archive: Archive, description: BundleDescription, folder: Path) -> TrainedModel:
+def unpack_model(archive: Archive, description: BundleDescription, results: Path) -> TrainedModel:
     """Write the members of an archive as a model folder.
 
     Parameters
     ----------
-    folder : new, or empty
+    results : folder of results, in which there is no such model
 
     Raises
     ------
@@ -130,55 +130,56 @@ def unpack_model(archive: Archive, description: BundleDescription, folder: Path)
         raise ModelError(f"{archive.path}: {missing[0]} is missing. The file is incomplete; get it again.")
     if unknown := sorted(set(archive.names) - required - optional):
         raise ModelError(f"{archive.path}: {unknown[0]} belongs to no fold that {MODEL} names.")
-    folder.mkdir(exist_ok=True)
+    names = (description.dataset, description.trainer, description.plans, description.configuration)
+    model = TrainedModel(results, *names, description.folds)
+    model.path.mkdir(parents=True)
     plan = parse_plan(archive.read(PLAN), description.configuration, f"{archive.path}: {PLAN}")
-    save_plan(folder / PLAN, plan)
-    for fold in description.folds:
-        _unpack_fold(archive, description.configuration, fold, folder / f"fold_{fold}")
+    save_plan(model.plan, plan)
+    for fold in model.fold_folders():
+        _unpack_fold(archive, description.configuration, fold)
     for name, check in ((CARD, parse_text), (CALIBRATION, parse_object)):
         if name in archive.names:
             content = archive.read(name)
             check(content, f"{archive.path}: {name}")
-            files.write_bytes(folder / name, content)
-    names = (description.dataset, description.trainer, description.plans, description.configuration)
-    model = TrainedModel(folder, *names, description.folds)
+            files.write_bytes(model.path / name, content)
     try:
         predictor = load_predictor(model, torch.device("cpu"), augment=True, calibrated=False)
         if CALIBRATION in archive.names:
-            suited_calibration(folder / CALIBRATION, predictor.plan, predictor.checkpoints, predictor.augment)
+            suited_calibration(model.path / CALIBRATION, predictor.plan, predictor.checkpoints, predictor.augment)
     except (PlanError, ModelError) as error:
         raise ModelError(f"{archive.path}: {error}") from None
     return model
 
 
-def _unpack_fold(archive: Archive, configuration: str, fold: str, folder: Path) -> None:
-    where = {name: f"{archive.path}: {fold_member(fold, name)}" for name in (PLAN, MODEL, WEIGHTS, SUMMARY)}
-    plan = parse_plan(archive.read(fold_member(fold, PLAN)), configuration, where[PLAN])
-    described = parse_fold(archive.read(fold_member(fold, MODEL)), where[MODEL])
+def _unpack_fold(archive: Archive, configuration: str, fold: FoldFolder) -> None:
+    member = {name: fold_member(fold.number, name) for name in (PLAN, MODEL, WEIGHTS, SUMMARY)}
+    where = {name: f"{archive.path}: {path}" for name, path in member.items()}
+    plan = parse_plan(archive.read(member[PLAN]), configuration, where[PLAN])
+    described = parse_fold(archive.read(member[MODEL]), where[MODEL])
     planned = plan.configuration(configuration)
     spec = described.spec
     content = {"spec": json.dumps(dataclasses.asdict(spec)), "seal": described.seal}
     require_plan_of(content, plan, planned, where[MODEL])
-    folder.mkdir()
-    save_plan(folder / PLAN, plan)
-    received = folder / WEIGHTS
-    archive.copy(fold_member(fold, WEIGHTS), received)
+    fold.path.mkdir()
+    save_plan(fold.plan, plan)
+    received = fold.path / WEIGHTS
+    archive.copy(member[WEIGHTS], received)
     model = build_model(content | {"weights": read_weights(received, spec, where[WEIGHTS])}, received)
     received.unlink()
     details = described.details() | {MEANING: meaning_text(plan, planned)}
-    save_checkpoint(folder / FINAL, model_content(model, spec, set(spec.dense_heads), **details))
-    if fold_member(fold, SUMMARY) in archive.names:
-        _unpack_summary(archive.read(fold_member(fold, SUMMARY)), folder, where[SUMMARY])
+    save_checkpoint(fold.final, model_content(model, spec, set(spec.dense_heads), **details))
+    if member[SUMMARY] in archive.names:
+        _unpack_summary(archive.read(member[SUMMARY]), fold, where[SUMMARY])
 
 
-def _unpack_summary(data: bytes, folder: Path, where: str) -> None:
+def _unpack_summary(data: bytes, fold: FoldFolder, where: str) -> None:
     content = parse_object(data, where)
     if content != shared_summary(content):
         raise ModelError(f"{where}: holds more than the scores that a bundle carries.")
-    (folder / VALIDATION).mkdir()
-    files.write_json(folder / VALIDATION / SUMMARY, content)
+    fold.validation.mkdir()
+    files.write_json(fold.summary, content)
     try:
-        score = validation_score(folder)
+        score = validation_score(fold)
     except (KeyError, TypeError):
         raise ModelError(f"{where}: has no validation score, by which models are compared.") from None
     if not (score is None or isinstance(score, float | int)):

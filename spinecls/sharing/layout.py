@@ -14,6 +14,7 @@ from typing import Any
 from spinecls import files
 from spinecls.calibration.record import CALIBRATION, LARGEST_FILE_BYTES
 from spinecls.errors import DatasetError, ModelError, PlanError
+from spinecls.model_folder import PLAN, SUMMARY
 from spinecls.plain import from_plain
 from spinecls.planning.plan import Plan
 from spinecls.sharing.archive import MOST_BYTES
@@ -25,12 +26,8 @@ FORMAT_VERSION = 2
 """Others are refused, such as 1, whose weights are those of a single network."""
 
 MODEL = "model.json"
-PLAN = "plan.json"
 CARD = "MODEL_CARD.md"
 WEIGHTS = "model.safetensors"
-SUMMARY = "summary.json"
-VALIDATION = "validation"
-"""Folder of the summary below a fold's; a bundle holds no more of it."""
 
 _JSON_BYTES = 4 << 20
 _TEXT_BYTES = 1 << 20

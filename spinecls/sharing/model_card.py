@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from spinecls import __version__, files, paths
+from spinecls import __version__, paths
 from spinecls.anatomy import LEVELS
 from spinecls.calibration.record import Calibration
 from spinecls.errors import SpineclsError
-from spinecls.inference.models import FINAL, TrainedModel
+from spinecls.inference.models import TrainedModel
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan, load_plan
 from spinecls.planning.stages import FINGERPRINT
 from spinecls.sealing.levels import is_guaranteed
-from spinecls.sharing.layout import PLAN, SUMMARY, VALIDATION
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 
 TO_FILL = "TO FILL"
@@ -119,9 +117,9 @@ def card_of(model: TrainedModel, hashes: Mapping[str, str], calibration: Calibra
 
 
 def _facts(model: TrainedModel, fold: str) -> FoldFacts:
-    folder = model.folder / f"fold_{fold}"
-    content = load_checkpoint(folder / FINAL)
-    plan = load_plan(folder / PLAN)
+    folder = model.fold(fold)
+    content = load_checkpoint(folder.final)
+    plan = load_plan(folder.plan)
     return FoldFacts(
         name=fold,
         plan=plan,
@@ -129,15 +127,11 @@ def _facts(model: TrainedModel, fold: str) -> FoldFacts:
         checkpoint=content,
         parameters={
             name: sum(p.numel() for p in network.parameters())
-            for name, network in build_model(content, folder / FINAL).parts()
+            for name, network in build_model(content, folder.final).parts()
         },
-        run=_json_if_there(folder / "run.json"),
-        summary=_json_if_there(folder / VALIDATION / SUMMARY),
+        run=folder.record(),
+        summary=folder.scores(),
     )
-
-
-def _json_if_there(path: Path) -> Mapping[str, Any]:
-    return files.read_json(path) if path.is_file() else {}
 
 
 def _known_cases(model: TrainedModel, folds: Sequence[FoldFacts]) -> list[CaseFingerprint]:

@@ -28,7 +28,7 @@ from spinecls.tasks.base import Outputs, Task
 from spinecls.testing.phantom import write_dataset
 from spinecls.trainers.base import PREDICTING, RunSettings, Trainer
 from spinecls.trainers.part import Part, loss_of
-from spinecls.trainers.run import load_training_data
+from spinecls.trainers.training_data import load_training_data
 from spinecls.trainers.user_code import made_trainer
 
 SETTINGS = {

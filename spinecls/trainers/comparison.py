@@ -19,12 +19,16 @@ from spinecls.evaluation.comparison import Comparison, compare
 from spinecls.evaluation.learning_curve import write_learning_curve
 from spinecls.evaluation.vertebra_table import read_validation
 from spinecls.io.preprocessed_records import read_native
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.current import require_current
 from spinecls.planning.plan import load_plan
 from spinecls.planning.splits import stored_folds
 from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.trainers.base import PREDICTING
-from spinecls.trainers.run import TrainingRequest, annotated_classes, find_trainer, fold_cases, train_fold
+from spinecls.trainers.fold_cases import annotated_classes, fold_cases
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.request import TrainingRequest
+from spinecls.trainers.run import train_fold
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +65,12 @@ class Run:
     size: str
     draw: int
     cases: tuple[str, ...]
-    folder: Path
+    fold: FoldFolder
 
     @property
     def finished(self) -> bool:
         """Whether it was trained and validated to the end."""
-        # The last file that validation writes.
-        return (self.folder / "validation" / "summary.json").exists()
+        return self.fold.scored
 
 
 def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
@@ -91,7 +94,7 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
     preprocessed = paths.preprocessed_folder(paths.dataset_name(request.dataset))
     require_current(request.dataset, load_plan(preprocessed / f"{request.plans}.json"))
     runs = planned_runs(request)
-    folder = runs[0].folder.parents[2]
+    folder = runs[0].fold.path.parents[2]
     _remember(request, folder)
     for run in runs:
         if run.finished:
@@ -99,7 +102,7 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
         try:
             _train(request, run)
         except Busy:
-            logger.info("%s is being trained by another process and left to it.", run.folder)
+            logger.info("%s is being trained by another process and left to it.", run.fold.path)
             continue
         except DefectiveCases:
             raise
@@ -147,7 +150,7 @@ def planned_runs(request: ComparisonRequest) -> list[Run]:
             cases = tuple(sorted(case for patient in order[:number] for case in patients[patient]))
             for trainer in trainers:
                 folder = root / f"draw_{draw}" / f"patients_{size}" / trainer.__name__
-                runs.append(Run(trainer=trainer.__name__, size=size, draw=draw, cases=cases, folder=folder))
+                runs.append(Run(trainer=trainer.__name__, size=size, draw=draw, cases=cases, fold=FoldFolder(folder)))
     return runs
 
 
@@ -208,7 +211,7 @@ def patient_order(counts: Mapping[str, Counter], draw: int) -> list[str]:
 
 
 def _train(request: ComparisonRequest, run: Run) -> None:
-    logger.info("Draw %d, %s patients, %s: %s", run.draw, run.size, run.trainer, run.folder)
+    logger.info("Draw %d, %s patients, %s: %s", run.draw, run.size, run.trainer, run.fold.path)
     training = TrainingRequest(
         dataset=request.dataset,
         configuration=request.configuration,
@@ -220,16 +223,16 @@ def _train(request: ComparisonRequest, run: Run) -> None:
         workers=request.workers,
         overrides=request.overrides,
         cases=run.cases,
-        folder=run.folder,
+        folder=run.fold,
     )
-    train_fold(dataclasses.replace(training, resume=_can_go_on(run.folder)))
+    train_fold(dataclasses.replace(training, resume=_can_go_on(run.fold)))
 
 
-def _can_go_on(folder: Path) -> bool:
+def _can_go_on(fold: FoldFolder) -> bool:
     """Whether one of the two states of a run that was cut is readable; else it is made anew."""
-    for name in ("checkpoint_latest.pt", "checkpoint_previous.pt"):
+    for path in fold.states:
         try:
-            load_checkpoint(folder / name)
+            load_checkpoint(path)
         except ModelError:
             continue
         return True
@@ -261,7 +264,7 @@ def _report(request: ComparisonRequest, runs: Sequence[Run], folder: Path) -> li
 
 def _write_report(request: ComparisonRequest, runs: Sequence[Run], folder: Path) -> list[Comparison]:
     finished = [run for run in runs if run.finished]
-    tables = {(run.trainer, run.size, run.draw): read_validation(run.folder) for run in finished}
+    tables = {(run.trainer, run.size, run.draw): read_validation(run.fold) for run in finished}
     arms = list(dict.fromkeys(run.trainer for run in runs))
     found = compare(tables, arms, list(request.sizes))
     preprocessed = paths.preprocessed_folder(paths.dataset_name(request.dataset))
@@ -293,7 +296,7 @@ def _row(comparison: Comparison, numbers: Mapping[str, int]) -> dict[str, object
 
 
 def _run_row(run: Run, tables: Mapping) -> dict[str, object]:
-    content = files.read_json(run.folder / "validation" / "summary.json")
+    content = run.fold.scores()
     location, classes = content["location"], content["classification"]["end_to_end"]
     return {
         "draw": run.draw,

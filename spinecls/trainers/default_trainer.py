@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from spinecls import files, paths
+from spinecls import paths
 from spinecls.errors import UsageError, counted
+from spinecls.model_folder import model_folders
 from spinecls.planning.fingerprint_types import load_fingerprint
 from spinecls.planning.stages import FINGERPRINT
-from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
-from spinecls.trainers.base import TRAINERS
 from spinecls.trainers.refinement import REFINED
+from spinecls.trainers.registered import TRAINERS
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +46,10 @@ def trainer_of_runs(dataset: str, configuration: str, plans: str, folds: Sequenc
     UsageError
         When several trainers did, or one that only a file or module can give.
     """
-    pattern = f"*__{plans}__{configuration}"
     begun = set()
-    for model in (paths.results_root() / dataset).glob(pattern):
-        if model.name.split("__")[0].endswith(REFINED) == refined:
-            runs = [model / f"fold_{fold}" / "run.json" for fold in folds]
-            begun |= {str(files.read_json(run)["trainer"]) for run in runs if run.exists()}
+    for model in model_folders(paths.results_root() / dataset):
+        if (model.plans, model.configuration, model.trainer.endswith(REFINED)) == (plans, configuration, refined):
+            begun |= {str(record["trainer"]) for fold in folds if (record := model.fold(fold).record())}
     if len(begun) > 1:
         raise UsageError(f"Several trainers began this: {', '.join(sorted(begun))}. Say by -tr which is meant.")
     name = next(iter(begun), None)

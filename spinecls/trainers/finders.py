@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import spinecls
+from spinecls import paths
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import ModelError
 from spinecls.networks.finder import Finder
@@ -86,6 +87,11 @@ def _add(digest, value: object) -> None:
             _add(digest, item)
     else:
         digest.update(f"{type(value).__name__} {value!r}".encode())
+
+
+def finders_folder(dataset: str) -> Path:
+    """Folder, beside the models of a dataset, of finders that are trained already."""
+    return paths.results_root() / dataset / "finders"
 
 
 def finder_path(folder: Path, key: str) -> Path:

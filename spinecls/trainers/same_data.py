@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from spinecls import files
 from spinecls.errors import DatasetError, some_names
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.current import changed_since, plan_differences, stored_inputs
 from spinecls.planning.plan import Plan, load_plan
 
@@ -15,13 +15,13 @@ logger = logging.getLogger(__name__)
 
 
 def require_same_data(
-    folder: Path, plan: Plan, preprocessed: Path, train: Sequence[str], validation: Sequence[str], resume: bool
+    fold: FoldFolder, plan: Plan, preprocessed: Path, train: Sequence[str], validation: Sequence[str], resume: bool
 ) -> None:
     """Refuse to go on with a run on other data than those it was begun with, or to validate it on what it learnt from.
 
     Parameters
     ----------
-    folder : fold folder of the run; one that was never begun passes
+    fold : of the run; one that was never begun passes
     plan : plan of the dataset as it is now
     train, validation : cases of the fold as it is now
     resume : the run is to go on; else it is only to be validated, and training cases that changed are a warning
@@ -31,9 +31,10 @@ def require_same_data(
     DatasetError
         Naming what changed since the run was begun.
     """
-    own, path = folder / "plan.json", folder / "run.json"
-    told = [f"dataset.json: {text}" for text in plan_differences(load_plan(own), plan)] if own.exists() else []
-    run = files.read_json(path) if path.exists() else {"cases": train}
+    told = []
+    if fold.plan.exists():
+        told += [f"dataset.json: {text}" for text in plan_differences(load_plan(fold.plan), plan)]
+    run = fold.record() or {"cases": train}
     if both := sorted(set(run["cases"]) & set(validation)):
         told.append(f"the run learnt from cases that the fold now validates: {some_names(both)}")
     changed = changed_since(run.get("inputs", {}), stored_inputs(preprocessed))
@@ -47,6 +48,6 @@ def require_same_data(
     if told:
         listed = "\n".join(f"  {text}" for text in told)
         raise DatasetError(
-            f"{folder}: the run was begun with other data.\n{listed}\nTrain anew without --c and --val, or put the "
+            f"{fold.path}: the run was begun with other data.\n{listed}\nTrain anew without --c and --val, or put the "
             "data and folds back as they were and preprocess them again."
         )

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.fingerprint_types import CaseFingerprint
 from spinecls.planning.plan import load_plan
 
@@ -31,7 +32,7 @@ def training_images(cases: Iterable[CaseFingerprint], start: Path | None) -> tup
 
 
 def _images_of_start(checkpoint: Path) -> tuple[str, ...]:
-    plan = checkpoint.parent / "plan.json"
+    plan = FoldFolder(checkpoint.parent).plan
     found = load_plan(plan).training_images if plan.is_file() and checkpoint.suffix == ".pt" else None
     if found is None:
         said = "%s: it is not known which images these weights learned from. If a case that is validated or tested was "

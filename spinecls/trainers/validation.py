@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from spinecls.beliefs import agreed_class
@@ -17,11 +16,15 @@ from spinecls.evaluation.score_files import write_scores
 from spinecls.hard_cases import HardCases
 from spinecls.inference.predictor import Predictor
 from spinecls.inference.results import case_prediction
-from spinecls.io.predictions import write_case_json, write_failures, write_table
+from spinecls.io.predictions import FAILURES_NAME, write_case_json, write_failures, write_table
 from spinecls.io.preprocessed import PreprocessedCase
-from spinecls.planning.plan import Configuration, Plan
+from spinecls.planning.familiarity import unfamiliar
+from spinecls.planning.plan import Plan
 from spinecls.records import CasePrediction, DatasetDescription
-from spinecls.tasks.checkpoint import build_model, load_checkpoint, short_hash
+from spinecls.tasks.checkpoint import build_model, short_hash
+from spinecls.trainers.fold import Fold
+from spinecls.trainers.fold_cases import annotated_classes, fingerprints_of
+from spinecls.trainers.training_images import learned_from
 
 logger = logging.getLogger(__name__)
 
@@ -40,54 +43,39 @@ class TrainingReference:
         return [count / total for count in self.class_counts] if total else None
 
 
-def validate(
-    folder: Path,
-    plan: Plan,
-    configuration: Configuration,
-    cases: Iterable[PreprocessedCase],
-    inputs: Mapping[str, str],
-    reference: TrainingReference,
-    device: torch.device,
-    warnings: Mapping[str, tuple[str, ...]] | None = None,
-) -> dict:
-    """Predict and score cases that the fold did not train on.
+def validate(fold: Fold, checkpoint: Mapping) -> None:
+    """Predict and score the validation cases of a fold.
 
     Writes `validation/` below the fold: one JSON a case, predictions.csv and the scores (`write_scores`). Maps are not
     written here; `spinecls_predict` writes them.
 
     Parameters
     ----------
-    inputs : of each case the hash of what it was preprocessed from; kept with the scores, whose truth it is
-    warnings : by case, in which ways its image is unlike those that the fold trained on
-
-    Returns
-    -------
-    dict
-        The content of summary.json.
+    checkpoint : content of the fold's final checkpoint
 
     Raises
     ------
     PartialFailure
         When cases failed, after everything is written (`HardCases.raise_if_any`).
     """
-    path = folder / "checkpoint_final.pt"
-    checkpoint = load_checkpoint(path)
-    predictor = Predictor([build_model(checkpoint, path)], plan, configuration, device)
-    # Without readers nothing is said of classes, so nothing is judged of them.
-    plan = predictor.plan
-    description = plan_description(plan)
-    warnings = warnings or {}
+    model = build_model(checkpoint, fold.folder.final)
+    predictor = Predictor([model], fold.plan, fold.configuration, fold.request.device)
+    warnings = image_warnings(fold)
+    # The plan of the predictor: without readers nothing is said of classes, so nothing is judged of them.
+    description = plan_description(predictor.plan)
     predictions: list[CasePrediction] = []
     truth: list[matching.CaseTruth] = []
-    target = folder / "validation"
-    model = {"fold": folder.name, "training_images": plan.training_images}
+    target = fold.folder.validation
+    source = {"fold": fold.folder.path.name, "training_images": predictor.plan.training_images}
     hard = HardCases(target)
+    inputs = fold.inputs(fold.validation)
+    cases = fold.loaded(fold.validation)
     for case in tqdm(cases, total=len(inputs), desc="validation", unit="case", disable=None):
         name = case.identifier
         with hard.case(name):
             unlike = bool(warnings.get(name))
             volume = predictor.predict_volume(case.native, case.native_geometry, unlike)
-            prediction = case_prediction(name, volume, plan, model, warnings=warnings.get(name, ()))
+            prediction = case_prediction(name, volume, predictor.plan, source, warnings=warnings.get(name, ()))
             write_case_json(target, prediction)
             predictions.append(prediction)
         # A case that fails counts as one in which nothing was found.
@@ -95,27 +83,51 @@ def validate(
         truth.append(preprocessed_truth(case, level_map, description))
     write_table(target, predictions)
     write_failures(target, sorted(hard.failed.items()))
+    reference = training_reference(fold)
     lowest = trivial_counter.commonest_lowest_level(reference.levels)
     outcomes = matching.judge(predictions, truth, description, lowest)
     scores = summary.summarise(outcomes, description, reference.prior, lowest)
+    content = {
+        "fold": fold.folder.path.name,
+        # What a calibration must know: which weights said so, and how they were asked.
+        "checkpoint": short_hash(checkpoint, fold.folder.final),
+        "test_time_augmentation": predictor.augment,
+        "inputs": inputs,
+        "predicted": [p.identifier for p in predictions],
+        "unfamiliar_images": _told_of_unlike(predictions, target),
+        **scores,
+    }
+    write_scores(target, content, outcomes, description)
+    hard.raise_if_any(len(inputs), str(target / FAILURES_NAME))
+
+
+def training_reference(fold: Fold) -> TrainingReference:
+    """What scoring needs to know of training, from the training cases."""
+    annotations = annotated_classes(fold.preprocessed, fold.train)
+    return TrainingReference(
+        levels=[list(classes) for classes in annotations.values()],
+        class_counts=[fold.plan.class_counts.get(name, 0) for name in fold.plan.class_names],
+    )
+
+
+def image_warnings(fold: Fold) -> dict[str, tuple[str, ...]]:
+    """By validation case in which ways its image is unlike those of training; those that training knew are told."""
+    validated = fingerprints_of(fold.preprocessed, fold.validation)
+    if learned := learned_from(validated, fold.plan.training_images):
+        said = "%s: the weights that this fold started with have learned from the validation cases %s; their scores "
+        logger.warning(said + "are better than on new scans.", fold.folder.path, ", ".join(learned))
+    if fold.plan.familiar is None:
+        return {}
+    return {case.case: unfamiliar(case.shape, case.spacing_mm, case.appearance, fold.plan) for case in validated}
+
+
+def _told_of_unlike(predictions: Sequence[CasePrediction], target: Path) -> list[str]:
+    """Cases whose images are unlike those of training, which is logged."""
     unlike = [p.identifier for p in predictions if p.warnings]
     if unlike:
         said = "%d of %d validated images are unlike those that the fold trained on (why: %s): %s."
         logger.warning(said, len(unlike), len(predictions), target / "<case>.json", ", ".join(unlike))
-    predicted = [p.identifier for p in predictions]
-    content = {
-        "fold": folder.name,
-        # What a calibration must know: which weights said so, and how they were asked.
-        "checkpoint": short_hash(checkpoint, path),
-        "test_time_augmentation": predictor.augment,
-        "inputs": dict(inputs),
-        "predicted": predicted,
-        "unfamiliar_images": unlike,
-        **scores,
-    }
-    write_scores(target, content, outcomes, description)
-    hard.raise_if_any(len(inputs), str(target / "failed.csv"))
-    return scores
+    return unlike
 
 
 def plan_description(plan: Plan) -> DatasetDescription:

@@ -104,8 +104,8 @@ def _held_out_cases(model: TrainedModel) -> set[str]:
     """Validation cases of a model of one fold; of several folds every case was learned by some."""
     if len(model.folds) != 1:
         return set()
-    validation = model.folder / f"fold_{model.folds[0]}" / "validation"
-    return {path.stem for path in validation.glob("*.json")} - {"summary"}
+    fold = model.fold(model.folds[0])
+    return {path.stem for path in fold.validation.glob("*.json")} - {fold.summary.stem}
 
 
 def build_study(instrument: Instrument, cohort: Cohort, vertebrae: int, donors: int, seed: int) -> Study:

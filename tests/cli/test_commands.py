@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spinecls.cli.main import COMMANDS
+from spinecls.cli.commands import COMMANDS
 
 SETUP = Path(__file__).parents[2] / "setup.py"
 HEAVY = ("torch", "SimpleITK", "scipy", "skimage", "sklearn", "matplotlib", "numpy", "blosc2")
@@ -35,6 +35,8 @@ def test_installation_makes_a_script_of_every_command(monkeypatch):
 
     given = {}
     monkeypatch.setattr(setuptools, "setup", lambda **settings: given.update(settings))
+    # What builds a package has none of its libraries.
+    monkeypatch.setitem(sys.modules, "spinecls", None)
     monkeypatch.chdir(SETUP.parent)
     runpy.run_path(str(SETUP))
     scripts = dict(line.split(" = ") for line in given["entry_points"]["console_scripts"])

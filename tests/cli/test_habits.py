@@ -7,9 +7,10 @@ person to guess.
 import pytest
 from support import run_cli
 
+from spinecls.cli.commands import COMMANDS
 from spinecls.cli.common import options_of
 from spinecls.cli.habits import ANY, HABITS, instead_of_command
-from spinecls.cli.main import COMMANDS, umbrella
+from spinecls.cli.main import function_of, umbrella
 
 NNUNET = {
     "plan_and_preprocess": (
@@ -38,10 +39,8 @@ REMEDIES = ("leave it out", "write ", "there is", "there are", "its place is", "
 
 
 def options(word):
-    import importlib
-
-    module, function, several = COMMANDS[word]
-    return options_of(getattr(importlib.import_module(module), function), word, several)
+    _, several = COMMANDS[word]
+    return options_of(function_of(word), word, several)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ a word.
 """
 
 import ast
-import importlib
 import inspect
 import os
 import shutil
@@ -14,14 +13,11 @@ import textwrap
 import pytest
 from support import run_cli
 
-from spinecls.cli.main import COMMANDS
+from spinecls.cli.commands import COMMANDS
+from spinecls.cli.main import function_of
+from spinecls.model_folder import FoldFolder
 
 NAME = "Dataset001_Phantom"
-
-
-def function_of(word):
-    module, function, _ = COMMANDS[word]
-    return getattr(importlib.import_module(module), function)
 
 
 @pytest.mark.parametrize("word", COMMANDS)
@@ -36,7 +32,7 @@ def test_every_option_is_used_by_its_command(word):
 def test_an_option_of_several_values_is_an_option_of_the_command(word):
     from spinecls.cli.common import options_of
 
-    known = options_of(function_of(word), word, COMMANDS[word][2])
+    known = options_of(function_of(word), word, COMMANDS[word][1])
     assert known.several <= set(known.valued) | {"-c", "--set"}
 
 
@@ -92,7 +88,7 @@ def test_a_fold_that_is_named_twice_trains_once(phantom_roots, monkeypatch, capf
         trained.append(request.fold)
         if len(trained) == 2:
             raise Trained
-        return phantom_roots
+        return FoldFolder(phantom_roots)
 
     monkeypatch.setattr(run, "train_fold", train)
     assert run_cli("train", "1", "3d_fullres", "0", "0,1", "1", "-tr", "BaselineTrainer", "-device", "cpu") == 1

@@ -41,7 +41,7 @@ def test_the_better_model_is_what_prediction_takes(several):
     judged, folder = find_best(BestRequest(dataset="Dataset001_Phantom", ensembles=False))
     assert folder == results
     assert [(j.models, j.verdict) for j in judged] == [((OTHER,), "chosen"), ((MODEL,), "worse")]
-    assert [(m.folder.name, m.folds) for m in choose_models(ModelChoice())] == [(OTHER, ("0", "1"))]
+    assert [(m.path.name, m.folds) for m in choose_models(ModelChoice())] == [(OTHER, ("0", "1"))]
 
 
 def test_what_is_chosen_is_calibrated(several):
@@ -54,14 +54,14 @@ def test_what_is_chosen_is_calibrated(several):
 def test_the_worse_one_can_still_be_named(several):
     several(signal=4.0)
     find_best(BestRequest(dataset="Dataset001_Phantom"))
-    assert [m.folder.name for m in choose_models(ModelChoice(trainer="AuxSegTrainer"))] == [MODEL]
+    assert [m.path.name for m in choose_models(ModelChoice(trainer="AuxSegTrainer"))] == [MODEL]
 
 
 def test_a_pair_that_is_shown_to_be_better_is_taken_together(several):
     results = several(signal=2.0)
     judged, _ = find_best(BestRequest(dataset="Dataset001_Phantom"))
     assert set(judged[0].models) == {MODEL, OTHER}
-    assert {m.folder.name for m in choose_models(ModelChoice())} == {MODEL, OTHER}
+    assert {m.path.name for m in choose_models(ModelChoice())} == {MODEL, OTHER}
     text = (results / INSTRUCTIONS).read_text()
     assert text.count("--save_probabilities") == 2
     assert "spinecls_ensemble -i OUTPUT_1 OUTPUT_2 -o OUTPUT" in text
@@ -83,7 +83,7 @@ def test_a_choice_whose_model_is_gone_is_passed_over_with_a_warning(several, cap
     results = several(signal=4.0)
     find_best(BestRequest(dataset="Dataset001_Phantom", ensembles=False))
     shutil.rmtree(results / OTHER)
-    assert [m.folder.name for m in choose_models(ModelChoice())] == [MODEL]
+    assert [m.path.name for m in choose_models(ModelChoice())] == [MODEL]
     assert "no longer there" in caplog.text
 
 
@@ -124,7 +124,7 @@ def test_a_choice_without_a_guarantee_is_not_taken_unasked(several, caplog):
     files.write_json(results / BEST, {"models": [OTHER], "folds": ["0"]})
     path = results / OTHER / "fold_0/plan.json"
     path.write_text(path.read_text().replace('"seal": "S2"', '"seal": "S0"'))
-    assert [m.folder.name for m in choose_models(ModelChoice())] == [MODEL]
+    assert [m.path.name for m in choose_models(ModelChoice())] == [MODEL]
     assert "gives no guarantee" in caplog.text
 
 

@@ -43,7 +43,7 @@ def test_two_validated_folds_are_calibrated_and_the_predictor_is(two_folds):
 def test_training_calibrates_when_two_folds_are_validated(two_folds, trained_phantom, monkeypatch, capsys):
     monkeypatch.setenv("spinecls_preprocessed", str(trained_phantom / "preprocessed"))
     # What the two folds said of their cases is made by hand; so short a training may identify none.
-    monkeypatch.setattr("spinecls.trainers.run.validate", lambda *arguments: None)
+    monkeypatch.setattr("spinecls.trainers.run.validate", lambda *_: None)
     words = ("train", "Dataset001_Phantom", "3d_fullres", "0", "-tr", "AuxSegTrainer", "--val", "-device", "cpu")
     assert run_cli(*words) == 0
     assert "Calibrated on 2 folds: temperature" in capsys.readouterr().out

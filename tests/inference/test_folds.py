@@ -167,7 +167,7 @@ def test_of_several_models_one_with_unlike_folds_is_passed_over_with_a_warning(u
     other = unlike.parent / MODEL.replace("AuxSeg", "Baseline")
     shutil.copytree(unlike, other)
     shutil.rmtree(other / "fold_1")
-    assert choose_model(ModelChoice()).folder == other
+    assert choose_model(ModelChoice()).path == other
     assert "fold 0 and fold 1 do not mean the same" in caplog.text
 
 

@@ -40,7 +40,7 @@ def pair(results):
     def chosen(first, second):
         validated(results / MODEL, *first)
         validated(results / OTHER, *second)
-        return choose_model(ModelChoice(dataset=DATASET)).folder.name
+        return choose_model(ModelChoice(dataset=DATASET)).path.name
 
     return chosen
 
@@ -139,5 +139,5 @@ def test_of_several_models_those_with_the_folds_asked_for_are_chosen_among(resul
     shutil.copytree(results / OTHER / "fold_0", results / OTHER / "fold_1")
     assert pair((0.9, 0.9), (0.6, 0.2)) == OTHER, "it has more folds"
     validated(results / MODEL, 0.9, 0.9)
-    assert choose_model(ModelChoice(dataset=DATASET, folds=("1",))).folder.name == OTHER
-    assert choose_model(ModelChoice(dataset=DATASET, folds=("0",))).folder.name == MODEL
+    assert choose_model(ModelChoice(dataset=DATASET, folds=("1",))).path.name == OTHER
+    assert choose_model(ModelChoice(dataset=DATASET, folds=("0",))).path.name == MODEL

@@ -36,7 +36,7 @@ def set_plan_seal(model, seal):
 
 
 def test_the_only_model_is_taken(results):
-    assert choose_model(ModelChoice()).folder == results / NAME
+    assert choose_model(ModelChoice()).path == results / NAME
 
 
 def test_of_several_the_best_by_validation_is_taken(results):
@@ -44,7 +44,7 @@ def test_of_several_the_best_by_validation_is_taken(results):
     shutil.copytree(results / NAME, other)
     set_score(results / NAME, 0.6)
     set_score(other, 0.7)
-    assert choose_model(ModelChoice()).folder == other
+    assert choose_model(ModelChoice()).path == other
 
 
 def test_a_comparator_that_is_not_sealed_is_never_taken_unasked(results):
@@ -53,8 +53,8 @@ def test_a_comparator_that_is_not_sealed_is_never_taken_unasked(results):
     set_seal(other, "S0")
     set_score(results / NAME, 0.6)
     set_score(other, 0.9)
-    assert choose_model(ModelChoice()).folder == results / NAME
-    assert choose_model(ModelChoice(trainer="OpenTrainer")).folder == other
+    assert choose_model(ModelChoice()).path == results / NAME
+    assert choose_model(ModelChoice(trainer="OpenTrainer")).path == other
 
 
 @pytest.mark.parametrize("seal", ["S0", "S1"])
@@ -62,8 +62,8 @@ def test_a_model_that_is_not_sealed_must_be_named_even_if_it_is_the_only_one(res
     set_seal(results / NAME, seal)
     with pytest.raises(ModelError, match=rf"not sealed.*{NAME} \({seal}\).*-tr or -m"):
         choose_model(ModelChoice())
-    assert choose_model(ModelChoice(trainer="AuxSegTrainer")).folder == results / NAME
-    assert choose_model(ModelChoice(folder=results / NAME)).folder == results / NAME
+    assert choose_model(ModelChoice(trainer="AuxSegTrainer")).path == results / NAME
+    assert choose_model(ModelChoice(folder=results / NAME)).path == results / NAME
 
 
 def test_a_sealed_model_is_preferred_to_an_open_one_of_the_same_trainer(results):
@@ -72,7 +72,7 @@ def test_a_sealed_model_is_preferred_to_an_open_one_of_the_same_trainer(results)
     set_seal(other, "S1")
     set_score(results / NAME, 0.6)
     set_score(other, 0.9)
-    assert choose_model(ModelChoice(trainer="AuxSegTrainer")).folder == results / NAME
+    assert choose_model(ModelChoice(trainer="AuxSegTrainer")).path == results / NAME
 
 
 def test_a_plan_that_says_another_level_than_the_checkpoint_is_refused(results):

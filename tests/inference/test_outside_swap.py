@@ -14,7 +14,8 @@ from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import region_from_mask
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings
-from spinecls.trainers.run import fold_cases, load_training_data
+from spinecls.trainers.fold_cases import fold_cases
+from spinecls.trainers.training_data import load_training_data
 
 VERTEBRAE, DONORS = 50, 8
 

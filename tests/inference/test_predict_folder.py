@@ -22,7 +22,7 @@ from spinecls.io.prediction_folder import alone_in
 from spinecls.io.predictions import read_case_json, read_failures
 from spinecls.records import VertebraPrediction
 
-MODEL = TrainedModel(Path("T__P__C"), "Dataset001_X", "T", "P", "C", ("0",))
+MODEL = TrainedModel(Path("results"), "Dataset001_X", "T", "P", "C", ("0",))
 SHAPE = (8, 24, 20)
 NOTHING, MISTAKE = 50, 60
 """Voxel values of scans in which nothing is found, and at which the program makes a mistake."""

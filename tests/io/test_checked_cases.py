@@ -1,11 +1,13 @@
 import dataclasses
 import os
+from functools import partial
 
 import numpy as np
 import pytest
 import tiny_dataset as tiny
 
 from spinecls import files
+from spinecls.io import voxel_checks
 from spinecls.io.case_facts import CaseFacts
 from spinecls.io.checked_cases import inspect_changed
 from spinecls.io.dataset import load_dataset
@@ -22,20 +24,13 @@ class Gate:
         self.folder, self.cache, self.judged = folder, cache, []
 
     def inspect(self, verify=True):
-        def work(cases, description):
-            self.judged.append(sorted(case.identifier for case in cases))
-            return inspect_cases(cases, description, verify, 1)
-
-        def with_memory(cases, description):
-            hashes = FileHashes(self.cache / "index.json", self.folder)
-            options = {"inspect": work, "verify_voxels": verify, "hashes": hashes}
-            return inspect_changed(cases, description, cache_path=self.cache / "checked.json", **options)
-
-        return with_memory
+        hashes = FileHashes(self.cache / "index.json", self.folder)
+        cache = self.cache / "checked.json"
+        return partial(inspect_changed, verify_voxels=verify, hashes=hashes, cache_path=cache)
 
 
 @pytest.fixture
-def gate(tmp_path):
+def gate(tmp_path, monkeypatch):
     folder, cache = tmp_path / "Dataset001_Tiny", tmp_path / "cache"
     tiny.write_good(folder)
     # A mostly empty image: a fault that only voxels show, and only a warning.
@@ -44,7 +39,14 @@ def gate(tmp_path):
     tiny.write(folder / "imagesTr" / "a2_0000.nii.gz", voxels)
     for path in folder.rglob("*.nii.gz"):
         os.utime(path, ns=(1, 1))
-    return Gate(folder, cache)
+    gate = Gate(folder, cache)
+
+    def work(cases, *rest):
+        gate.judged.append(sorted(case.identifier for case in cases))
+        return inspect_cases(cases, *rest)
+
+    monkeypatch.setattr(voxel_checks, "inspect_cases", work)
+    return gate
 
 
 def test_a_second_check_reads_nothing_and_finds_the_same(gate):

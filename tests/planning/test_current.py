@@ -12,6 +12,7 @@ from support import SMALL, run_cli, set_roots
 from spinecls import files
 from spinecls.errors import DatasetError
 from spinecls.io import voxel_checks
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.current import changed_since_validation, require_current, require_current_folds
 from spinecls.planning.plan import load_plan
 
@@ -269,18 +270,18 @@ def test_after_the_command_that_is_named_all_is_well(own):
 
 
 def test_folds_are_not_judged_by_a_truth_that_changed_since(own, tmp_path):
-    validation = tmp_path / "fold_0" / "validation"
+    fold = FoldFolder(tmp_path / "fold_0")
     native = own.parents[1] / "preprocessed" / DATASET / "native"
     present = {name: files.read_json(native / f"{name}.json")["inputs"] for name in ("phantom_001", "phantom_002")}
-    files.write_json(validation / "summary.json", {"inputs": present})
-    require_current_folds(DATASET, "spineclsPlans", [tmp_path / "fold_0"])
-    files.write_json(validation / "summary.json", {"inputs": present | {"phantom_002": "another table"}})
-    assert changed_since_validation(DATASET, tmp_path / "fold_0") == ["phantom_002"]
+    files.write_json(fold.summary, {"inputs": present})
+    require_current_folds(DATASET, "spineclsPlans", [fold])
+    files.write_json(fold.summary, {"inputs": present | {"phantom_002": "another table"}})
+    assert changed_since_validation(DATASET, fold) == ["phantom_002"]
     with pytest.raises(DatasetError, match=r"fold_0: validated before these cases changed: phantom_002\."):
-        require_current_folds(DATASET, "spineclsPlans", [tmp_path / "fold_0"])
+        require_current_folds(DATASET, "spineclsPlans", [fold])
 
 
 def test_a_validation_that_noted_nothing_is_taken_as_it_is(own, tmp_path):
-    files.write_json(tmp_path / "fold_0/validation/summary.json", {"cases": 2})
-    assert changed_since_validation(DATASET, tmp_path / "fold_0") == []
-    assert changed_since_validation(DATASET, tmp_path / "fold_1") == []
+    folds = [FoldFolder(tmp_path / name) for name in ("fold_0", "fold_1")]
+    files.write_json(folds[0].summary, {"cases": 2})
+    assert [changed_since_validation(DATASET, fold) for fold in folds] == [[], []]

@@ -10,7 +10,7 @@ from spinecls.planning.plan import load_plan
 
 def made_up_calibration(model):
     """As if each of 40 patients had four vertebrae, predicted by two folds that are too sure."""
-    plan = load_plan(model.folder / "plan.json")
+    plan = load_plan(model.path / "plan.json")
     rng, count = np.random.default_rng(0), len(plan.class_names)
     truth = rng.integers(0, count, 160)
     logits = 3 * (np.eye(count)[truth] + rng.normal(size=(160, count)))

@@ -461,7 +461,7 @@ def test_a_model_that_is_there_is_not_replaced_unasked(bundle, empty):
 
 
 def test_force_replaces_the_model_with_all_its_folds(bundle, empty):
-    fresh = import_model(bundle).folder
+    fresh = import_model(bundle).path
     expected = listing(fresh)
     (fresh / "fold_4").mkdir()
     (fresh / "fold_4/checkpoint_final.pt").write_text("old")
@@ -483,12 +483,12 @@ def test_a_replacement_that_is_refused_leaves_the_model_as_it_was(members, bundl
 def test_a_model_that_cannot_be_put_in_place_leaves_the_one_before(bundle, empty, monkeypatch):
     from pathlib import Path
 
-    folder = import_model(bundle).folder
+    folder = import_model(bundle).path
     before = listing(empty)
     rename = Path.rename
 
     def failing(path, target):
-        if path.parent.name.startswith(".tmp-") and path.name == folder.name:
+        if path.parts[-3].startswith(".tmp-") and path.name == folder.name:
             raise OSError(28, "No space left on device")
         return rename(path, target)
 
@@ -501,7 +501,7 @@ def test_a_model_that_cannot_be_put_in_place_leaves_the_one_before(bundle, empty
 def test_a_model_in_training_is_not_replaced(bundle, empty):
     from filelock import FileLock
 
-    folder = import_model(bundle).folder
+    folder = import_model(bundle).path
     with FileLock(folder / "fold_0/.lock"), pytest.raises(ResourceError, match="fold_0 is being trained"):
         import_model(bundle, force=True)
     assert (folder / "fold_0/checkpoint_final.pt").exists()
@@ -526,4 +526,4 @@ def test_a_regular_member_may_be_marked_as_such(members, empty):
     card = members["MODEL_CARD.md"]
     rest = {name: data for name, data in members.items() if name != "MODEL_CARD.md"}
     path.write_bytes(pack(rest, ((entry("MODEL_CARD.md", REGULAR), card),), sums_of(members)))
-    assert import_model(path).folder.joinpath("MODEL_CARD.md").read_bytes() == card
+    assert import_model(path).path.joinpath("MODEL_CARD.md").read_bytes() == card

@@ -25,7 +25,7 @@ def row(card, label):
 
 
 def summary_of(model):
-    return files.read_json(model.folder / "fold_0/validation/summary.json")
+    return files.read_json(model.path / "fold_0/validation/summary.json")
 
 
 def test_cases_and_patients_are_counted_as_planning_saw_them(model, phantom, monkeypatch):
@@ -52,7 +52,7 @@ def test_scores_stand_with_their_intervals(card, model):
 
 def parameters(model, network):
     """How many numbers of a network are in the checkpoint of fold 0, each counted once."""
-    weights = load_checkpoint(model.folder / "fold_0/checkpoint_final.pt")["weights"]
+    weights = load_checkpoint(model.path / "fold_0/checkpoint_final.pt")["weights"]
     own = {(w.data_ptr(), w.numel()) for name, w in weights.items() if name.startswith(f"{network}.")}
     return sum(count for _, count in own)
 

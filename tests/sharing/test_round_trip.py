@@ -44,7 +44,7 @@ def predict(model, phantom, target, *options):
 def test_original_and_imported_model_predict_the_same_files(bundle, phantom_results, phantom, empty):
     imported = import_model(bundle)
     predict(phantom_results / NAME, phantom, empty / "before", "--save_probabilities")
-    predict(imported.folder, phantom, empty / "after", "--save_probabilities")
+    predict(imported.path, phantom, empty / "after", "--save_probabilities")
     assert listing(empty / "before") == listing(empty / "after")
     assert "model.json" in listing(empty / "after")
     assert len(files.read_csv(empty / "after/predictions.csv")) > 0
@@ -54,14 +54,14 @@ def test_predictions_of_the_original_are_continued_by_the_imported_model(bundle,
     predict(phantom_results / NAME, phantom, empty / "out")
     case = next(path for path in (empty / "out").glob("*.nii.gz"))
     before = case.stat().st_mtime_ns
-    predict(import_model(bundle).folder, phantom, empty / "out", "--continue_prediction")
+    predict(import_model(bundle).path, phantom, empty / "out", "--continue_prediction")
     assert case.stat().st_mtime_ns == before
 
 
 def test_the_imported_model_is_found_without_options(bundle, empty):
     imported = import_model(bundle)
     assert imported == TrainedModel(
-        empty / "results" / NAME, "Dataset001_Phantom", "AuxSegTrainer", "spineclsPlans", "3d_fullres", ("0", "1")
+        empty / "results", "Dataset001_Phantom", "AuxSegTrainer", "spineclsPlans", "3d_fullres", ("0", "1")
     )
     assert choose_model(ModelChoice()) == imported
 
@@ -70,7 +70,7 @@ def test_a_model_of_a_trainer_that_is_not_here_predicts(members, phantom, empty)
     foreign = {**members, "model.json": edited(members["model.json"], "trainer", value="SomebodysTrainer")}
     (empty / "model.spinecls").write_bytes(pack(foreign))
     imported = import_model(empty / "model.spinecls")
-    predict(imported.folder, phantom, empty / "out")
+    predict(imported.path, phantom, empty / "out")
     assert files.read_json(empty / "out/model.json")["trainer"] == "SomebodysTrainer"
 
 
@@ -78,7 +78,7 @@ def test_weights_and_description_are_the_same_to_the_bit(bundle, model, empty):
     imported = import_model(bundle)
     for fold in model.folds:
         name = f"fold_{fold}/checkpoint_final.pt"
-        before, after = load_checkpoint(model.folder / name), load_checkpoint(imported.folder / name)
+        before, after = load_checkpoint(model.path / name), load_checkpoint(imported.path / name)
         assert before.keys() == after.keys()
         assert {k: v for k, v in before.items() if k != "weights"} == {k: v for k, v in after.items() if k != "weights"}
         assert before["weights"].keys() == after["weights"].keys()
@@ -98,7 +98,7 @@ def test_every_reader_is_carried_and_none_for_another(bundle, model, empty):
 
 def test_the_imported_checkpoint_holds_every_tensor_once(bundle, model, empty):
     imported = import_model(bundle)
-    sizes = [(m.folder / "fold_0/checkpoint_final.pt").stat().st_size for m in (model, imported)]
+    sizes = [(m.path / "fold_0/checkpoint_final.pt").stat().st_size for m in (model, imported)]
     assert sizes[1] < 1.01 * sizes[0]
 
 
@@ -173,7 +173,7 @@ def test_the_calibration_is_carried_byte_for_byte_and_used(copy, empty, caplog):
     save_calibration(copy / "calibration.json", made)
     export_model(chosen(copy), empty / "model.spinecls")
     imported = import_model(empty / "model.spinecls")
-    assert (imported.folder / "calibration.json").read_bytes() == (copy / "calibration.json").read_bytes()
+    assert (imported.path / "calibration.json").read_bytes() == (copy / "calibration.json").read_bytes()
     assert load_predictor(imported, torch.device("cpu"), augment=True).calibration == made
     assert "not calibrated" not in caplog.text
 
@@ -202,7 +202,7 @@ def test_a_model_without_validation_and_records_is_exported(copy, empty):
     assert "No fold was validated" in card
     imported = import_model(empty / "model.spinecls")
     assert imported.folds == ("all",)
-    assert not (imported.folder / "fold_all/validation").exists()
+    assert not (imported.path / "fold_all/validation").exists()
 
 
 def test_a_checkpoint_of_an_earlier_version_is_exported(copy, empty):
@@ -221,7 +221,7 @@ def test_a_card_that_was_filled_in_goes_into_the_bundle(copy, empty):
     card = export_model(chosen(copy), empty / "model.spinecls").replace("TO FILL", "Berlin, 2026")
     (copy / "MODEL_CARD.md").write_text(card)
     assert export_model(chosen(copy), empty / "model.spinecls") == card
-    assert (import_model(empty / "model.spinecls").folder / "MODEL_CARD.md").read_text() == card
+    assert (import_model(empty / "model.spinecls").path / "MODEL_CARD.md").read_text() == card
 
 
 def test_a_card_about_other_weights_is_refused(copy, empty):
@@ -264,16 +264,16 @@ def test_no_other_kind_of_file_is_overwritten(model, empty, name):
 
 
 def test_the_hash_of_a_checkpoint_does_not_depend_on_its_packing(model, empty):
-    content = load_checkpoint(model.folder / "fold_0/checkpoint_final.pt")
+    content = load_checkpoint(model.path / "fold_0/checkpoint_final.pt")
     weights = {name: tensor.clone() for name, tensor in reversed(content["weights"].items())}
     torch.save(content | {"weights": weights}, empty / "other_name.pt")
     again = load_checkpoint(empty / "other_name.pt")
-    assert (empty / "other_name.pt").stat().st_size > (model.folder / "fold_0/checkpoint_final.pt").stat().st_size
+    assert (empty / "other_name.pt").stat().st_size > (model.path / "fold_0/checkpoint_final.pt").stat().st_size
     assert model_hash(again, empty) == model_hash(content, empty)
 
 
 def test_the_hash_of_a_checkpoint_tells_weights_types_sealing_and_network_apart(model, empty):
-    content = load_checkpoint(model.folder / "fold_0/checkpoint_final.pt")
+    content = load_checkpoint(model.path / "fold_0/checkpoint_final.pt")
     name, tensor = next(iter(content["weights"].items()))
     nudged = tensor.clone()
     nudged.view(-1)[0] = torch.nextafter(nudged.view(-1)[0], torch.tensor(9.0))

@@ -17,7 +17,9 @@ from spinecls.tasks.base import Outputs
 from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.tasks.structures import StructuresTask
 from spinecls.trainers.base import RunSettings
-from spinecls.trainers.run import find_trainer, fold_cases, load_training_data, unlabelled_cases
+from spinecls.trainers.fold_cases import fold_cases, unlabelled_cases
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.training_data import load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"
 

@@ -15,7 +15,7 @@ from spinecls.planning.plan import load_plan, save_plan
 from spinecls.planning.rules_configuration import MachineProfile
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 from spinecls.trainers.base import TRAINERS
-from spinecls.trainers.run import find_trainer
+from spinecls.trainers.registered import find_trainer
 
 pytestmark = pytest.mark.slow
 

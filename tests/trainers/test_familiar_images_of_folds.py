@@ -9,11 +9,16 @@ import pytest
 from spinecls import files
 from spinecls.errors import PlanError
 from spinecls.io.predictions import read_case_json
-from spinecls.io.preprocessed import load_case
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.familiarity import familiar_images
 from spinecls.planning.fingerprint_types import load_fingerprint
 from spinecls.planning.plan import FamiliarRange, load_plan
-from spinecls.trainers import run, validation
+from spinecls.trainers import validation
+from spinecls.trainers.fold import Fold
+from spinecls.trainers.fold_cases import fingerprints_of, fold_cases
+from spinecls.trainers.fold_plan import new_plan
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.request import TrainingRequest
 
 
 @pytest.fixture
@@ -21,47 +26,45 @@ def preprocessed(phantom):
     return phantom / "preprocessed" / "Dataset001_Phantom"
 
 
-def plan_of_fold(preprocessed, folder, train, plan=None):
+REQUEST = TrainingRequest("1", "3d_fullres", "0")
+TRAINER = find_trainer(REQUEST.trainer)
+
+
+def plan_of_fold(preprocessed, train, plan=None):
     plan = plan or load_plan(preprocessed / "spineclsPlans.json")
-    request = run.TrainingRequest("1", "3d_fullres", "0")
-    return run._plan_of_fold(request, run.find_trainer(request.trainer), plan, folder, preprocessed, train, None)
+    return new_plan(REQUEST, TRAINER, plan, preprocessed, train)
 
 
-def test_a_fold_knows_the_images_of_its_training_cases_alone(preprocessed, tmp_path):
-    train, _ = run.fold_cases(preprocessed, "0")
+def test_a_fold_knows_the_images_of_its_training_cases_alone(preprocessed):
+    train, _ = fold_cases(preprocessed, "0")
     cases = load_fingerprint(preprocessed / "fingerprint.json").cases
-    found = plan_of_fold(preprocessed, tmp_path, train).familiar
+    found = plan_of_fold(preprocessed, train).familiar
     assert found == familiar_images([cases[name] for name in train])
     assert found.patients == len(train) < len(cases)
     assert found.channels[0].ranges["noise"].usual[0] > 0
 
 
-def test_a_fold_of_a_plan_without_limits_has_none(preprocessed, tmp_path):
+def test_a_fold_of_a_plan_without_limits_has_none(preprocessed):
     old = dataclasses.replace(load_plan(preprocessed / "spineclsPlans.json"), familiar=None)
-    train, _ = run.fold_cases(preprocessed, "0")
-    assert plan_of_fold(preprocessed, tmp_path, train, old).familiar is None
+    train, _ = fold_cases(preprocessed, "0")
+    assert plan_of_fold(preprocessed, train, old).familiar is None
 
 
 def test_a_case_that_the_fingerprint_lacks_is_named(preprocessed):
     with pytest.raises(PlanError, match=r"fingerprint.json: lacks case phantom_999. Run spinecls_plan_and_preprocess"):
-        run._fingerprints(preprocessed, ["phantom_000", "phantom_999"])
+        fingerprints_of(preprocessed, ["phantom_000", "phantom_999"])
 
 
-def test_validated_cases_are_compared_with_the_training_cases(preprocessed, tmp_path, monkeypatch):
-    given = {}
-    monkeypatch.setattr(run, "validate", lambda *arguments: given.update(arguments[-1]))
-    train, held_out = run.fold_cases(preprocessed, "0")
-    plan = plan_of_fold(preprocessed, tmp_path, train)
+def test_validated_cases_are_compared_with_the_training_cases(preprocessed, tmp_path):
+    train, held_out = fold_cases(preprocessed, "0")
+    plan = plan_of_fold(preprocessed, train)
     # As if every training image were 9 mm high.
     low = FamiliarRange(usual=(9.0, 9.0), allowed=(8.0, 10.0))
     familiar = dataclasses.replace(plan.familiar, grid={"head_feet_mm": low}, channels=())
     plan = dataclasses.replace(plan, familiar=familiar)
-    request = run.TrainingRequest("1", "3d_fullres", "0")
-    trainer = run.find_trainer(request.trainer)
-    configuration = plan.configuration("3d_fullres")
-    run._validate(run._Fold(request, trainer, preprocessed, tmp_path, train, held_out, plan, configuration, None))
+    fold = Fold(REQUEST, TRAINER, preprocessed, FoldFolder(tmp_path), None, train, held_out, plan)
     said = ("field of view head-feet 192 mm; training scans 9 mm",)
-    assert given == dict.fromkeys(held_out, said)
+    assert validation.image_warnings(fold) == dict.fromkeys(held_out, said)
 
 
 def test_validation_writes_which_images_are_unlike_those_of_training(preprocessed, tmp_path, monkeypatch, caplog):
@@ -71,20 +74,16 @@ def test_validation_writes_which_images_are_unlike_those_of_training(preprocesse
         seen.append(unlike)
         return SimpleNamespace(vertebrae=(), level_map=np.zeros(geometry.shape, np.uint8))
 
-    monkeypatch.setattr(validation, "load_checkpoint", lambda path: {})
     monkeypatch.setattr(validation, "build_model", lambda content, path: None)
     monkeypatch.setattr(validation, "short_hash", lambda content, path: "0")
     plan = load_plan(preprocessed / "spineclsPlans.json")
     stub = SimpleNamespace(predict_volume=predict_volume, augment=True, plan=plan)
     monkeypatch.setattr(validation, "Predictor", lambda *a, **k: stub)
     held_out = ["phantom_000", "phantom_001"]
-    cases = [load_case(preprocessed, "spineclsPlans_3d_fullres", case) for case in held_out]
-    reference = validation.TrainingReference(levels=[["L1", "L2"]], class_counts=[1, 1, 1])
     said = ("noise 9; training scans 1",)
-    inputs = dict.fromkeys(held_out, "made from")
-    validation.validate(
-        tmp_path, plan, plan.configuration("3d_fullres"), cases, inputs, reference, None, {held_out[0]: said}
-    )
+    monkeypatch.setattr(validation, "image_warnings", lambda fold: {held_out[0]: said})
+    train, _ = fold_cases(preprocessed, "0")
+    validation.validate(Fold(REQUEST, TRAINER, preprocessed, FoldFolder(tmp_path), None, train, held_out, plan), {})
     assert seen == [True, False]
     assert read_case_json(tmp_path / "validation" / f"{held_out[0]}.json").warnings == said
     assert read_case_json(tmp_path / "validation" / f"{held_out[1]}.json").warnings == ()

@@ -17,7 +17,9 @@ from spinecls.trainers.auxiliary import AuxSegTrainer
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.baseline import BaselineTrainer
 from spinecls.trainers.finders import finder_key, store_finder, take_finder
-from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
+from spinecls.trainers.fold_cases import fold_cases
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.training_data import load_training_data
 
 MODEL = "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
 

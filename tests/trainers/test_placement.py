@@ -17,8 +17,9 @@ from spinecls.io.preprocessed import load_case
 from spinecls.planning.plan import load_plan
 from spinecls.records import ClassReading
 from spinecls.trainers import base as trainer_base
-from spinecls.trainers import run as trainer_run
+from spinecls.trainers import training as trainer_training
 from spinecls.trainers.base import RunSettings
+from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.placement import (
     PLACES,
     Places,
@@ -29,7 +30,8 @@ from spinecls.trainers.placement import (
     save_places,
     with_places,
 )
-from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.training_data import load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"
 
@@ -245,7 +247,7 @@ def test_without_any_found_vertebra_there_is_nothing_to_learn_classes_from(mater
 def test_the_command_refuses_a_fold_whose_vertebrae_are_nowhere_found(phantom, tmp_path, monkeypatch, capsys):
     """Positions in cases that have no class, classes in cases that have no position, and a finder that saw nothing."""
     set_roots(monkeypatch, phantom, results=tmp_path / "results")
-    load = trainer_run.load_training_data
+    load = trainer_training.load_training_data
 
     def parted(*arguments, **more):
         data = load(*arguments, **more)
@@ -253,7 +255,7 @@ def test_the_command_refuses_a_fold_whose_vertebrae_are_nowhere_found(phantom, t
         unplaced = [without_positions(load_case(folder, plans_config, name)) for name in cases[:1]]
         return dataclasses.replace(data, sealed=[], unplaced=unplaced)
 
-    monkeypatch.setattr(trainer_run, "load_training_data", parted)
+    monkeypatch.setattr(trainer_training, "load_training_data", parted)
     words = ("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-device", "cpu", "--set", "steps=1")
     assert run_cli(*words) == 3
     told = " ".join(capsys.readouterr().err.split())

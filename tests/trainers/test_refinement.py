@@ -14,11 +14,14 @@ from spinecls.errors import UsageError
 from spinecls.inference.models import ModelChoice, choose_model
 from spinecls.io.predictions import write_case_json
 from spinecls.io.preprocessed_records import read_native
+from spinecls.model_folder import model_folder_at
 from spinecls.planning.plan import load_plan, save_plan
 from spinecls.records import CasePrediction, VertebraPrediction
 from spinecls.trainers.base import RunSettings
-from spinecls.trainers.refinement import refinement
-from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
+from spinecls.trainers.fold_cases import fold_cases
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.second_round import refinement
+from spinecls.trainers.training_data import load_training_data
 
 NAMES = ("normal", "inflammatory", "structural")
 SAID = {"normal": (0.8, 0.1, 0.1), "inflammatory": (0.1, 0.8, 0.1), "structural": (0.1, 0.1, 0.8)}
@@ -104,7 +107,7 @@ def write_prediction(root, folder, case, said=SAID):
 
 def refined_by(root, results, fold="0"):
     train, _ = fold_cases(preprocessed_of(root), fold)
-    return refinement(model_of(results), preprocessed_of(root), train, NAMES)
+    return refinement(model_folder_at(model_of(results)), preprocessed_of(root), train, NAMES)
 
 
 def loaded(root, expected):
@@ -191,7 +194,7 @@ def test_the_second_round_has_a_folder_of_its_own_and_says_what_was_refined(root
     assert run["refined"]["q"] > 0
     assert load_plan(folder / "fold_0/plan.json").configuration("3d_fullres").class_q == run["refined"]["q"]
     chosen = choose_model(ModelChoice(dataset="1", trainer=f"{TRAINER}Refined"))
-    assert (chosen.folder, chosen.folds) == (folder, ("0",))
+    assert (chosen.path, chosen.folds) == (folder, ("0",))
     assert (folder / "fold_0/validation/summary.json").exists()
 
 
@@ -213,8 +216,8 @@ def test_a_q_of_the_user_is_kept(roots, tmp_path):
 
 def test_where_readers_are_judged_how_far_they_err_is_not_counted_twice(roots, tmp_path, monkeypatch):
     contradict(roots, tmp_path / "results")
-    monkeypatch.setattr("spinecls.trainers.run.known_readers", lambda *_: ("anna", "ben", "eve"))
-    monkeypatch.setattr("spinecls.trainers.run.can_be_judged", lambda *_: True)
+    monkeypatch.setattr("spinecls.trainers.fold_plan.known_readers", lambda *_: ("anna", "ben", "eve"))
+    monkeypatch.setattr("spinecls.trainers.fold_plan.can_be_judged", lambda *_: True)
     assert train("--refine", "--set", "steps=2") == 0
     folder = model_of(tmp_path / "results", f"{TRAINER}Refined")
     assert load_plan(folder / "fold_0/plan.json").configuration("3d_fullres").class_q == 0
@@ -251,10 +254,10 @@ def test_a_first_round_of_other_folds_is_refused(roots, tmp_path):
 
 def test_a_dataset_without_classes_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no classes"):
-        refinement(tmp_path, tmp_path, [], ("normal",))
+        refinement(model_folder_at(tmp_path / "T__P__C"), tmp_path, [], ("normal",))
 
 
 def test_a_first_round_of_other_classes_is_refused(roots, tmp_path):
     cases, _ = fold_cases(preprocessed_of(roots), "0")
     with pytest.raises(UsageError, match="was trained on the classes normal, inflammatory, structural"):
-        refinement(model_of(tmp_path / "results"), preprocessed_of(roots), cases, NAMES[:2])
+        refinement(model_folder_at(model_of(tmp_path / "results")), preprocessed_of(roots), cases, NAMES[:2])

@@ -8,6 +8,7 @@ from support import run_cli, set_roots
 
 from spinecls import files
 from spinecls.errors import DatasetError
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.current import stored_inputs
 from spinecls.planning.plan import load_plan, save_plan
 from spinecls.trainers.same_data import require_same_data
@@ -26,7 +27,7 @@ def begun(phantom, tmp_path):
         save_plan(tmp_path / "plan.json", plan_of_run)
         content = {"cases": TRAIN, "inputs": {case: inputs[case] for case in TRAIN}} | run
         files.write_json(tmp_path / "run.json", {key: value for key, value in content.items() if value is not None})
-        require_same_data(tmp_path, plan, preprocessed, TRAIN, VALIDATION, resume)
+        require_same_data(FoldFolder(tmp_path), plan, preprocessed, TRAIN, VALIDATION, resume)
 
     check.plan = plan
     return check

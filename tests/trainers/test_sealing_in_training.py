@@ -15,7 +15,9 @@ from spinecls.planning.plan import POOLINGS, load_plan
 from spinecls.sealing.levels import SEALS
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings
-from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
+from spinecls.trainers.fold_cases import fold_cases
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.training_data import load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"
 

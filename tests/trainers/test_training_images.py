@@ -8,10 +8,16 @@ import pytest
 from spinecls.inference.predictor import Predictor
 from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.fingerprint_types import load_fingerprint
 from spinecls.planning.plan import load_plan, save_plan
 from spinecls.sharing.layout import shared_plan
-from spinecls.trainers import run
+from spinecls.trainers import validation
+from spinecls.trainers.fold import Fold
+from spinecls.trainers.fold_cases import fold_cases
+from spinecls.trainers.fold_plan import new_plan
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.request import TrainingRequest
 from spinecls.trainers.training_images import learned_from, training_images
 
 
@@ -29,15 +35,15 @@ def digest(phantom, case):
     return image_digests(read_image([phantom / f"raw/Dataset001_Phantom/imagesTr/{case}_0000.nii.gz"]).array)
 
 
-def plan_of_fold(preprocessed, folder, train, **more):
+def plan_of_fold(preprocessed, train):
     plan = load_plan(preprocessed / "spineclsPlans.json")
-    request = run.TrainingRequest("1", "3d_fullres", "0", **more)
-    return run._plan_of_fold(request, run.find_trainer(request.trainer), plan, folder, preprocessed, train, None)
+    request = TrainingRequest("1", "3d_fullres", "0")
+    return new_plan(request, find_trainer(request.trainer), plan, preprocessed, train)
 
 
-def test_plan_of_a_fold_holds_the_digests_of_its_training_images_alone(phantom, preprocessed, tmp_path):
-    train, held_out = run.fold_cases(preprocessed, "0")
-    found = plan_of_fold(preprocessed, tmp_path, train).training_images
+def test_plan_of_a_fold_holds_the_digests_of_its_training_images_alone(phantom, preprocessed):
+    train, held_out = fold_cases(preprocessed, "0")
+    found = plan_of_fold(preprocessed, train).training_images
     assert found == tuple(sorted(value for case in train for value in digest(phantom, case)))
     assert set(found).isdisjoint(value for case in held_out for value in digest(phantom, case))
 
@@ -46,8 +52,8 @@ def test_plan_of_the_dataset_does_not_speak_for_a_fold(preprocessed):
     assert load_plan(preprocessed / "spineclsPlans.json").training_images is None
 
 
-def test_digests_go_with_the_plan_into_a_model_file(preprocessed, tmp_path):
-    plan = plan_of_fold(preprocessed, tmp_path, run.fold_cases(preprocessed, "0")[0])
+def test_digests_go_with_the_plan_into_a_model_file(preprocessed):
+    plan = plan_of_fold(preprocessed, fold_cases(preprocessed, "0")[0])
     assert shared_plan(plan).training_images == plan.training_images
 
 
@@ -73,14 +79,13 @@ def test_start_of_which_nothing_is_known_is_told(cases, tmp_path, caplog, name):
     assert "it is not known which images these weights learned from" in caplog.text
 
 
-def test_validation_cases_that_the_start_has_learned_from_are_named(preprocessed, tmp_path, cases, monkeypatch, caplog):
-    monkeypatch.setattr(run, "validate", lambda *arguments: None)
-    train, held_out = run.fold_cases(preprocessed, "0")
-    plan = plan_of_fold(preprocessed, tmp_path, [*train, *held_out])
-    request = run.TrainingRequest("1", "3d_fullres", "0")
-    configuration = plan.configuration("3d_fullres")
-    trainer = run.find_trainer(request.trainer)
-    run._validate(run._Fold(request, trainer, preprocessed, tmp_path, train, held_out, plan, configuration, None))
+def test_validation_cases_that_the_start_has_learned_from_are_named(preprocessed, tmp_path, caplog):
+    train, held_out = fold_cases(preprocessed, "0")
+    plan = plan_of_fold(preprocessed, [*train, *held_out])
+    request = TrainingRequest("1", "3d_fullres", "0")
+    trainer = find_trainer(request.trainer)
+    fold = Fold(request, trainer, preprocessed, FoldFolder(tmp_path), None, train, held_out, plan)
+    validation.image_warnings(fold)
     assert f"have learned from the validation cases {', '.join(held_out)}; their scores are better" in caplog.text
 
 

@@ -15,8 +15,10 @@ from spinecls.planning.plan import load_plan
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask, silent_voxels
 from spinecls.trainers.base import RunSettings
+from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.part import to_device
-from spinecls.trainers.run import find_trainer, fold_cases, load_training_data
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.training_data import load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"
 LOOSE = {

@@ -8,7 +8,7 @@ from support import run_cli
 from spinecls.errors import TrainerError, UsageError
 from spinecls.trainers import user_code
 from spinecls.trainers.baseline import BaselineTrainer
-from spinecls.trainers.run import find_trainer
+from spinecls.trainers.registered import find_trainer
 from spinecls.trainers.user_code import made_trainer, told_as_the_users
 
 HEAD = """

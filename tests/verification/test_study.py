@@ -52,7 +52,7 @@ def test_a_case_without_annotation_has_no_classes():
 
 def test_a_model_of_one_fold_is_examined_on_the_cases_it_did_not_learn_from(instrument, phantom_model, trained_phantom):
     cases = cohort.dataset_cohort(trained_phantom / "raw/Dataset001_Phantom", instrument.predictor.plan, phantom_model)
-    validation = phantom_model.folder / "fold_0/validation"
+    validation = phantom_model.path / "fold_0/validation"
     assert cases.held_out
     assert {source.identifier for source in cases.sources} == {
         path.stem for path in validation.glob("*.json") if path.stem != "summary"

@@ -1,0 +1,112 @@
+"""Loading of what a fold is trained from, whole, into memory: spine MRI is small enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinecls.dataloading.cases import labelled_regions, sealed_sources, training_case
+from spinecls.dataloading.compiled import AnnotationCompiler
+from spinecls.dataloading.loader import TrainingData
+from spinecls.dataloading.readings import readers_of
+from spinecls.errors import DatasetError, counted
+from spinecls.io.preprocessed import PreprocessedCase, load_case
+from spinecls.planning.plan import Configuration, Plan
+from spinecls.records import EXACT
+from spinecls.trainers.placement import lacks_places
+from spinecls.trainers.refinement import Expected, expected_of
+
+logger = logging.getLogger(__name__)
+
+TRUSTED_FORMS = ("mask", "point", "box", "slices", "scribble", "none")
+"""Forms of vertebra annotation that training treats as what they are; others are trained as if drawn exactly."""
+
+BELIEVED_FORMS = (*TRUSTED_FORMS, "coarse", "probability")
+"""Those of trainers that learn from beliefs."""
+
+
+def load_training_data(
+    preprocessed: Path,
+    plan: Plan,
+    configuration: Configuration,
+    plans_config: str,
+    cases: Sequence[str],
+    masks: bool,
+    unlabelled: Sequence[str] | None = None,
+    beliefs: bool = False,
+    expected: Expected | None = None,
+    open_classes: bool = False,
+) -> TrainingData:
+    """Cases in memory.
+
+    Parameters
+    ----------
+    masks : whether sealed crops are cut around masks
+    unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
+    beliefs : whether it is to be said what loose annotation tells of each voxel, and who read what
+    expected : by case and level the class probabilities by an earlier round; None = there was none
+    open_classes : whether the open patches are to say what is believed of the classes of their vertebrae
+    """
+    stored = _StoredCases(preprocessed, plans_config, cases)
+    readers = readers_of(preprocessed, cases, plan, expected) if beliefs else None
+    # Passes of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
+    compiler = AnnotationCompiler(stored, plan) if beliefs else None
+    every, sealed, unplaced, forms = [], [], [], set()
+    for read in stored:
+        case = read if compiler is None else compiler.placed(read)
+        forms.add((case.annotation_form.vertebrae or EXACT).form)
+        unplaced += [case] if lacks_places(case) else []
+        trained = training_case(case, plan)
+        trained = trained if compiler is None else compiler(case, trained)
+        told = expected_of(expected, case.identifier)
+        if open_classes:
+            regions = labelled_regions(case, trained, plan, readers, told)
+            trained = dataclasses.replace(trained, classes=regions)
+        every.append(trained)
+        sealed += sealed_sources(case, plan, configuration, masks, readers, told)
+    images = []
+    if unlabelled is not None:
+        others = _StoredCases(preprocessed, plans_config, unlabelled)
+        images = every + [training_case(case, plan) for case in others]
+    placed = [case for case in every if len(case.centres)]
+    moved = () if compiler is None else tuple(compiler.moved)
+    data = TrainingData(placed, sealed, images, unplaced, readers, expected, moved)
+    _require_anything(data, len(plan.class_names))
+    _tell(data, forms - set(BELIEVED_FORMS if beliefs else TRUSTED_FORMS))
+    return data
+
+
+@dataclass(frozen=True)
+class _StoredCases:
+    """Cases that are read anew each time somebody goes through them."""
+
+    preprocessed: Path
+    plans_config: str
+    identifiers: Sequence[str]
+
+    def __iter__(self) -> Iterator[PreprocessedCase]:
+        return (load_case(self.preprocessed, self.plans_config, name) for name in self.identifiers)
+
+
+def _require_anything(data: TrainingData, num_classes: int) -> None:
+    if not data.cases:
+        raise DatasetError(
+            "No training case has the position of a vertebra. Give a vertebra map (labelsTr) or centres "
+            "(x_mm, y_mm, z_mm in vertebraeTr.csv) for about ten cases."
+        )
+    if num_classes > 1 and not data.sealed and not data.unplaced:
+        raise DatasetError("No training vertebra has a class. Fill the column class of vertebraeTr.csv.")
+
+
+def _tell(data: TrainingData, other_forms: set[str]) -> None:
+    """Say what is learnt from otherwise than it might seem."""
+    if data.unplaced:
+        logger.info(
+            "Vertebrae with a class and no position, in %s, are looked for when the finder has learnt.",
+            counted(len(data.unplaced), "case"),
+        )
+    if other_forms:
+        logger.warning("Annotation of the form %s is trained as if drawn exactly.", ", ".join(sorted(other_forms)))
