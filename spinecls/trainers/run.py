@@ -313,7 +313,6 @@ def load_training_data(
     unlabelled: Sequence[str] | None = None,
     beliefs: bool = False,
     expected: Mapping[str, Mapping[str, np.ndarray]] | None = None,
-    open_classes: bool = False,
 ) -> TrainingData:
     """Cases in memory; spine MRI is small enough that a whole fold fits.
 
@@ -323,7 +322,6 @@ def load_training_data(
     unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
     beliefs : whether it is to be said what loose annotation tells of each voxel, and who read what
     expected : by case and level the class probabilities by an earlier round; None = there was none
-    open_classes : whether the open patches are to say what is believed of the classes of their vertebrae
     """
     readers, compiler = None, None
     if beliefs:
@@ -340,7 +338,7 @@ def load_training_data(
         trained = training_case(case, plan)
         trained = trained if compiler is None else compiler(case, trained)
         told = expected_of(expected, identifier)
-        if open_classes:
+        if len(plan.class_names) > 1:
             regions = labelled_regions(case, trained, plan, readers, told)
             trained = dataclasses.replace(trained, classes=regions)
         every.append(trained)
@@ -414,7 +412,6 @@ def _train(fold: _Fold) -> None:
         unlabelled,
         trainer.learns_beliefs,
         None if fold.refinement is None else fold.refinement.expected,
-        trainer.needs_classes,
     )
     taken = None
     if request.pretrained is not None:
