@@ -60,15 +60,14 @@ def expected_mm(vertebra_map):
 
 
 def test_the_file_is_short():
-    assert len(CODE.splitlines()) < 70
-    assert sum(bool(line.strip()) for line in CODE.splitlines()) < 60
+    assert len(CODE.splitlines()) < 60
 
 
 def test_the_distance_is_that_of_a_distance_transform_of_each_vertebra(task_class):
     found = target_of(task_class(PLAN, STILL), touching())["distance_mm"][0]
     expected = expected_mm(touching().vertebra_map)
     assert np.array_equal(np.isfinite(found), np.isfinite(expected))
-    assert np.nanmax(np.abs(found - expected)) <= 0.5
+    assert np.nanmax(np.abs(found - expected)) <= 0.25 + 1e-6
     # Where the two touch both have ended.
     assert np.nanmax(found[:, 24:26]) <= ROW_MM
 
@@ -87,11 +86,11 @@ def test_it_follows_turns_mirrors_and_zooms(task_class, seed):
     both = np.isfinite(found) & np.isfinite(expected)
     assert both.sum() > 0.95 * np.isfinite(found).sum()
     error_mm = np.abs(found - expected)
-    assert error_mm[both].mean() <= 0.4 * ROW_MM
     # Nearest voxels of a turned grid are up to one off at either end. A line along the front or back, where those make
     # steps, may leave the vertebra there.
     core = both & (shown[2] > 13) & (shown[2] < 26)
-    assert error_mm[core].max() <= 1.5 * ROW_MM
+    assert error_mm[core].max() <= 1.25 * ROW_MM
+    assert error_mm[core].mean() <= 0.4 * ROW_MM
 
 
 def test_where_the_map_does_not_say_the_distance_is_not_known(task_class):
@@ -150,5 +149,5 @@ def test_a_run_with_it_goes_on_as_if_undisturbed_and_leaves_it_out_of_the_model(
     assert one["weights"].keys() == two["weights"].keys()
     assert all(torch.equal(weight, two["weights"][name]) for name, weight in one["weights"].items())
     assert not [name for name in one["weights"] if "endplate" in name]
-    heads = build_model(one, whole.final_path).open_pass(torch.zeros(1, 2, 8, 48, 32))
+    heads = build_model(one, whole.final_path).open_pass(torch.zeros(1, 1, 8, 48, 32))
     assert "endplate" not in heads
