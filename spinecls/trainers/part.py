@@ -61,10 +61,10 @@ class Part:
             if (module := weighted.task.module()) is not None:
                 if not isinstance(module, nn.Module):
                     raise TrainerError(f"Task {weighted.task.name!r}: module() gives {module!r}, expected a nn.Module.")
-                if any(module is other for other in network.modules()):
+                if {id(p) for p in module.parameters()} & {id(p) for p in network.parameters()}:
                     raise TrainerError(
-                        f"Task {weighted.task.name!r}: module() gives one that the {name} has already. Make it in "
-                        "module(), anew each time; another task may read network.auxiliary in bind()."
+                        f"Task {weighted.task.name!r}: module() gives weights that the {name} has already. Make them "
+                        "in module(), anew each time; another task may read network.auxiliary in bind()."
                     )
                 network.auxiliary[weighted.task.name] = module.to(self.device)
         network.auxiliary[WEIGHTING] = self.weighting.to(self.device)

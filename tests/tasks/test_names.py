@@ -110,7 +110,7 @@ def test_a_module_must_be_one(tmp_path):
 def test_two_tasks_must_not_train_one_module(tmp_path):
     shared = nn.Conv3d(1, 1, 1)
     trainer = trainer_of(task("a", module=shared), task("b", module=shared))
-    with pytest.raises(TrainerError, match=r"Task 'b': module\(\) gives one that the finder has already"):
+    with pytest.raises(TrainerError, match=r"Task 'b': module\(\) gives weights that the finder has already"):
         trainer(PLAN, CONFIGURATION, RunSettings(tmp_path, torch.device("cpu")))
 
 
