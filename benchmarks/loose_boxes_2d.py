@@ -19,8 +19,8 @@ from scipy import ndimage
 
 from spinecls.beliefs.bags import Bag, bag_map
 from spinecls.beliefs.voxel import VoxelBeliefs, hard_beliefs, voxel_beliefs
-from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.tasks.belief_losses import bag_loss, voxel_belief_loss
+from spinecls.tasks.belief_patches import BagPatches, BeliefPatches
 
 SIZE, PICTURES, STEPS = 32, 16, 300
 CONTRAST = 1.2

@@ -118,7 +118,8 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, float]:
 
 def step_seconds(trainer: Trainer, part: Part, data: TrainingData, steps: int) -> float:
     """Mean time of a step, for a task may run on every few steps only; the first two, which allocate, left out."""
-    batches = training_batches(data, trainer.configuration, part.reads, seed=0, first_step=part.first_step, workers=0)
+    tasks, first = [weighted.task for weighted in part.tasks], part.first_step
+    batches = training_batches(data, trainer.configuration, tasks, part.reads, seed=0, first_step=first, workers=0)
     part.begin()
     seconds = []
     for step in range(part.first_step, part.first_step + steps + 2):

@@ -48,6 +48,8 @@ class SealedSource:
     marrow : (C, 2)
     lesions : (s, r, a) codes of drawn structures where `image` is, or None
     label : belief about the class
+    case : identifier of its case
+    level : its name
     grid : grid of `image` and `lesions`; None = `box`
     """
 
@@ -61,6 +63,7 @@ class SealedSource:
     lesions: np.ndarray | None
     label: Belief
     case: str
+    level: str
     grid: Geometry | None = None
 
 
@@ -78,15 +81,22 @@ class TrainingCase:
 
     Attributes
     ----------
+    identifier : its name in the dataset
     image : (C, S, R, A) float32
-    vertebra_map : (S, R, A) uint8, 0 background, i + 1 the vertebra in row i of `centres`, `UNKNOWN`; None = no map
+    vertebra_map : (S, R, A) uint8, 0 background, i + 1 the vertebra in row i of `centres`, 254 one whose centre a view
+        cut off, `UNKNOWN`; None = no map
+    structures : (S, R, A) uint8, codes of structuresTr, `UNKNOWN`; None = no map
     unknown : (S, R, A) bool, where vertebrae may be visible and are not annotated
     bodies : (S, R, A) uint8, numbered like `vertebra_map`, the voxels that most likely are of each vertebra; None = as
         in the vertebra map
-    centres : (N, 3) continuous index; `ranks` (N,) level ranks, -1 = unknown
+    centres : (N, 3) continuous index; `ranks` (N,) places of the levels in `anatomy.LEVELS`, -1 = unknown
+    spacing_mm : (3,) voxel size along slices, rows and columns
+    axes : (N, 3, 3), columns = unit vectors of each vertebra left-right, along the spine from head to feet, and
+        front-back, in millimetres along slices, rows and columns
     implied, implied_ranks : (M, 3), (M,) about where unannotated neighbours of the annotated span are, and their levels
-    compiled : by map (`vertebra_map`, `structures`) what its annotation says of the voxels; empty when no task asks
-    classes : of the vertebrae in the rows of `centres`; empty when no task asks
+    compiled : by map (`vertebra_map`, `structures`) what its annotation says of the voxels; empty unless the trainer
+        learns beliefs
+    classes : of the vertebrae in the rows of `centres`; empty where there are no classes
     """
 
     identifier: str
@@ -97,11 +107,17 @@ class TrainingCase:
     centres: np.ndarray
     ranks: np.ndarray
     spacing_mm: np.ndarray
+    axes: np.ndarray
     implied: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     implied_ranks: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     compiled: Mapping[str, CompiledMap] = field(default_factory=dict)
     classes: Sequence[LabelledRegion] = ()
     bodies: np.ndarray | None = None
+
+    @property
+    def numbers(self) -> np.ndarray | None:
+        """(S, R, A) as `vertebra_map`, every vertebra with the voxels that most likely are its own."""
+        return self.vertebra_map if self.bodies is None else self.bodies
 
 
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
@@ -128,9 +144,9 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         vertebra_map[(vertebra_map == 0) & (unknown | ~drawn_on)] = UNKNOWN
         _leave_open_where_not_drawn(vertebra_map, centres, spacing, extents)
     partly = form in PARTLY_DRAWN
+    axes, sizes = axes_and_sizes_mm(plan, case.geometry, placed)
     bodies = None
     if vertebra_map is None or partly or len(np.setdiff1d(np.arange(len(centres)) + 1, vertebra_map)):
-        axes, sizes = axes_and_sizes_mm(plan, case.geometry, placed)
         bodies = likely_bodies(case.geometry, vertebra_map, centres_lps, axes, sizes, UNKNOWN, partly)
     in_image = np.all((implied >= 0) & (implied <= np.asarray(case.image.shape[1:]) - 1), axis=1)
     return TrainingCase(
@@ -142,6 +158,7 @@ def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
         centres=centres,
         ranks=np.array([RANK[level] for level in levels], int),
         spacing_mm=spacing,
+        axes=np.asarray(case.geometry.direction, float).T @ axes,
         implied=implied[in_image],
         implied_ranks=implied_ranks[in_image],
         bodies=bodies,
@@ -239,6 +256,7 @@ def sealed_sources(
                 lesions=_lesions(case, slices if sealed else None, plan.ignore_label),
                 label=label,
                 case=case.identifier,
+                level=vertebra.level,
                 grid=None if sealed else case.native_geometry,
             )
         )
@@ -292,8 +310,7 @@ def labelled_regions(
     readers, expected : as for `dataloading.readings.label_of`
     """
     placed = placed_vertebrae(case)
-    bodies = trained.vertebra_map if trained.bodies is None else trained.bodies
-    voxels = np.bincount(bodies.ravel(), minlength=len(placed) + 1)[1 : len(placed) + 1]
+    voxels = np.bincount(trained.numbers.ravel(), minlength=len(placed) + 1)[1 : len(placed) + 1]
     return tuple(
         LabelledRegion(label_of(vertebra, plan, readers, expected, vertebra.certainty), float(count))
         for vertebra, count in zip(placed, voxels, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,12 @@ from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.cases import SealedSource, TrainingCase
 from spinecls.dataloading.open_patches import open_arrays, open_batch
 from spinecls.dataloading.sealed_crops import likeliest_classes, sealed_arrays, sealed_batch
+from spinecls.dataloading.targets import OwnsTarget
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration
+
+FAILED = "failed"
+"""Key of a step that a worker could not make, and of its traceback."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class StepLoader(SlimDataLoaderBase):
 
     Parameters
     ----------
+    tasks : of the network that the batches are for
     sealed : crops for the readers; else patches for the finder
     """
 
@@ -59,6 +65,7 @@ class StepLoader(SlimDataLoaderBase):
         self,
         data: TrainingData,
         configuration: Configuration,
+        tasks: Sequence[OwnsTarget],
         sealed: bool,
         seed: int,
         first_step: int,
@@ -66,6 +73,7 @@ class StepLoader(SlimDataLoaderBase):
     ) -> None:
         super().__init__(data, configuration.batch_size, workers or 1)
         self.configuration = configuration
+        self.tasks = tasks
         self.sealed = sealed
         self.classes = likeliest_classes(data.sealed) if sealed else None
         self.seed = seed
@@ -77,13 +85,24 @@ class StepLoader(SlimDataLoaderBase):
     def generate_train_batch(self) -> dict:
         if not self.started:
             self._start_worker()
-        rng = np.random.default_rng([self.seed, self.step])
+        step = self.step
+        self.step += self.stride
+        try:
+            return self.arrays_of(step)
+        except Exception:
+            if not self.in_workers:
+                raise
+            # What is raised in a worker is lost with it.
+            return {FAILED: (step, traceback.format_exc())}
+
+    def arrays_of(self, step: int) -> dict:
+        """Arrays of a step, for the transforms."""
+        rng = np.random.default_rng([self.seed, step])
         np.random.seed(int(rng.integers(2**31)))
         random.seed(int(rng.integers(2**31)))
-        self.step += self.stride
         if self.sealed:
-            return sealed_arrays(self._data.sealed, self.classes, self.configuration, rng)
-        return open_arrays(self._data.cases, self._data.images, self.configuration, rng)
+            return sealed_arrays(self._data.sealed, self.classes, self.configuration, self.tasks, rng)
+        return open_arrays(self._data.cases, self._data.images, self.configuration, self.tasks, rng)
 
     def _start_worker(self) -> None:
         self.started = True
@@ -95,18 +114,35 @@ class StepLoader(SlimDataLoaderBase):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+class _Transforms:
+    """Transforms of what was made; what was not is handed on."""
+
+    def __init__(self, transforms) -> None:
+        self.transforms = transforms
+
+    def __call__(self, **arrays) -> dict:
+        return arrays if FAILED in arrays else self.transforms(**arrays)
+
+
 def training_batches(
-    data: TrainingData, configuration: Configuration, sealed: bool, seed: int, first_step: int, workers: int
+    data: TrainingData,
+    configuration: Configuration,
+    tasks: Sequence[OwnsTarget],
+    sealed: bool,
+    seed: int,
+    first_step: int,
+    workers: int,
 ) -> Iterator[Batch]:
     """Batches of one kind from `first_step` on, for ever.
 
     Parameters
     ----------
+    tasks : of the network that the batches are for; their targets are made where the batches are
     sealed : crops for the readers; else patches for the finder
     workers : 0 = in this process; else that many processes, whose batches come in the order of the steps
     """
-    loader = StepLoader(data, configuration, sealed, seed, first_step, workers)
-    transforms = sealed_augmentation() if sealed else open_augmentation(configuration)
+    loader = StepLoader(data, configuration, tasks, sealed, seed, first_step, workers)
+    transforms = _Transforms(sealed_augmentation() if sealed else open_augmentation(configuration))
     to_batch = sealed_batch if sealed else open_batch
     if workers == 0:
         augmenter = SingleThreadedAugmenter(loader, transforms)
@@ -115,7 +151,13 @@ def training_batches(
         augmenter = MultiThreadedAugmenter(loader, transforms, workers, num_cached_per_queue=2, seeds=seeds)
     try:
         while True:
-            yield to_batch(next(augmenter))
+            arrays = next(augmenter)
+            if FAILED in arrays:
+                step, told = arrays[FAILED]
+                # Made once more, here: so it fails where its place in the code can be told.
+                loader.arrays_of(step)
+                raise RuntimeError(f"A worker could not make the batch of step {step}:\n{told}")
+            yield to_batch(arrays, tasks)
     finally:
         if workers:
             augmenter._finish()

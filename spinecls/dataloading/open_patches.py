@@ -8,25 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from spinecls.beliefs import partly_visible
-from spinecls.dataloading.batch import Batch, ClassRegions, OpenBatch
+from spinecls.dataloading.batch import OpenBatch
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
-from spinecls.dataloading.compiled import bag_patches, belief_patches, map_patch
-from spinecls.dataloading.spatial import PatchSampler, random_affine
-from spinecls.dataloading.targets import (
-    CENTRE_JITTER_MM,
-    binary_map,
-    centres_in_patch,
-    heatmap_target,
-    offset_target,
-)
+from spinecls.dataloading.spatial import CENTRE_JITTER_MM, PatchSampler, random_affine
+from spinecls.dataloading.targets import OwnsTarget, batched_targets, targets_of
 from spinecls.planning.plan import Configuration
 
 CENTRED_ON_VERTEBRA = 0.8
 """Share of open patches centred near an annotated vertebra; the others teach what is none."""
-
-CLASS_SHOWN = 0.5
-"""Share of a vertebra that an open patch must show for its class to be learnt there."""
 
 SHORT_VIEW = (0.35, 0.9)
 """Least and greatest share of its rows that a scan cut short keeps."""
@@ -35,10 +24,33 @@ OTHER_VERTEBRA = 254
 """Value in a vertebra map of vertebrae whose centre was cut off."""
 
 
+class OpenSampler(PatchSampler):
+    """A patch of a case, at a place, turn, scale and mirroring drawn at random.
+
+    Attributes
+    ----------
+    named_index : (N, 3) float32, patch index of the centres that the patch shows, those of implied neighbours included,
+        each off by the error of a localiser
+    named_ranks : (N,) level ranks of these
+    """
+
+    def __init__(self, case: TrainingCase, configuration: Configuration, rng: np.random.Generator) -> None:
+        middle, matrix = _place(case, configuration, rng)
+        super().__init__(configuration.patch_size, case.spacing_mm, middle, matrix)
+        named = np.concatenate([self.points(case.centres).reshape(-1, 3), self.points(case.implied).reshape(-1, 3)])
+        rows = centres_in_patch(named, self.patch_size)
+        # Drawn here and not by the task that learns names: what a patch shows must not depend on the tasks that are
+        # trained, and the numbers for the next patch follow after these.
+        jitter = rng.normal(0, 1, (len(rows), 3)) * np.asarray(CENTRE_JITTER_MM) / case.spacing_mm
+        self.named_index = (named[rows] + jitter).astype(np.float32)
+        self.named_ranks = np.concatenate([case.ranks, case.implied_ranks])[rows]
+
+
 def open_arrays(
     cases: Sequence[TrainingCase],
     images: Sequence[TrainingCase],
     configuration: Configuration,
+    tasks: Sequence[OwnsTarget],
     rng: np.random.Generator,
 ) -> dict:
     """Arrays of a step's patches, for the transforms (key `data`) and then for `open_batch`.
@@ -47,75 +59,61 @@ def open_arrays(
     ----------
     cases : with annotation
     images : all scans to learn from as images; empty when no task does
+    tasks : of the finder
     """
     drawn = rng.integers(len(cases), size=configuration.batch_size)
-    rows = [open_patch(cases[i], configuration, rng) for i in drawn]
+    rows = [open_patch(cases[i], configuration, tasks, rng) for i in drawn]
     arrays = {key: [row[key] for row in rows] for key in rows[0]} | {"data": np.stack([row["data"] for row in rows])}
     if images:
         arrays["images"] = plain_patches(images, configuration, rng)
     return arrays
 
 
-def plain_patches(
-    cases: Sequence[TrainingCase], configuration: Configuration, rng: np.random.Generator
-) -> np.ndarray:
+def open_batch(arrays: dict, tasks: Sequence[OwnsTarget]) -> OpenBatch:
+    """Tensors of a step from the arrays that the transforms return."""
+    return OpenBatch(
+        cases=tuple(arrays["cases"]),
+        targets=batched_targets(tasks, arrays["targets"]),
+        image=torch.from_numpy(np.asarray(arrays["data"], np.float32)),
+        images=torch.from_numpy(np.asarray(arrays["images"], np.float32)) if "images" in arrays else None,
+    )
+
+
+def plain_patches(cases: Sequence[TrainingCase], configuration: Configuration, rng: np.random.Generator) -> np.ndarray:
     """(B, C, S, R, A) patches of any scans, turned and scaled as others, their intensities left as they are."""
-    drawn = [cases[i] for i in rng.integers(len(cases), size=configuration.batch_size)]
-    return np.stack([patch_sampler(case, configuration, rng).image(case.image) for case in drawn])
+    patches = []
+    for i in rng.integers(len(cases), size=configuration.batch_size):
+        middle, matrix = _place(cases[i], configuration, rng)
+        sampler = PatchSampler(configuration.patch_size, cases[i].spacing_mm, middle, matrix)
+        patches.append(sampler.image(cases[i].image))
+    return np.stack(patches)
 
 
-def open_patch(case: TrainingCase, configuration: Configuration, rng: np.random.Generator) -> dict:
-    """One augmented patch of the open pass with its targets."""
-    size = configuration.patch_size
+def open_patch(
+    case: TrainingCase, configuration: Configuration, tasks: Sequence[OwnsTarget], rng: np.random.Generator
+) -> dict:
+    """One patch of the open pass with what the tasks want of it."""
     if rng.random() < configuration.short_view_share:
         case = short_view(case, rng)
-    sampler = patch_sampler(case, configuration, rng)
-    unknown = sampler.labels(case.unknown.astype(np.uint8), outside=1) > 0
-    vertebra_map = None if case.vertebra_map is None else sampler.labels(case.vertebra_map, outside=0)
-    centres = sampler.points(case.centres).reshape(-1, 3)
-    heatmap = heatmap_target(size, centres, case.spacing_mm, configuration.heatmap_sigma_mm)
-    numbers = vertebra_map if case.bodies is None else sampler.labels(case.bodies, outside=0)
-    numbers = np.where(numbers <= len(centres), numbers, 0).astype(np.uint8)
-    offset, known = offset_target(size, centres, case.spacing_mm, numbers)
-    # A Gaussian that reaches into the unknown zone is still known there.
-    weight = ~unknown | (heatmap > 0.1)
-    named = np.concatenate([centres, sampler.points(case.implied).reshape(-1, 3)])
-    rows = centres_in_patch(named, size)
-    jitter = rng.normal(0, 1, (len(rows), 3)) * np.asarray(CENTRE_JITTER_MM) / case.spacing_mm
-    structures = case.structures
+    sampler = OpenSampler(case, configuration, rng)
     return {
         "data": sampler.image(case.image),
-        "heatmap": heatmap[None],
-        "heatmap_weight": weight[None].astype(np.float32),
-        "offset": offset,
-        "offset_weight": known[None].astype(np.float32),
-        "vertebra_map": binary_map(vertebra_map, size),
-        "structures": np.full(size, UNKNOWN, np.uint8) if structures is None else sampler.labels(structures, 0),
-        "centre_index": (named[rows] + jitter).astype(np.float32),
-        "centre_rank": np.concatenate([case.ranks, case.implied_ranks])[rows],
-        "compiled": {name: map_patch(compiled, sampler) for name, compiled in case.compiled.items()},
+        "targets": targets_of(tasks, case, sampler),
         "cases": case.identifier,
-    } | (_classes(case, numbers, sampler) if case.classes else {})
-
-
-def _classes(case: TrainingCase, numbers: np.ndarray, sampler: PatchSampler) -> dict:
-    """Beliefs about the classes of the vertebrae that a patch shows, the less of them the less is believed."""
-    # A voxel of the patch stands for so many of the map.
-    shown = abs(np.linalg.det(sampler.step)) * np.bincount(numbers.ravel(), minlength=len(case.classes) + 1)[1:]
-    shares = shown / [max(region.voxels, 1) for region in case.classes]
-    labels = {
-        row + 1: partly_visible(region.label, float(share))
-        for row, (region, share) in enumerate(zip(case.classes, shares, strict=True))
-        if share >= CLASS_SHOWN and region.label.weight > 0
     }
-    return {"numbers": numbers, "labels": labels}
 
 
-def patch_sampler(case: TrainingCase, configuration: Configuration, rng: np.random.Generator) -> PatchSampler:
-    """A place, turn, scale and mirroring of an open patch, drawn at random."""
+def centres_in_patch(centres: np.ndarray, shape: tuple[int, int, int], border_voxels: float = 1.0) -> np.ndarray:
+    """Rows of `centres` that lie at least `border_voxels` inside the patch (slices count to their outer face)."""
+    inset = np.array([-0.5, border_voxels, border_voxels])
+    upper = np.asarray(shape) - 1 - inset
+    return np.flatnonzero(np.all((centres >= inset) & (centres <= upper), axis=1)) if len(centres) else np.zeros(0, int)
+
+
+def _place(case: TrainingCase, configuration: Configuration, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and matrix of a patch, for `PatchSampler`."""
     matrix = random_affine(rng, configuration.rotation_degrees, configuration.scale_range, configuration.mirror_axes)
-    size = configuration.patch_size
-    return PatchSampler(size, case.spacing_mm, patch_middle(case, size, rng), matrix)
+    return patch_middle(case, configuration.patch_size, rng), matrix
 
 
 def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
@@ -144,6 +142,7 @@ def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
         unknown=case.unknown[view],
         centres=case.centres[kept] - [0, first, 0],
         ranks=case.ranks[kept],
+        axes=case.axes[kept],
         implied=case.implied[implied] - [0, first, 0],
         implied_ranks=case.implied_ranks[implied],
         classes=tuple(case.classes[row] for row in kept) if case.classes else (),
@@ -169,45 +168,3 @@ def patch_middle(case: TrainingCase, size, rng: np.random.Generator) -> np.ndarr
     middle = np.clip(middle, np.minimum(half, last / 2), np.maximum(last - half, last / 2))
     middle[0] = np.round(middle[0] - half[0]) + half[0]
     return middle
-
-
-def open_batch(arrays: dict) -> Batch:
-    """Tensors of a step from the arrays that the transforms return."""
-    stacked = {
-        key: torch.from_numpy(np.stack(arrays[key]))
-        for key in ("heatmap", "heatmap_weight", "offset", "offset_weight", "vertebra_map", "structures")
-    }
-    counts = [len(index) for index in arrays["centre_index"]]
-    compiled = {name: [row[name] for row in arrays["compiled"]] for name in arrays["compiled"][0]}
-    return Batch(
-        open=OpenBatch(
-            image=torch.from_numpy(np.asarray(arrays["data"], np.float32)),
-            heatmap=stacked["heatmap"],
-            heatmap_weight=stacked["heatmap_weight"],
-            offset=stacked["offset"],
-            offset_weight=stacked["offset_weight"],
-            vertebra_map=stacked["vertebra_map"].long(),
-            structures=stacked["structures"].long(),
-            centre_batch=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).long(),
-            centre_index=torch.from_numpy(np.concatenate(arrays["centre_index"]).reshape(-1, 3)),
-            centre_rank=torch.from_numpy(np.concatenate(arrays["centre_rank"])).long(),
-            cases=tuple(arrays["cases"]),
-            beliefs={name: belief_patches(patches) for name, patches in compiled.items()},
-            bags={name: bag_patches(patches) for name, patches in compiled.items()},
-            classes=_class_regions(arrays["numbers"], arrays["labels"]) if "labels" in arrays else None,
-        ),
-        images=torch.from_numpy(np.asarray(arrays["images"], np.float32)) if "images" in arrays else None,
-    )
-
-
-def _class_regions(numbers: Sequence[np.ndarray], labels: Sequence[dict]) -> ClassRegions | None:
-    found = [(patch, number, label) for patch, row in enumerate(labels) for number, label in row.items()]
-    if not found:
-        return None
-    return ClassRegions(
-        numbers=torch.from_numpy(np.stack(numbers)).long(),
-        patch=torch.tensor([patch for patch, _, _ in found]),
-        number=torch.tensor([number for _, number, _ in found]),
-        sets=torch.from_numpy(np.stack([label.sets for _, _, label in found])),
-        masses=torch.from_numpy(np.stack([label.masses for _, _, label in found])),
-    )

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+CENTRE_JITTER_MM = (1.5, 1.5, 1.5)
+"""Standard deviation of the centres' error that training adds, about that of the localiser (2 mm in space)."""
+
 
 def random_affine(
     rng: np.random.Generator, rotation_degrees: float, scale_range: tuple[float, float], mirror_axes: Sequence[int]
@@ -34,7 +37,7 @@ def random_affine(
 
 
 class PatchSampler:
-    """Reads one patch out of a volume through an affine change.
+    """Reads one patch out of a volume, and what lies on its grid, through an affine change.
 
     Parameters
     ----------
@@ -43,22 +46,43 @@ class PatchSampler:
     middle : (3,) continuous index in the volume that the middle of the patch shows
     matrix : (3, 3) from millimetre offsets in the patch to offsets in the volume
     volume_spacing_mm : voxel size of the volume, if another
+
+    Attributes
+    ----------
+    patch_size, spacing_mm, matrix : as given
+    step : (3, 3) index steps of the volume for one index step of the patch
     """
 
     def __init__(self, patch_size, spacing_mm, middle, matrix, volume_spacing_mm=None) -> None:
         self.patch_size = tuple(int(n) for n in patch_size)
         self.middle = np.asarray(middle, float)
-        patch_mm = np.asarray(spacing_mm, float)
-        volume_mm = patch_mm if volume_spacing_mm is None else np.asarray(volume_spacing_mm, float)
-        # Index steps of the volume for one index step of the patch.
-        self.step = np.asarray(matrix, float) * patch_mm[None, :] / volume_mm[:, None]
+        self.spacing_mm = np.asarray(spacing_mm, float)
+        self.matrix = np.asarray(matrix, float)
+        volume_mm = self.spacing_mm if volume_spacing_mm is None else np.asarray(volume_spacing_mm, float)
+        self.step = self.matrix * self.spacing_mm[None, :] / volume_mm[:, None]
+        # Tasks read the same maps, all of one shape. With each result is kept the map that it is of, or another might
+        # come to lie at the same address.
+        self._grids: dict[tuple[int, ...], torch.Tensor] = {}
+        self._labels: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def points(self, index: np.ndarray) -> np.ndarray:
         """(N, 3) continuous indices of the volume as indices of the patch."""
         offsets = (np.asarray(index, float) - self.middle) @ np.linalg.inv(self.step).T
         return offsets + (np.asarray(self.patch_size) - 1) / 2
 
+    def vectors(self, vectors_mm: np.ndarray) -> np.ndarray:
+        """(..., 3) millimetres along the axes of the volume as millimetres of the patch.
+
+        A patch that is zoomed shows all of it larger or smaller, so vectors change in length, too.
+        """
+        return np.asarray(vectors_mm, float) @ np.linalg.inv(self.matrix).T
+
     def _grid(self, volume_shape) -> torch.Tensor:
+        if (shape := tuple(volume_shape)) not in self._grids:
+            self._grids[shape] = self._new_grid(shape)
+        return self._grids[shape]
+
+    def _new_grid(self, volume_shape) -> torch.Tensor:
         # The position is affine in the patch index, so three small tables are summed instead of a full matrix product.
         ticks = [np.arange(n) - (n - 1) / 2 for n in self.patch_size]
         extent = np.maximum(np.asarray(volume_shape) - 1, 1)
@@ -87,7 +111,18 @@ class PatchSampler:
         )
 
     def labels(self, volume: np.ndarray, outside: int) -> np.ndarray:
-        """(S, R, A) patch of a label map by the nearest voxel; `outside` beyond the volume."""
+        """(S, R, A) uint8 patch of a label map by the nearest voxel; `outside` beyond the volume.
+
+        Every task that reads the same map gets the same array, which is read-only.
+        """
+        key = id(volume), outside
+        if key not in self._labels:
+            patch = self._new_labels(volume, outside)
+            patch.flags.writeable = False
+            self._labels[key] = volume, patch
+        return self._labels[key][1]
+
+    def _new_labels(self, volume: np.ndarray, outside: int) -> np.ndarray:
         shifted = torch.from_numpy(volume.astype(np.float32) + 1)[None, None]
         patch = functional.grid_sample(
             shifted, self._grid(volume.shape), mode="nearest", padding_mode="zeros", align_corners=True

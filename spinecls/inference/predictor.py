@@ -18,7 +18,6 @@ from spinecls.calibration.record import Calibration
 from spinecls.curve import drop_outliers, image_frame, image_tangents_lps
 from spinecls.dataloading.bodies import level_extent_mm
 from spinecls.dataloading.cases import core_region
-from spinecls.dataloading.targets import OFFSET_UNIT_MM
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
 from spinecls.inference import native_maps
@@ -55,6 +54,7 @@ from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, region_from_ellipsoid, region_from_mask, vertebra_axes, with_corners
 from spinecls.tasks.classification import class_prior, drawn_prior
+from spinecls.tasks.open_targets import OFFSET_UNIT_MM
 
 PEAK_THRESHOLD = 0.3
 """Least heat of a centre. A Gaussian learnt well reaches 0.8 and more; half-seen vertebrae at the border about 0.4."""

@@ -1,4 +1,4 @@
-"""A task: what the finder or the readers should learn, as a head, a target in the batch and a loss."""
+"""A task: what the finder or the readers should learn, as a head, a target and a loss."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
 from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.cases import SealedSource, TrainingCase
+from spinecls.dataloading.spatial import PatchSampler
+from spinecls.dataloading.targets import Target, stacked
 from spinecls.errors import TrainerError
 from spinecls.networks.finder import Finder, head_fault, name_fault
 from spinecls.networks.reader import Reader
@@ -38,6 +42,9 @@ class Outputs:
 class Task(ABC):
     """One thing to learn; every network that learns it has a task of its own.
 
+    While batches are made, the loader asks for the `target` of every patch (or crop) that it has drawn; `loss` finds
+    what `batched` made of them in `batch.targets[self.name]`.
+
     Attributes
     ----------
     name : column of the loss in progress.csv
@@ -47,8 +54,6 @@ class Task(ABC):
         all further heads of readers
     share : None for a main task, whose weight is what the trainer says. For an auxiliary task the size of its gradient
         against that of the main tasks of the same network, which its weight is set to bring about (`tasks.balancing`)
-    needs_images : whether the task learns from images as such, those that nobody annotated included
-    needs_classes : whether the open patches are to say what is believed of the classes of their vertebrae
     progress : share of the training of its network that is done; set by the trainer before every step
     every : a task with a pass of its own runs on every so many steps
     """
@@ -58,14 +63,17 @@ class Task(ABC):
     own_pass: bool = False
     predicts: bool = True
     share: float | None = None
-    needs_images: bool = False
-    needs_classes: bool = False
     progress: float = 0.0
     every: int = 1
 
     def __init__(self, plan: Plan, configuration: Configuration) -> None:
         self.plan = plan
         self.configuration = configuration
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Voxels of what the network sees: of a patch, or of a crop."""
+        return self.configuration.sealed_size if self.sealed else self.configuration.patch_size
 
     def dense_heads(self) -> dict[str, int]:
         """Further heads at full resolution that the task needs on its network: name -> output channels."""
@@ -86,9 +94,80 @@ class Task(ABC):
         """What the task found out about its data: name of a JSON file in the run's folder -> content."""
         return {}
 
+    def target(self, case: TrainingCase | SealedSource, sampler: PatchSampler) -> Target | None:
+        """What is to be learnt of a patch or crop; None where the case tells nothing of it.
+
+        It depends on its arguments alone: it is made in other processes than the loss, and a run that goes on makes it
+        again.
+
+        Parameters
+        ----------
+        case : what is known of the scan that the patch is of, for a task with `sealed` of the vertebra that the crop is
+            of; not to be changed, for other patches are taken from it
+        sampler : brings maps, points and vectors of the case onto the patch (`OpenSampler`) or crop (`CropSampler`)
+
+        Returns
+        -------
+        name -> array of the shape and kind that `empty` has
+        """
+        return {}
+
+    def empty(self) -> Target:
+        """The target of a patch or crop of which nothing is known; it sets the shape of all others."""
+        return {}
+
+    def batched(self, rows: Sequence[Target]) -> Mapping[str, object]:
+        """Targets of a batch, from those of its patches or crops: name -> tensor with a first axis of rows.
+
+        A task whose targets are more than arrays of one shape makes its own: tensors, or dataclasses of tensors.
+
+        Raises
+        ------
+        TrainerError
+            When a target has another name, shape or kind than in `empty`.
+        """
+        expected = self.empty()
+        for row in rows:
+            if fault := target_fault(row, expected, self.size):
+                raise TrainerError(f"Task {self.name!r} ({type(self).__name__}): its target {fault}")
+        return stacked(rows) if expected else {}
+
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         """Scalar; zero, with a gradient, when the batch holds nothing annotated for this task."""
+
+
+def target_fault(target: object, expected: Target, size: tuple[int, int, int]) -> str | None:
+    """What forbids a target; None for one that is as expected, and fits the outputs of a head.
+
+    Parameters
+    ----------
+    expected : what `Task.empty` gives
+    size : voxels of the patch or crop
+    """
+    if not isinstance(target, Mapping) or target.keys() != expected.keys():
+        found = ", ".join(target) or "nothing" if isinstance(target, Mapping) else repr(target)
+        return f"is {found}, expected what empty() has: {', '.join(expected) or 'nothing'}. Give both the same names."
+    for name, empty in expected.items():
+        found = target[name]
+        if not (isinstance(found, np.ndarray) and isinstance(empty, np.ndarray)):
+            return f"{name!r} is a {type(found).__name__}, in empty() a {type(empty).__name__}, expected numpy arrays."
+        if (found.shape, _kind(found)) != (empty.shape, _kind(empty)):
+            return (
+                f"{name!r} has the shape {found.shape} and is {found.dtype}, expected {empty.shape} and {empty.dtype} "
+                "as in empty(). Let target() and empty() give arrays of one shape and kind, for every case."
+            )
+        if found.dtype.kind == "f" and found.shape == tuple(size):
+            return (
+                f"{name!r} has the shape {found.shape}, expected {(1, *found.shape)}: a head gives channels first, and "
+                "of the two torch would make every pair of patches. Give it an axis of channels."
+            )
+    return None
+
+
+def _kind(array: np.ndarray) -> str:
+    """Whether an array holds floats, whole numbers or truths."""
+    return "i" if array.dtype.kind == "u" else array.dtype.kind
 
 
 class OwnPassTask(Task):
@@ -99,6 +178,10 @@ class OwnPassTask(Task):
     @abstractmethod
     def run(self, network: Finder | Reader, batch: Batch, generator: torch.Generator) -> object:
         """The pass; what it returns is `Outputs.own` for `loss`. Random numbers come from `generator` (CPU) alone."""
+
+
+class ImageTask(OwnPassTask):
+    """A task that runs the finder on `batch.images`: patches of any scans, those that nobody annotated included."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as functional
 
-from spinecls.dataloading.batch import BagPatches, BeliefPatches
+from spinecls.tasks.belief_patches import BagPatches, BeliefPatches
 
 SURE = 0.5
 """Mass on single classes from which on a voxel counts for the overlap."""

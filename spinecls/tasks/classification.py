@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
-from spinecls.dataloading.batch import Batch
+from spinecls.beliefs import MAX_SETS
+from spinecls.dataloading.batch import SealedBatch
+from spinecls.dataloading.cases import SealedSource
+from spinecls.dataloading.sealed_crops import CropSampler
+from spinecls.dataloading.targets import Target, stacked
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.base import Outputs, Task
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
@@ -37,7 +44,25 @@ class ClassificationTask(Task):
         self.log_prior = drawn_prior(plan, configuration).log()
         self.q = configuration.class_q
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        log_prior = self.log_prior.to(outputs.logits.device)
+    def target(self, case: SealedSource, sampler: CropSampler) -> Target:
+        return {"sets": case.label.sets, "masses": case.label.masses, "readers": case.label.readers}
+
+    def empty(self) -> Target:
+        classes = len(self.plan.class_names)
+        return {
+            "sets": np.zeros((MAX_SETS, classes), bool),
+            "masses": np.zeros(MAX_SETS, np.float32),
+            "readers": np.full(MAX_SETS, -1),
+        }
+
+    def batched(self, rows: Sequence[Target]) -> dict[str, torch.Tensor]:
+        """What `beliefs.Belief` has, of N vertebrae: `sets` (N, R, K), `masses` and `readers` (N, R).
+
+        How many sets there are, R, is not known before: where readers are told apart there is one for each reading.
+        """
+        return stacked(rows)
+
+    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+        log_prior, wanted = self.log_prior.to(outputs.logits.device), batch.targets[self.name]
         adjusted = adjusted_log_probabilities(outputs.logits, log_prior, self.configuration.logit_adjustment)
-        return belief_loss(adjusted, batch.sealed.sets, batch.sealed.masses, self.q)
+        return belief_loss(adjusted, wanted["sets"], wanted["masses"], self.q)

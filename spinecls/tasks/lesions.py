@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as functional
 
-from spinecls.dataloading.batch import Batch
-from spinecls.dataloading.cases import UNKNOWN
+from spinecls.dataloading.batch import SealedBatch
+from spinecls.dataloading.cases import UNKNOWN, SealedSource
+from spinecls.dataloading.sealed_crops import CropSampler
+from spinecls.dataloading.targets import Target
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.structures import codes_target, no_codes
 
 
 class LesionEvidenceTask(Task):
@@ -26,8 +29,14 @@ class LesionEvidenceTask(Task):
         super().__init__(plan, configuration)
         self.codes = lesion_codes(plan)
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        return lesion_loss(outputs.evidence, batch.sealed.lesions, batch.sealed.pooled, self.codes)
+    def target(self, case: SealedSource, sampler: CropSampler) -> Target | None:
+        return codes_target(case.lesions, sampler)
+
+    def empty(self) -> Target:
+        return no_codes(self.size)
+
+    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+        return lesion_loss(outputs.evidence, batch.targets[self.name]["codes"], batch.pooled, self.codes)
 
 
 def lesion_codes(plan: Plan) -> tuple[tuple[int, ...], ...]:

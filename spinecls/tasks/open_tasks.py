@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from spinecls.dataloading.batch import Batch
-from spinecls.dataloading.cases import UNKNOWN
+from spinecls.dataloading.batch import OpenBatch
+from spinecls.dataloading.cases import UNKNOWN, TrainingCase
+from spinecls.dataloading.open_patches import OpenSampler
+from spinecls.dataloading.targets import Target
 from spinecls.tasks.base import Outputs, Task
 from spinecls.tasks.losses import heatmap_loss, map_loss, offset_loss
+from spinecls.tasks.open_targets import binary_map, heatmap_target, offset_target, vertebra_numbers
 
 
 class CentreTask(Task):
@@ -16,9 +22,28 @@ class CentreTask(Task):
 
     name = "centre"
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        heat = heatmap_loss(outputs.open["heatmap"], batch.open.heatmap, batch.open.heatmap_weight)
-        return heat + 0.5 * offset_loss(outputs.open["offset"], batch.open.offset, batch.open.offset_weight)
+    def target(self, case: TrainingCase, sampler: OpenSampler) -> Target:
+        unknown = sampler.labels(case.unknown.astype(np.uint8), outside=1) > 0
+        centres = sampler.points(case.centres).reshape(-1, 3)
+        heatmap = heatmap_target(self.size, centres, case.spacing_mm, self.configuration.heatmap_sigma_mm)
+        offset, known = offset_target(self.size, centres, case.spacing_mm, vertebra_numbers(case, sampler))
+        # A Gaussian that reaches into the unknown zone is still known there.
+        weight = ~unknown | (heatmap > 0.1)
+        return {
+            "heatmap": heatmap[None],
+            "heatmap_weight": weight[None].astype(np.float32),
+            "offset": offset,
+            "offset_weight": known[None].astype(np.float32),
+        }
+
+    def empty(self) -> Target:
+        one, three = np.zeros((1, *self.size), np.float32), np.zeros((3, *self.size), np.float32)
+        return {"heatmap": one, "heatmap_weight": one, "offset": three, "offset_weight": one}
+
+    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+        wanted = batch.targets[self.name]
+        heat = heatmap_loss(outputs.open["heatmap"], wanted["heatmap"], wanted["heatmap_weight"])
+        return heat + 0.5 * offset_loss(outputs.open["offset"], wanted["offset"], wanted["offset_weight"])
 
 
 class LevelTask(Task):
@@ -26,12 +51,27 @@ class LevelTask(Task):
 
     name = "level"
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        logits = outputs.open["level"].float()
-        if len(batch.open.centre_rank) == 0:
+    def target(self, case: TrainingCase, sampler: OpenSampler) -> Target:
+        return {"index": sampler.named_index, "rank": sampler.named_ranks}
+
+    def empty(self) -> Target:
+        return {"index": np.zeros((0, 3), np.float32), "rank": np.zeros(0, int)}
+
+    def batched(self, rows: Sequence[Target]) -> dict[str, torch.Tensor]:
+        """The N centres of all patches: `patch` and `rank` (N,) long, `index` (N, 3) in the patch."""
+        counts = [len(row["index"]) for row in rows]
+        return {
+            "patch": torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).long(),
+            "index": torch.from_numpy(np.concatenate([row["index"] for row in rows]).reshape(-1, 3)),
+            "rank": torch.from_numpy(np.concatenate([row["rank"] for row in rows])).long(),
+        }
+
+    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+        logits, wanted = outputs.open["level"].float(), batch.targets[self.name]
+        if len(wanted["rank"]) == 0:
             return 0 * logits.sum()
-        found = logits_at(logits, batch.open.centre_batch, batch.open.centre_index, batch.open.image.shape[2:])
-        return functional.cross_entropy(found, batch.open.centre_rank, ignore_index=-1, label_smoothing=0.05)
+        found = logits_at(logits, wanted["patch"], wanted["index"], batch.image.shape[2:])
+        return functional.cross_entropy(found, wanted["rank"], ignore_index=-1, label_smoothing=0.05)
 
 
 def logits_at(logits: torch.Tensor, batch_index: torch.Tensor, index: torch.Tensor, full_shape) -> torch.Tensor:
@@ -55,5 +95,13 @@ class VertebraMapTask(Task):
     def dense_heads(self) -> dict[str, int]:
         return {"vertebra_map": 2}
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        return map_loss(outputs.open["vertebra_map"], batch.open.vertebra_map, UNKNOWN)
+    def target(self, case: TrainingCase, sampler: OpenSampler) -> Target | None:
+        if case.vertebra_map is None:
+            return None
+        return {"map": binary_map(sampler.labels(case.vertebra_map, outside=0))}
+
+    def empty(self) -> Target:
+        return {"map": np.full(self.size, UNKNOWN, np.uint8)}
+
+    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+        return map_loss(outputs.open["vertebra_map"], batch.targets[self.name]["map"], UNKNOWN)

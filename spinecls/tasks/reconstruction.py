@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.batch import OpenBatch, SealedBatch
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import NetworkPlan
-from spinecls.tasks.base import Outputs, OwnPassTask
+from spinecls.tasks.base import ImageTask, Outputs, OwnPassTask
 
 LARGEST_NOISE = 0.3
 """Greatest standard deviation of the noise, in units of the normalised image."""
@@ -65,7 +65,7 @@ class BottleneckDecoder(nn.Module):
         return self.blocks(bottleneck)
 
 
-class ReconstructionTask(OwnPassTask):
+class ReconstructionTask(ImageTask):
     """Mean absolute error of the image that the encoder's bottleneck gives back.
 
     The input is spoilt as `configuration.reconstruction` says, and the image before that is wanted: `denoise` adds
@@ -75,18 +75,17 @@ class ReconstructionTask(OwnPassTask):
     name = "reconstruction"
     predicts = False
     share = 0.1
-    needs_images = True
 
     def module(self) -> nn.Module:
         return BottleneckDecoder(self.configuration.network, len(self.plan.channel_names))
 
-    def run(self, network: Finder, batch: Batch, generator: torch.Generator) -> Reconstruction:
+    def run(self, network: Finder, batch: OpenBatch, generator: torch.Generator) -> Reconstruction:
         image = batch.images
         spoilt, counts = spoil(image, self.configuration.reconstruction, self.configuration.spacing_mm, generator)
         made = network.auxiliary[self.name](network.backbone.bottleneck(spoilt))
         return Reconstruction(made, image, counts)
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
         return reconstruction_loss(outputs.own)
 
 
@@ -101,15 +100,15 @@ class SealedReconstructionTask(OwnPassTask):
     def module(self) -> nn.Module:
         return BottleneckDecoder(self.configuration.reader_network, len(self.plan.channel_names))
 
-    def run(self, network: Reader, batch: Batch, generator: torch.Generator) -> Reconstruction:
-        image, region = batch.sealed.crops[:, :-1], batch.sealed.crops[:, -1:]
+    def run(self, network: Reader, batch: SealedBatch, generator: torch.Generator) -> Reconstruction:
+        image, region = batch.crops[:, :-1], batch.crops[:, -1:]
         how, spacing_mm = self.configuration.reconstruction, self.configuration.sealed_spacing_mm
         spoilt, counts = spoil(image, how, spacing_mm, generator)
         inside = region > 0
         bottleneck = network.backbone.bottleneck(torch.cat([spoilt * inside, region], dim=1))
         return Reconstruction(network.auxiliary[self.name](bottleneck), image, counts * inside)
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
         return reconstruction_loss(outputs.own)
 
 

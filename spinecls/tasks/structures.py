@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from spinecls.dataloading.batch import Batch
-from spinecls.dataloading.cases import UNKNOWN
+from spinecls.dataloading.batch import OpenBatch, SealedBatch
+from spinecls.dataloading.cases import UNKNOWN, SealedSource, TrainingCase
+from spinecls.dataloading.open_patches import OpenSampler
+from spinecls.dataloading.sealed_crops import CropSampler
+from spinecls.dataloading.spatial import PatchSampler
+from spinecls.dataloading.targets import Target
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.base import Outputs, Task
 from spinecls.tasks.losses import map_loss
+
+
+def codes_target(drawn: np.ndarray | None, sampler: PatchSampler) -> Target | None:
+    """Codes of structuresTr on a patch or crop; beyond the scan is nothing."""
+    return None if drawn is None else {"codes": sampler.labels(drawn, outside=0)}
+
+
+def no_codes(size: tuple[int, int, int]) -> Target:
+    """Target of a patch or crop of which nothing is drawn."""
+    return {"codes": np.full(size, UNKNOWN, np.uint8)}
 
 
 def index_of_code(plan: Plan) -> torch.Tensor:
@@ -33,6 +48,9 @@ class _MapOfStructures(Task):
     def dense_heads(self) -> dict[str, int]:
         return {self.name: 1 + len(self.plan.structures)}
 
+    def empty(self) -> Target:
+        return no_codes(self.size)
+
     def loss_of_codes(self, logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Loss of a map of codes (B, S, R, A), `UNKNOWN` where nothing is known."""
         return map_loss(logits, self.index_of_code.to(codes.device)[codes], UNKNOWN)
@@ -43,8 +61,11 @@ class StructuresTask(_MapOfStructures):
 
     name = "structures"
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        return self.loss_of_codes(outputs.open[self.name], batch.open.structures)
+    def target(self, case: TrainingCase, sampler: OpenSampler) -> Target | None:
+        return codes_target(case.structures, sampler)
+
+    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+        return self.loss_of_codes(outputs.open[self.name], batch.targets[self.name]["codes"])
 
 
 class SealedStructuresTask(_MapOfStructures):
@@ -53,6 +74,9 @@ class SealedStructuresTask(_MapOfStructures):
     name = "sealed_structures"
     sealed = True
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        drawn = torch.where(batch.sealed.pooled, batch.sealed.lesions, UNKNOWN)
+    def target(self, case: SealedSource, sampler: CropSampler) -> Target | None:
+        return codes_target(case.lesions, sampler)
+
+    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+        drawn = torch.where(batch.pooled, batch.targets[self.name]["codes"], UNKNOWN)
         return self.loss_of_codes(outputs.sealed[self.name], drawn)

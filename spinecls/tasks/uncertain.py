@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import nn
 
 from spinecls.beliefs.readers import READERS, described
-from spinecls.dataloading.batch import Batch, BeliefPatches
-from spinecls.errors import UsageError
+from spinecls.dataloading.batch import OpenBatch, SealedBatch
+from spinecls.dataloading.cases import TrainingCase
+from spinecls.dataloading.forms import CompiledMap
+from spinecls.dataloading.open_patches import OpenSampler
+from spinecls.dataloading.targets import Target
+from spinecls.errors import TrainerError, UsageError
 from spinecls.networks.finder import Finder
-from spinecls.networks.grades import CumulativeLink
-from spinecls.networks.pooling import POOLINGS
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import Outputs, OwnPassTask, Task
+from spinecls.tasks.base import Outputs, OwnPassTask
 from spinecls.tasks.belief_losses import bag_loss, disagreement, masked_dice_loss, voxel_belief_loss
-from spinecls.tasks.classification import ClassificationTask, class_prior
+from spinecls.tasks.belief_patches import bag_patches, belief_codes, belief_patches, map_patch, silent_patch
+from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
 from spinecls.tasks.open_tasks import VertebraMapTask
 from spinecls.tasks.structures import StructuresTask
@@ -40,24 +44,11 @@ TRUST_LOGIT = 4.0
 SMOOTHING = 0.99
 CONSISTENCY_RAMP = 0.3
 CONSISTENCY_NOISE = 0.1
+SAID = 0.5
+"""Mass from which on something is said of a voxel."""
+
 SILENT_SHARE = 0.3
 """Share of voxels of a patch of which nothing is said, from which on the mean teacher speaks."""
-
-
-def believed_map_loss(logits: torch.Tensor, batch: Batch, name: str, progress: float) -> torch.Tensor:
-    """Loss of the beliefs, half a Dice over what is sure, and the bags, which come in over the first of the training.
-
-    Parameters
-    ----------
-    logits : (B, K, S, R, A)
-    name : of the map in the batch
-    progress : share of the training that is done
-    """
-    beliefs = batch.open.beliefs[name]
-    log_probabilities = functional.log_softmax(logits.float(), dim=1)
-    loss = voxel_belief_loss(log_probabilities, beliefs)
-    loss = loss + DICE_WEIGHT * masked_dice_loss(log_probabilities.exp(), beliefs)
-    return loss + ramp(progress, BAG_RAMP) * bag_loss(log_probabilities, batch.open.bags[name])
 
 
 def ramp(progress: float, over: float) -> float:
@@ -65,18 +56,47 @@ def ramp(progress: float, over: float) -> float:
     return min(1.0, progress / over)
 
 
-class BelievedMapTask(VertebraMapTask):
+def compiled_map(case: TrainingCase, name: str) -> CompiledMap:
+    """What the annotation of a case says of the voxels of a map.
+
+    Raises
+    ------
+    TrainerError
+        When the trainer does not have it said.
+    """
+    if name not in case.compiled:
+        raise TrainerError(f"What is believed of {name} was not made. Set learns_beliefs = True in the trainer.")
+    return case.compiled[name]
+
+
+class _BelievedMap:
+    """What makes of a task that learns an exact map one that learns it as far as it is annotated."""
+
+    def target(self, case: TrainingCase, sampler: OpenSampler) -> Target:
+        return {"patch": map_patch(compiled_map(case, self.name), sampler)}
+
+    def empty(self) -> Target:
+        return {"patch": silent_patch(self.size, self.dense_heads()[self.name])}
+
+    def batched(self, rows: Sequence[Target]) -> dict[str, object]:
+        patches = [row["patch"] for row in rows]
+        return {"beliefs": belief_patches(patches), "bags": bag_patches(patches)}
+
+    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+        """Loss of the beliefs, half a Dice over what is sure, and the bags, which come in first."""
+        wanted = batch.targets[self.name]
+        log_probabilities = functional.log_softmax(outputs.open[self.name].float(), dim=1)
+        loss = voxel_belief_loss(log_probabilities, wanted["beliefs"])
+        loss = loss + DICE_WEIGHT * masked_dice_loss(log_probabilities.exp(), wanted["beliefs"])
+        return loss + ramp(self.progress, BAG_RAMP) * bag_loss(log_probabilities, wanted["bags"])
+
+
+class BelievedMapTask(_BelievedMap, VertebraMapTask):
     """The vertebra map as far as it is drawn, boxed, pointed at or scribbled."""
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        return believed_map_loss(outputs.open["vertebra_map"], batch, "vertebra_map", self.progress)
 
-
-class BelievedStructuresTask(StructuresTask):
+class BelievedStructuresTask(_BelievedMap, StructuresTask):
     """Structures as loosely as they are drawn."""
-
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        return believed_map_loss(outputs.open["structures"], batch, "structures", self.progress)
 
 
 class ReaderMatrices(nn.Module):
@@ -116,17 +136,17 @@ class ReaderClassificationTask(ClassificationTask):
         """`readers.json`, of matrices as they were learnt."""
         return {READERS: described(self.plan.readers, self.matrices().detach().cpu().numpy())}
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        log_prior = self.log_prior.to(outputs.logits.device)
+    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+        log_prior, wanted = self.log_prior.to(outputs.logits.device), batch.targets[self.name]
         adjusted = adjusted_log_probabilities(outputs.logits, log_prior, self.configuration.logit_adjustment)
         if self.progress < READERS_FROM:
-            said = adjusted[:, None].expand(-1, batch.sealed.sets.shape[1], -1)
+            said = adjusted[:, None].expand(-1, wanted["sets"].shape[1], -1)
             trace = 0.0
         else:
             matrices = self.matrices()
-            said = said_log_probabilities(adjusted, matrices, batch.sealed.readers)
-            trace = matrices.diagonal(dim1=1, dim2=2).mean(dim=1).sum() * (batch.sealed.masses.sum() > 0)
-        return belief_loss(said, batch.sealed.sets, batch.sealed.masses, self.q) + TRACE_WEIGHT * trace
+            said = said_log_probabilities(adjusted, matrices, wanted["readers"])
+            trace = matrices.diagonal(dim1=1, dim2=2).mean(dim=1).sum() * (wanted["masses"].sum() > 0)
+        return belief_loss(said, wanted["sets"], wanted["masses"], self.q) + TRACE_WEIGHT * trace
 
 
 def said_log_probabilities(
@@ -143,60 +163,6 @@ def said_log_probabilities(
     true = torch.eye(matrices.shape[1], device=matrices.device)[None]
     used = torch.cat([matrices, true])[torch.where(readers < 0, len(matrices), readers)]
     return torch.logsumexp(torch.log(used.clamp_min(1e-12)) + log_probabilities[:, None, None, :], dim=3)
-
-
-class OpenClassPooling(nn.Module):
-    """From evidence of the open pass to the classes of vertebrae, as the sealed head does from that of its crops.
-
-    Attention looks at features, which the open pass does not give out; the soft maximum stands for it.
-    """
-
-    def __init__(self, num_classes: int, pooling: str, ordinal: bool) -> None:
-        super().__init__()
-        self.pooling = POOLINGS["lse" if pooling == "attention" else pooling](1 if ordinal else num_classes - 1)
-        self.link = CumulativeLink(num_classes) if ordinal else None
-
-    def forward(self, evidence: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-        """(M, K) logits of (M, E, S, R, A) evidence in (M, S, R, A) bool regions."""
-        pooled = self.pooling(evidence, regions)
-        if self.link is not None:
-            return self.link(pooled[:, 0])
-        return torch.cat([torch.zeros_like(pooled[:, :1]), pooled], dim=1)
-
-
-class OpenClassTask(Task):
-    """Class of the vertebrae in open patches, from evidence that sees their surroundings; dropped at prediction.
-
-    It shapes the finder only: what is predicted comes from the readers. Who read what is not told apart.
-    """
-
-    name = "open_class"
-    predicts = False
-    needs_classes = True
-
-    def __init__(self, plan: Plan, configuration: Configuration) -> None:
-        super().__init__(plan, configuration)
-        # Open patches show vertebrae as they come; crops are drawn more evenly over the classes.
-        self.log_prior = class_prior(plan).log()
-
-    def dense_heads(self) -> dict[str, int]:
-        return {self.name: 1 if self.plan.class_order else len(self.plan.class_names) - 1}
-
-    def module(self) -> nn.Module:
-        return OpenClassPooling(len(self.plan.class_names), self.configuration.pooling, self.plan.class_order)
-
-    def bind(self, network: Finder) -> None:
-        self.pooling = network.auxiliary[self.name]
-
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
-        evidence, classes = outputs.open[self.name], batch.open.classes
-        if classes is None:
-            return 0 * evidence.sum()
-        regions = classes.numbers[classes.patch] == classes.number[:, None, None, None]
-        logits = self.pooling(evidence[classes.patch], regions)
-        log_prior = self.log_prior.to(logits.device)
-        adjusted = adjusted_log_probabilities(logits, log_prior, self.configuration.logit_adjustment)
-        return belief_loss(adjusted, classes.sets, classes.masses, self.configuration.class_q)
 
 
 class ConsistencyTask(OwnPassTask):
@@ -225,14 +191,21 @@ class ConsistencyTask(OwnPassTask):
         self.teacher = network.auxiliary[self.name]
         _follow(self.teacher, network, 0.0)
 
-    def run(self, network: Finder, batch: Batch, generator: torch.Generator):
+    def target(self, case: TrainingCase, sampler: OpenSampler) -> Target:
+        beliefs = compiled_map(case, "vertebra_map").beliefs
+        return {"silent": beliefs.masses.sum(axis=1)[belief_codes(beliefs, sampler)] < SAID}
+
+    def empty(self) -> Target:
+        return {"silent": np.ones(self.size, bool)}
+
+    def run(self, network: Finder, batch: OpenBatch, generator: torch.Generator):
         # What the network started with may have come later than the teacher.
         _follow(self.teacher, network, SMOOTHING**self.every if self.progress > 0 else 0.0)
-        silent = silent_voxels(batch.open.beliefs["vertebra_map"])
+        silent = batch.targets[self.name]["silent"]
         counted = silent & (silent.float().mean(dim=(1, 2, 3), keepdim=True) > SILENT_SHARE)
         if not bool(counted.any()):
             return None
-        image = batch.open.image
+        image = batch.image
         noise = torch.randn(image.shape, generator=generator).to(image.device)
         made = network.open_pass(image + CONSISTENCY_NOISE * noise)["vertebra_map"]
         with torch.no_grad():
@@ -240,16 +213,10 @@ class ConsistencyTask(OwnPassTask):
         first, second = (functional.log_softmax(t.float(), dim=1) for t in (made, wanted))
         return disagreement(first, second, counted)
 
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
         if outputs.own is None:
-            return torch.zeros((), device=batch.open.image.device, requires_grad=True)
+            return torch.zeros((), device=batch.image.device, requires_grad=True)
         return ramp(self.progress, CONSISTENCY_RAMP) * outputs.own
-
-
-def silent_voxels(beliefs: BeliefPatches) -> torch.Tensor:
-    """(B, S, R, A) bool, where most of the mass says nothing."""
-    said = torch.gather(beliefs.masses.sum(dim=2), 1, beliefs.codes.flatten(1)).view(beliefs.codes.shape)
-    return said < 0.5
 
 
 def _follow(teacher: nn.Module, network: nn.Module, kept: float) -> None:

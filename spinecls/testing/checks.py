@@ -6,16 +6,17 @@ check_trainer(HeavySegTrainer)"
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from spinecls.dataloading.batch import Batch, OpenBatch
-from spinecls.dataloading.cases import UNKNOWN
+from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.errors import TrainerError
 from spinecls.io.dataset import load_dataset
@@ -78,7 +79,7 @@ def check_trainer(trainer_class: type[Trainer]) -> None:
         names = [t.task.name for t in trainer.tasks]
         for part in trainer.parts[:2]:
             # Readers are alike, so one of them is looked at.
-            batch = _batch(part, data, configuration)
+            batch = checked_batch(part, data, configuration)
             for weighted in part.tasks:
                 # Halfway, where what comes in slowly counts in full.
                 weighted.task.progress = 0.5
@@ -106,42 +107,81 @@ def material(folder: Path, trainer_class: type[Trainer]) -> tuple[Plan, Configur
         trainer_class.regions_from_masks,
         (),
         trainer_class.learns_beliefs,
-        open_classes=True,
     )
     return plan, configuration, data
 
 
+def checked_batch(part: Part, data: TrainingData, configuration: Configuration) -> Batch:
+    """First batch of a network, made twice as training makes it: its targets must be what the step and seed say."""
+    batch, again = _batch(part, data, configuration), _batch(part, data, configuration)
+    for weighted in part.tasks:
+        name = weighted.task.name
+        if _content(batch.targets[name]) != _content(again.targets[name]):
+            raise BrokenRule(
+                f"{name}: its target of one and the same batch differs when it is made again. It must follow from the "
+                "case and the sampler alone, or a run that goes on is another one."
+            )
+    return batch
+
+
 def _batch(part: Part, data: TrainingData, configuration: Configuration) -> Batch:
-    batches = training_batches(data, configuration, part.reads, seed=0, first_step=0, workers=0)
+    tasks = [weighted.task for weighted in part.tasks]
+    batches = training_batches(data, configuration, tasks, part.reads, seed=0, first_step=0, workers=0)
     try:
         return next(batches)
+    except TrainerError as error:
+        raise BrokenRule(str(error)) from error
     finally:
         batches.close()
 
 
+def _content(value: object) -> object:
+    """What can be compared of a nest of mappings, dataclasses and tensors."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, tuple(value.shape), value.numpy().tobytes()
+    if dataclasses.is_dataclass(value):
+        return _content(vars(value))
+    return {name: _content(part) for name, part in value.items()} if isinstance(value, Mapping) else value
+
+
 def check_task(part: Part, task: Task, batch: Batch) -> None:
     """Loss of one task of a network on an annotated batch and on one of which nothing is known."""
+    weights = copy.deepcopy(part.network.state_dict())
+    first = _loss(part, task, batch).detach()
+    part.network.load_state_dict(weights)
     loss = _loss(part, task, batch)
-    if not bool(torch.isfinite(loss)):
-        raise BrokenRule(f"{task.name}: the loss is {loss}, expected one finite number.")
+    if not bool(torch.isfinite(first)):
+        raise BrokenRule(f"{task.name}: the loss is {first}, expected one finite number.")
+    if float(first) != float(loss.detach()):
+        raise BrokenRule(
+            f"{task.name}: the same step from the same weights costs {float(first):.6g} first and "
+            f"{float(loss.detach()):.6g} then, so a run that goes on is another one. Keep what changes in buffers of "
+            "module(), which are saved with the run, and take random numbers from the generator of OwnPassTask.run."
+        )
     _check_heads(part, task, loss)
     gradients = _gradients(part, loss, task)
     if task.own_pass and not any(bool(g.any()) for g in gradients):
         # It may be there for what nobody annotated.
-        gradients = _gradients(part, _loss(part, task, without_annotation(batch)), task)
+        gradients = _gradients(part, _loss(part, task, without_annotation(part, batch)), task)
     if not any(bool(g.any()) for g in gradients):
         raise BrokenRule(f"{task.name}: its loss does not reach the {part.name}, so it teaches it nothing.")
     if not all(bool(torch.isfinite(g).all()) for g in gradients):
         raise BrokenRule(f"{task.name}: its gradient is not finite.")
     if task.own_pass:
         return
-    empty = _loss(part, task, without_annotation(batch))
+    empty = _loss(part, task, without_annotation(part, batch))
     if float(empty.detach()) != 0:
         raise BrokenRule(
             f"{task.name}: costs {float(empty.detach()):.4g} on a batch of which nothing is annotated, expected 0: "
             "a case without a map, a class or outlines must cost nothing."
         )
     _gradients(part, empty, task)
+
+
+def without_annotation(part: Part, batch: Batch) -> Batch:
+    """The same images, of which nothing is known."""
+    empty = {t.task.name: t.task.batched([t.task.empty()] * len(batch.cases)) for t in part.tasks}
+    return dataclasses.replace(batch, targets=empty)
 
 
 def _loss(part: Part, task: Task, batch: Batch) -> torch.Tensor:
@@ -170,37 +210,6 @@ def _gradients(part: Part, loss: torch.Tensor, task: Task) -> list[torch.Tensor]
     shared = list(part.network.backbone.parameters())
     found = torch.autograd.grad(loss, shared, allow_unused=True)
     return [g for g in found if g is not None]
-
-
-def without_annotation(batch: Batch) -> Batch:
-    """The same images, of which nothing is known."""
-    sealed = batch.sealed and dataclasses.replace(
-        batch.sealed,
-        masses=torch.zeros_like(batch.sealed.masses),
-        lesions=torch.full_like(batch.sealed.lesions, UNKNOWN),
-    )
-    return Batch(batch.open and _open_without(batch.open), sealed, batch.images)
-
-
-def _open_without(opened: OpenBatch) -> OpenBatch:
-    nowhere = {
-        "heatmap_weight": torch.zeros_like(opened.heatmap_weight),
-        "offset_weight": torch.zeros_like(opened.offset_weight),
-        "vertebra_map": torch.full_like(opened.vertebra_map, UNKNOWN),
-        "structures": torch.full_like(opened.structures, UNKNOWN),
-        "centre_batch": opened.centre_batch[:0],
-        "centre_index": opened.centre_index[:0],
-        "centre_rank": opened.centre_rank[:0],
-        "classes": None,
-        "beliefs": {
-            name: dataclasses.replace(told, masses=torch.zeros_like(told.masses))
-            for name, told in opened.beliefs.items()
-        },
-        "bags": {
-            name: dataclasses.replace(told, whole=torch.zeros_like(told.whole)) for name, told in opened.bags.items()
-        },
-    }
-    return dataclasses.replace(opened, **nowhere)
 
 
 def _check_checkpoint(trainer: Trainer, channels: int) -> None:

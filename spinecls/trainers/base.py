@@ -22,7 +22,7 @@ from spinecls.errors import DatasetError, Interrupted, ModelError, UsageError
 from spinecls.networks.model import FINDER
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
-from spinecls.tasks.base import WeightedTask, heads_of
+from spinecls.tasks.base import ImageTask, WeightedTask, heads_of
 from spinecls.tasks.checkpoint import (
     ModelSpec,
     load_checkpoint,
@@ -76,8 +76,8 @@ class Trainer(ABC):
     Attributes
     ----------
     regions_from_masks : whether sealed crops are cut around masks (the network segments) or around ellipsoids
-    learns_beliefs : whether the batches say what loose annotation tells of each voxel (`OpenBatch.beliefs`, `bags`) and
-        who read what (`SealedBatch.readers`)
+    learns_beliefs : whether cases say what loose annotation tells of each voxel (`TrainingCase.compiled`), and labels
+        of crops who read what
     seal : sealing level (`sealing.levels.SEALS`) of every model of this trainer; None = what the plan says
     final_name : file of the finished weights; only a `checkpoint_final.pt` is ever predicted with
     """
@@ -157,12 +157,7 @@ class Trainer(ABC):
     @property
     def needs_images(self) -> bool:
         """Whether any task learns from images as such."""
-        return any(t.task.needs_images for t in self.tasks)
-
-    @property
-    def needs_classes(self) -> bool:
-        """Whether any task learns classes in the open pass."""
-        return any(t.task.needs_classes for t in self.tasks)
+        return any(isinstance(t.task, ImageTask) for t in self.tasks)
 
     @property
     def total_steps(self) -> int:
@@ -278,8 +273,9 @@ class Trainer(ABC):
         part.finish()
 
     def _batches(self, part: Part, data: TrainingData) -> Iterator[Batch]:
+        tasks, settings = [t.task for t in part.tasks], self.settings
         return training_batches(
-            data, self.configuration, part.reads, self.settings.seed, self.step, self.settings.workers
+            data, self.configuration, tasks, part.reads, settings.seed, self.step, settings.workers
         )
 
     def _placed(self, data: TrainingData) -> TrainingData:

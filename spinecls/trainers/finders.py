@@ -17,11 +17,13 @@ import torch
 
 import spinecls
 from spinecls import paths
+from spinecls.dataloading.cases import TrainingCase
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import ModelError
 from spinecls.networks.finder import Finder
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
+from spinecls.tasks.open_class import OpenClassTask
 from spinecls.trainers.part import Part
 
 OF_READERS = (
@@ -51,6 +53,7 @@ def finder_key(part: Part, plan: Plan, configuration: Configuration, data: Train
     }
     names = [weighted.task.name for weighted in part.tasks]
     fields["task_weights"] = {name: weight for name, weight in fields["task_weights"].items() if name in names}
+    classes = any(issubclass(task, OpenClassTask) for task in tasks)
     digest = hashlib.sha256()
     told = {
         "spinecls": spinecls.__version__,
@@ -60,13 +63,19 @@ def finder_key(part: Part, plan: Plan, configuration: Configuration, data: Train
         "tasks": [f"{task.__module__}.{task.__qualname__}" for task in tasks],
         "weights": part.weighting.main | part.weighting.shares,
         "heads": {name: head.out_channels for name, head in part.network.heads.items()},
-        "classes": len(plan.class_names) if any(weighted.task.needs_classes for weighted in part.tasks) else None,
+        "classes": len(plan.class_names) if classes else None,
         "configuration": fields,
         **{name: getattr(plan, name) for name in OF_PLAN},
     }
     digest.update(json.dumps(told, sort_keys=True, default=list).encode())
-    _add(digest, [data.cases, data.images])
+    _add(digest, [[_read_of(case, classes) for case in cases] for cases in (data.cases, data.images)])
     return digest.hexdigest()[:16]
+
+
+def _read_of(case: TrainingCase, classes: bool) -> dict[str, object]:
+    """What tasks of ours read of a case: never the axes, and the classes of its vertebrae only to learn them."""
+    told = {field.name: getattr(case, field.name) for field in dataclasses.fields(case) if field.name != "axes"}
+    return told if classes else told | {"classes": ()}
 
 
 def _add(digest, value: object) -> None:

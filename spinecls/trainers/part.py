@@ -60,6 +60,11 @@ class Part:
             if (module := weighted.task.module()) is not None:
                 if not isinstance(module, nn.Module):
                     raise TrainerError(f"Task {weighted.task.name!r}: module() gives {module!r}, expected a nn.Module.")
+                if {id(p) for p in module.parameters()} & {id(p) for p in network.parameters()}:
+                    raise TrainerError(
+                        f"Task {weighted.task.name!r}: module() gives weights that the {name} has already. Make them "
+                        "in module(), anew each time; another task may read network.auxiliary in bind()."
+                    )
                 network.auxiliary[weighted.task.name] = module.to(self.device)
         network.auxiliary[WEIGHTING] = self.weighting.to(self.device)
         for weighted in tasks:
@@ -133,8 +138,8 @@ class Part:
     def outputs(self, batch: Batch) -> Outputs:
         """What the network gives for a batch."""
         if not self.reads:
-            return Outputs(open=self.network.open_pass(batch.open.image))
-        logits, evidence, heads = self.network.taught_pass(batch.sealed.crops, batch.sealed.pooled)
+            return Outputs(open=self.network.open_pass(batch.image))
+        logits, evidence, heads = self.network.taught_pass(batch.crops, batch.pooled)
         return Outputs(logits=logits, evidence=evidence, sealed=heads)
 
     def _shared_losses(self, batch: Batch) -> dict[str, torch.Tensor]:

@@ -53,7 +53,6 @@ def train(fold: Fold) -> None:
         unlabelled,
         trainer.learns_beliefs,
         None if fold.refinement is None else fold.refinement.expected,
-        trainer.needs_classes,
     )
     start = start_of(fold, _taken(fold, trainer))
     known_finder = trainer.take_trained_finder(data)

@@ -38,7 +38,6 @@ def load_training_data(
     unlabelled: Sequence[str] | None = None,
     beliefs: bool = False,
     expected: Expected | None = None,
-    open_classes: bool = False,
 ) -> TrainingData:
     """Cases in memory.
 
@@ -48,7 +47,6 @@ def load_training_data(
     unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
     beliefs : whether it is to be said what loose annotation tells of each voxel, and who read what
     expected : by case and level the class probabilities by an earlier round; None = there was none
-    open_classes : whether the open patches are to say what is believed of the classes of their vertebrae
     """
     stored = _StoredCases(preprocessed, plans_config, cases)
     readers = readers_of(preprocessed, cases, plan, expected) if beliefs else None
@@ -62,7 +60,7 @@ def load_training_data(
         trained = training_case(case, plan)
         trained = trained if compiler is None else compiler(case, trained)
         told = expected_of(expected, case.identifier)
-        if open_classes:
+        if len(plan.class_names) > 1:
             regions = labelled_regions(case, trained, plan, readers, told)
             trained = dataclasses.replace(trained, classes=regions)
         every.append(trained)

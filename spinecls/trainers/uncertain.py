@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from spinecls.tasks.base import WeightedTask
 from spinecls.tasks.classification import ClassificationTask
+from spinecls.tasks.open_class import OpenClassTask
 from spinecls.tasks.open_tasks import VertebraMapTask
 from spinecls.tasks.structures import StructuresTask
 from spinecls.tasks.uncertain import (
     BelievedMapTask,
     BelievedStructuresTask,
     ConsistencyTask,
-    OpenClassTask,
     ReaderClassificationTask,
 )
 from spinecls.trainers.auxiliary import Autoencoding, AuxSegTrainer

@@ -251,3 +251,20 @@ def test_near_the_outline_of_a_coarse_lesion_nothing_is_said():
     lesions = sealed_sources(case, PLAN, CONFIGURATION, True)[0].lesions
     assert (lesions == 1).sum() == 4 * 4
     assert (lesions == UNKNOWN).sum() > 16
+
+
+def test_axes_of_vertebrae_lie_along_slices_rows_and_columns_where_the_spine_is_upright():
+    axes = training_case(a_case(TWO), PLAN).axes
+    assert axes.shape == (2, 3, 3)
+    assert np.abs(axes - np.eye(3)).max() < 1e-6
+
+
+def test_axes_follow_the_spine():
+    leaning = [vertebra("L1", (3, 20, 15)), vertebra("L2", (3, 44, 25)), vertebra("L3", (3, 68, 35))]
+    along = training_case(a_case(leaning, vertebra_map=None), PLAN).axes[:, :, 1]
+    assert along == pytest.approx(np.tile(np.array([0, 12, 5]) / 13, (3, 1)), abs=0.02)
+
+
+def test_crops_say_which_vertebra_they_are_of():
+    sources = sealed_sources(a_case(TWO), PLAN, CONFIGURATION, use_masks=True)
+    assert [source.level for source in sources] == ["L1", "L2"]

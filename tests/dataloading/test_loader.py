@@ -1,65 +1,39 @@
 import dataclasses
 import itertools
+import multiprocessing
 
 import numpy as np
 import pytest
 import torch
+from made_up_cases import CONFIGURATION, PLAN, STILL, a_case, a_source, blocks, with_classes
 
 from spinecls.beliefs import Belief, belief, certain
-from spinecls.dataloading.cases import LabelledRegion, SealedSource, TrainingCase
 from spinecls.dataloading.loader import TrainingData, training_batches
-from spinecls.dataloading.open_patches import OTHER_VERTEBRA, open_patch, patch_middle, short_view
-from spinecls.dataloading.sealed_crops import draw_sources, likeliest_classes, rough_region
-from spinecls.geometry import Geometry
-from spinecls.planning.plan import Configuration, NetworkPlan
-
-NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
-CONFIGURATION = Configuration(
-    name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(6, 24, 20), sealed_spacing_mm=(4.0, 2.0, 2.0),
-    sealed_size=(6, 16, 16), network=NETWORK, reader_network=NETWORK, batch_size=2,
-    sealed_batch_size=4, balanced_crop_share=0.5,
+from spinecls.dataloading.open_patches import (
+    OTHER_VERTEBRA,
+    OpenSampler,
+    centres_in_patch,
+    open_patch,
+    patch_middle,
+    short_view,
 )
-BOX = Geometry(
-    shape=(8, 24, 24), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0),
-    direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
-)
-
-
-def a_case(shape=(9, 60, 40), seed=0, **changes):
-    rng = np.random.default_rng(seed)
-    values = {
-        "identifier": f"case{seed}",
-        "image": rng.normal(size=(1, *shape)).astype(np.float32),
-        "vertebra_map": rng.integers(0, 3, shape).astype(np.uint8),
-        "structures": None,
-        "unknown": np.zeros(shape, bool),
-        "centres": np.array([[4.0, 20.0, 20.0], [4.0, 38.0, 20.0]]),
-        "ranks": np.array([20, 21]),
-        "spacing_mm": np.array([4.0, 2.0, 2.0]),
-    }
-    return TrainingCase(**values | changes)
-
-
-def a_source(label, seed=0, with_mask=True):
-    rng = np.random.default_rng(seed)
-    centre = BOX.to_world((3.5, 11.5, 11.5))
-    distance = np.full(BOX.shape, 9.0, np.float32)
-    distance[2:6, 5:19, 5:19] = 0
-    return SealedSource(
-        image=rng.normal(100, 10, (1, *BOX.shape)).astype(np.float32), box=BOX,
-        distance=distance if with_mask else None, centre_lps=centre, tangent_lps=np.array([0.0, 0.0, 1.0]),
-        extent_mm=np.array([20.0, 14.0, 14.0]), marrow=np.array([[100.0, 10.0]]), lesions=None, label=label,
-        case=f"case{seed}",
-    )
-
+from spinecls.dataloading.sealed_crops import draw_sources, likeliest_classes, rough_region, training_crop
+from spinecls.tasks.base import Task
+from spinecls.tasks.classification import ClassificationTask
+from spinecls.tasks.open_tasks import CentreTask, LevelTask, VertebraMapTask
 
 DATA = TrainingData(
     [a_case(seed=s) for s in range(3)], [a_source(certain(k % 3, 3), k, with_mask=k % 2 == 0) for k in range(9)]
 )
 
 
+OF_FINDER = [kind(PLAN, CONFIGURATION) for kind in (CentreTask, LevelTask, VertebraMapTask)]
+OF_READERS = [ClassificationTask(PLAN, CONFIGURATION)]
+
+
 def tensors(batch):
-    return [v for v in vars(batch.sealed or batch.open).values() if isinstance(v, torch.Tensor)]
+    parts = [vars(batch), *batch.targets.values()]
+    return [value for part in parts for value in part.values() if isinstance(value, torch.Tensor)]
 
 
 def same(one, two):
@@ -68,6 +42,7 @@ def same(one, two):
 
 def take(count, **options):
     chosen = {"sealed": False, "seed": 5, "first_step": 0, "workers": 0} | options
+    chosen = {"tasks": OF_READERS if chosen["sealed"] else OF_FINDER} | chosen
     batches = training_batches(DATA, CONFIGURATION, **chosen)
     taken = list(itertools.islice(batches, count))
     batches.close()
@@ -101,9 +76,10 @@ def test_workers_give_the_batches_of_a_single_process_in_the_order_of_the_steps(
 
 def test_the_finder_gets_patches_alone_and_readers_crops_alone():
     finder, readers = take(1)[0], take(1, sealed=True)[0]
-    assert (finder.sealed, readers.open) == (None, None)
-    assert finder.open.image.shape == (2, 1, 6, 24, 20)
-    assert readers.sealed.crops.shape == (4, 2, 6, 16, 16)
+    assert not hasattr(finder, "crops")
+    assert not hasattr(readers, "image")
+    assert finder.image.shape == (2, 1, 6, 24, 20)
+    assert readers.crops.shape == (4, 2, 6, 16, 16)
 
 
 @pytest.mark.parametrize("slices", [5, 6, 7, 9, 12])
@@ -119,19 +95,13 @@ def test_a_patch_shows_true_slices_even_when_it_is_thicker_than_the_image():
     image = np.zeros((1, 5, 60, 40), np.float32)
     image[0, 2] = 8.0
     case = a_case(shape=(5, 60, 40), image=image)
-    patch = open_patch(case, CONFIGURATION, np.random.default_rng(0))["data"][0]
+    patch = open_patch(case, CONFIGURATION, [], np.random.default_rng(0))["data"][0]
     assert sorted(np.round(patch.max(axis=(1, 2)), 3).tolist())[-2:] == [0.0, 8.0]
-
-
-def test_an_unknown_zone_has_no_weight_except_near_a_centre():
-    case = a_case(unknown=np.ones((9, 60, 40), bool))
-    row = open_patch(case, CONFIGURATION, np.random.default_rng(0))
-    assert np.array_equal(row["heatmap_weight"] > 0, row["heatmap"] > 0.1)
 
 
 def test_nothing_of_a_sealed_crop_lies_outside_its_region():
     for batch in take(3, sealed=True):
-        crops = batch.sealed.crops
+        crops = batch.crops
         assert (crops[:, :1][crops[:, -1:] == 0] == 0).all()
         assert crops[:, -1].flatten(1).any(dim=1).all()
 
@@ -217,60 +187,6 @@ def test_a_vertebra_cut_off_by_a_short_view_stays_vertebra_and_is_no_target():
         assert np.all(view.vertebra_map[4, :, 0] == 255)
 
 
-def with_classes(case, *labels):
-    counts = np.bincount(case.vertebra_map.ravel(), minlength=3)[1:3]
-    regions = tuple(LabelledRegion(label, float(n)) for label, n in zip(labels, counts, strict=True))
-    return dataclasses.replace(case, classes=regions)
-
-
-def blocks(**changes):
-    """A case with two vertebrae of ten rows each, from rows 15 and 33 on."""
-    vertebra_map = np.zeros((9, 60, 40), np.uint8)
-    vertebra_map[3:6, 15:25, 15:25] = 1
-    vertebra_map[3:6, 33:43, 15:25] = 2
-    return a_case(vertebra_map=vertebra_map, **changes)
-
-
-STILL = dataclasses.replace(
-    CONFIGURATION, rotation_degrees=0.0, scale_range=(1.0, 1.0), mirror_axes=(), patch_size=(9, 60, 40)
-)
-"""Patches that are the whole image of `a_case`, as it is."""
-
-
-def test_a_patch_says_what_is_believed_of_the_vertebrae_that_it_shows():
-    case = with_classes(blocks(), certain(2, 3), certain(0, 3))
-    row = open_patch(case, STILL, np.random.default_rng(0))
-    assert {number: label.singletons().tolist() for number, label in row["labels"].items()} == {
-        1: [0, 0, 1], 2: [1, 0, 0],
-    }  # fmt: skip
-    assert np.array_equal(row["numbers"], case.vertebra_map)
-
-
-def test_without_a_map_a_usual_body_has_the_class_of_its_centre():
-    drawn = blocks()
-    case = dataclasses.replace(drawn, vertebra_map=None, bodies=drawn.vertebra_map)
-    case = dataclasses.replace(case, classes=(LabelledRegion(certain(1, 3), 300.0),) * 2)
-    row = open_patch(case, STILL, np.random.default_rng(0))
-    assert (row["numbers"][4, 20, 20], row["numbers"][4, 38, 20]) == (1, 2)
-    assert set(row["labels"]) == {1, 2}
-
-
-def test_a_vertebra_of_which_nobody_read_the_class_is_left_out():
-    case = with_classes(blocks(), belief([], 3), certain(0, 3))
-    assert set(open_patch(case, STILL, np.random.default_rng(0))["labels"]) == {2}
-
-
-@pytest.mark.parametrize(("rows", "expected"), [(9, {1: 0.9, 2: 1.0}), (3, {2: 1.0})])
-def test_the_less_a_patch_shows_of_a_vertebra_the_less_is_believed(rows, expected):
-    case = with_classes(blocks(), certain(1, 3), certain(0, 3))
-    short = dataclasses.replace(
-        case, image=case.image[:, :, 25 - rows :], vertebra_map=case.vertebra_map[:, 25 - rows :],
-        unknown=case.unknown[:, 25 - rows :], centres=case.centres - [0, 25 - rows, 0],
-    )  # fmt: skip
-    labels = open_patch(short, STILL, np.random.default_rng(0))["labels"]
-    assert {number: label.weight for number, label in labels.items()} == pytest.approx(expected)
-
-
 def test_a_short_view_keeps_the_classes_of_its_vertebrae():
     case = with_classes(blocks(), certain(1, 3), certain(0, 3))
     views = [short_view(case, np.random.default_rng(seed)) for seed in range(20)]
@@ -280,27 +196,101 @@ def test_a_short_view_keeps_the_classes_of_its_vertebrae():
         assert [int(region.label.singletons().argmax()) for region in view.classes] == [of_rank[r] for r in view.ranks]
 
 
-def test_a_batch_lists_the_vertebrae_of_all_its_patches():
-    both = with_classes(blocks(identifier="both"), certain(1, 3), certain(0, 3))
-    second = with_classes(blocks(identifier="second"), belief([], 3), certain(2, 3))
-    data, many = TrainingData([both, second], []), dataclasses.replace(STILL, batch_size=6)
-    batches = training_batches(data, many, sealed=False, seed=0, first_step=0, workers=0)
-    batch = next(batches).open
-    batches.close()
-    assert set(batch.cases) == {"both", "second"}
-    of_case = {"both": [(1, 1), (2, 0)], "second": [(2, 2)]}
-    expected = [(patch, number, k) for patch, case in enumerate(batch.cases) for number, k in of_case[case]]
-    classes = batch.classes
-    singletons = (classes.sets * classes.masses[..., None]).sum(dim=1)
-    found = zip(classes.patch.tolist(), classes.number.tolist(), singletons.argmax(dim=1).tolist(), strict=True)
-    assert list(found) == expected
-    assert torch.equal(classes.numbers, batch.vertebra_map * (1 + (classes.numbers == 2)))
+def test_centres_near_the_patch_border_are_not_named():
+    centres = np.array([[0.0, 5, 5], [4.0, 0.5, 5], [4.0, 20, 39.5], [8.4, 20, 20]])
+    assert centres_in_patch(centres, (9, 40, 40)).tolist() == [0, 3]
 
 
-def test_batches_without_the_task_have_no_classes():
-    batches = training_batches(TrainingData([blocks()], []), STILL, sealed=False, seed=0, first_step=0, workers=0)
-    assert next(batches).open.classes is None
-    batches.close()
+def test_what_is_drawn_at_random_does_not_depend_on_the_tasks():
+    many, none = take(3), take(3, tasks=[])
+    assert all(torch.equal(a.image, b.image) for a, b in zip(many, none, strict=True))
+
+
+def test_a_short_view_keeps_the_axes_of_its_vertebrae():
+    axes = np.stack([np.eye(3), np.diag([1.0, -1.0, -1.0])])
+    views = [short_view(a_case(axes=axes), np.random.default_rng(seed)) for seed in range(20)]
+    assert any(len(view.axes) == 1 for view in views)
+    for view in views:
+        assert np.array_equal(view.axes, axes[view.ranks - 20])
+
+
+class Cases(Task):
+    """Wants what a case and its sampler say, of the finder or (`sealed`) of readers."""
+
+    name = "cases"
+    configuration = CONFIGURATION
+
+    def __init__(self, sealed=False):
+        self.sealed = sealed
+
+    def target(self, case, sampler):
+        level = int(case.level[1:]) if self.sealed else case.ranks[0]
+        return {"level": np.array(level), "size": np.array(sampler.patch_size)}
+
+    def empty(self):
+        return {"level": np.array(0), "size": np.zeros(3, int)}
+
+    def loss(self, outputs, batch):
+        return 0
+
+
+@BOTH
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_task_finds_its_target_of_every_patch_or_crop(sealed, workers):
+    (batch,) = take(1, sealed=sealed, tasks=[Cases(sealed)], workers=workers)
+    count, level, size = (4, 1, [6, 16, 16]) if sealed else (2, 20, [6, 24, 20])
+    assert batch.targets["cases"]["level"].tolist() == [level] * count
+    assert batch.targets["cases"]["size"].tolist() == [size] * count
+
+
+class Unknowing(Cases):
+    def target(self, case, sampler):
+        return None
+
+
+def test_a_case_of_which_a_task_knows_nothing_has_its_empty_target():
+    (batch,) = take(1, tasks=[Unknowing()])
+    assert batch.targets["cases"]["level"].tolist() == [0, 0]
+
+
+class Failing(Cases):
+    def target(self, case, sampler):
+        raise ZeroDivisionError(f"of {self.name}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_in_a_target_is_raised_where_it_can_be_told(workers):
+    with pytest.raises(ZeroDivisionError, match="of cases") as raised:
+        take(1, tasks=[Failing()], workers=workers)
+    assert raised.traceback[-1].name == "target"
+
+
+def test_a_worker_that_fails_alone_says_why(monkeypatch):
+    monkeypatch.setattr(Failing, "target", failing_in_workers_only)
+    with pytest.raises(RuntimeError, match=r"(?s)could not make the batch of step 0.*only in a worker"):
+        take(1, tasks=[Failing()], workers=1)
+
+
+def failing_in_workers_only(task, case, sampler):
+    if multiprocessing.parent_process() is not None:
+        raise ValueError("only in a worker")
+    return task.empty()
+
+
+def test_a_crop_reads_maps_of_the_box_where_it_shows_them():
+    source, exact = a_source(certain(0, 3)), dataclasses.replace(CONFIGURATION, region_error_mm=0.0)
+    crop, sampler = training_crop(source, exact, np.random.default_rng(0))
+    drawn = sampler.on(source.box).labels((source.distance <= 0).astype(np.uint8), outside=0)
+    outline = crop.image[-1].numpy() == 1
+    assert drawn.any()
+    assert (outline == drawn).mean() > 0.97
+
+
+def test_names_are_given_with_the_error_of_a_localiser():
+    samplers = [OpenSampler(blocks(), STILL, np.random.default_rng(seed)) for seed in range(60)]
+    off_mm = np.concatenate([(s.named_index - blocks().centres) * blocks().spacing_mm for s in samplers])
+    assert off_mm.std(axis=0) == pytest.approx([1.5] * 3, rel=0.25)
+    assert all(s.named_ranks.tolist() == [20, 21] for s in samplers)
 
 
 def test_a_view_without_any_centre_is_not_taken():

@@ -57,3 +57,25 @@ def test_a_patch_of_another_voxel_size_shows_the_same_place():
     patch = sampler.image(blob((20, 90, 70), centre + np.array([0, 6.0, 0]))[None])[0]
     peak = np.unravel_index(patch.argmax(), patch.shape)
     assert abs(peak[1] - (14.5 + 6.0 * 1.0 / 2.0)) <= 0.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_vectors_turn_mirror_and_stretch_as_points_do(seed):
+    rng = np.random.default_rng(seed)
+    sampler = PatchSampler((16, 64, 48), SPACING, (8, 30, 20), random_affine(rng, 20.0, (0.85, 1.18), (0, 1, 2)))
+    start, step_mm = np.array([3.0, 20.0, 10.0]), np.array([4.0, -7.0, 5.0])
+    ends = sampler.points(np.stack([start, start + step_mm / SPACING]))
+    assert sampler.vectors(step_mm) == pytest.approx((ends[1] - ends[0]) * SPACING)
+
+
+def test_the_same_map_is_sampled_once_and_cannot_be_changed():
+    volume = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
+    sampler = PatchSampler((4, 8, 8), SPACING, (1.5, 3.5, 3.5), np.eye(3))
+    assert sampler.labels(volume, 9) is sampler.labels(volume, 9)
+    with pytest.raises(ValueError, match="read-only"):
+        sampler.labels(volume, 9)[0, 0, 0] = 1
+
+
+def test_maps_that_follow_each_other_in_memory_are_not_taken_for_one():
+    sampler = PatchSampler((4, 8, 8), SPACING, (1.5, 3.5, 3.5), np.eye(3))
+    assert all((sampler.labels(np.full((4, 8, 8), number, np.uint8), 0) == number).all() for number in range(40))

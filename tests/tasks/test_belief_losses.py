@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as functional
 
 from spinecls.beliefs.voxel import hard_beliefs, mean_beliefs, voxel_beliefs
-from spinecls.dataloading.batch import BagPatches, BeliefPatches
 from spinecls.tasks.belief_losses import (
     bag_loss,
     disagreement,
     masked_dice_loss,
     voxel_belief_loss,
 )
+from spinecls.tasks.belief_patches import BagPatches, BeliefPatches
 from spinecls.tasks.losses import map_loss
 
 SHAPE = (2, 5, 4)

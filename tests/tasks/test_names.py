@@ -107,6 +107,13 @@ def test_a_module_must_be_one(tmp_path):
         trainer(PLAN, CONFIGURATION, RunSettings(tmp_path, torch.device("cpu")))
 
 
+def test_two_tasks_must_not_train_one_module(tmp_path):
+    shared = nn.Conv3d(1, 1, 1)
+    trainer = trainer_of(task("a", module=shared), task("b", module=shared))
+    with pytest.raises(TrainerError, match=r"Task 'b': module\(\) gives weights that the finder has already"):
+        trainer(PLAN, CONFIGURATION, RunSettings(tmp_path, torch.device("cpu")))
+
+
 def test_a_task_with_no_weight_is_looked_at_too(tmp_path):
     unused = dataclasses.replace(task("step"), weight=0.0)
     with pytest.raises(TrainerError, match="'step' is taken"):

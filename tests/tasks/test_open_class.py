@@ -3,13 +3,19 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
+from made_up_cases import STILL, blocks, target_of, with_classes
 
-from spinecls.dataloading.batch import ClassRegions
+from spinecls.beliefs import belief, certain
+from spinecls.dataloading.batch import OpenBatch
+from spinecls.dataloading.cases import LabelledRegion
+from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 from spinecls.tasks.base import Outputs
-from spinecls.tasks.uncertain import OpenClassTask
+from spinecls.tasks.open_class import ClassRegions, OpenClassTask
+from spinecls.tasks.open_tasks import VertebraMapTask
 
 SHAPE = (2, 4, 4)
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
@@ -43,7 +49,7 @@ def task(plan=PLAN, **settings):
 
 
 def loss(made, evidence, classes):
-    batch = type("Batch", (), {"open": type("Open", (), {"classes": classes})})
+    batch = OpenBatch(image=torch.zeros(1, 1, *SHAPE), targets={"open_class": {"classes": classes}})
     return made.loss(Outputs(open={"open_class": evidence}), batch)
 
 
@@ -97,3 +103,63 @@ def test_grades_come_from_one_map():
 def test_the_soft_maximum_stands_for_attention():
     made = OpenClassTask(PLAN, dataclasses.replace(CONFIGURATION, pooling="attention"))
     assert type(made.module().pooling).__name__ == "LogSumExpPooling"
+
+
+OF_PATCHES = OpenClassTask(PLAN, STILL)
+
+
+def test_a_patch_says_what_is_believed_of_the_vertebrae_that_it_shows():
+    case = with_classes(blocks(), certain(2, 3), certain(0, 3))
+    row = target_of(OF_PATCHES, case)
+    assert {number: label.singletons().tolist() for number, label in row["labels"].items()} == {
+        1: [0, 0, 1], 2: [1, 0, 0],
+    }  # fmt: skip
+    assert np.array_equal(row["numbers"], case.vertebra_map)
+
+
+def test_without_a_map_a_usual_body_has_the_class_of_its_centre():
+    drawn = blocks()
+    case = dataclasses.replace(drawn, vertebra_map=None, bodies=drawn.vertebra_map)
+    case = dataclasses.replace(case, classes=(LabelledRegion(certain(1, 3), 300.0),) * 2)
+    row = target_of(OF_PATCHES, case)
+    assert (row["numbers"][4, 20, 20], row["numbers"][4, 38, 20]) == (1, 2)
+    assert set(row["labels"]) == {1, 2}
+
+
+def test_a_vertebra_of_which_nobody_read_the_class_is_left_out():
+    case = with_classes(blocks(), belief([], 3), certain(0, 3))
+    assert set(target_of(OF_PATCHES, case)["labels"]) == {2}
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(9, {1: 0.9, 2: 1.0}), (3, {2: 1.0})])
+def test_the_less_a_patch_shows_of_a_vertebra_the_less_is_believed(rows, expected):
+    case = with_classes(blocks(), certain(1, 3), certain(0, 3))
+    short = dataclasses.replace(
+        case, image=case.image[:, :, 25 - rows :], vertebra_map=case.vertebra_map[:, 25 - rows :],
+        unknown=case.unknown[:, 25 - rows :], centres=case.centres - [0, 25 - rows, 0],
+    )  # fmt: skip
+    labels = target_of(OF_PATCHES, short)["labels"]
+    assert {number: label.weight for number, label in labels.items()} == pytest.approx(expected)
+
+
+def test_a_batch_lists_the_vertebrae_of_all_its_patches():
+    both = with_classes(blocks(identifier="both"), certain(1, 3), certain(0, 3))
+    second = with_classes(blocks(identifier="second"), belief([], 3), certain(2, 3))
+    data, many = TrainingData([both, second], []), dataclasses.replace(STILL, batch_size=6)
+    tasks = [OpenClassTask(PLAN, many), VertebraMapTask(PLAN, many)]
+    batches = training_batches(data, many, tasks, sealed=False, seed=0, first_step=0, workers=0)
+    batch = next(batches)
+    batches.close()
+    assert set(batch.cases) == {"both", "second"}
+    of_case = {"both": [(1, 1), (2, 0)], "second": [(2, 2)]}
+    expected = [(patch, number, k) for patch, case in enumerate(batch.cases) for number, k in of_case[case]]
+    classes = batch.targets["open_class"]["classes"]
+    singletons = (classes.sets * classes.masses[..., None]).sum(dim=1)
+    found = zip(classes.patch.tolist(), classes.number.tolist(), singletons.argmax(dim=1).tolist(), strict=True)
+    assert list(found) == expected
+    assert torch.equal(classes.numbers, batch.targets["vertebra_map"]["map"] * (1 + (classes.numbers == 2)))
+
+
+def test_patches_of_cases_without_classes_say_nothing_of_any():
+    (row,) = [target_of(OF_PATCHES, blocks())]
+    assert OF_PATCHES.batched([row, row]) == {"classes": None}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spinecls.dataloading.batch import Batch, SealedBatch
+from spinecls.dataloading.batch import OpenBatch, SealedBatch
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
@@ -74,7 +74,7 @@ def test_the_loss_is_the_mean_absolute_error_where_it_counts():
     target = torch.zeros(1, 2, 1, 1, 3)
     made = torch.tensor([[1.0, 2.0, 9.0], [3.0, 4.0, 9.0]]).reshape(1, 2, 1, 1, 3)
     counts = torch.tensor([1.0, 1.0, 0.0]).reshape(1, 1, 1, 1, 3)
-    loss = task.loss(Outputs(own=Reconstruction(made, target, counts)), Batch())
+    loss = task.loss(Outputs(own=Reconstruction(made, target, counts)), OpenBatch(image=target, targets={}))
     assert float(loss) == pytest.approx((1 + 2 + 3 + 4) / 4)
 
 
@@ -107,18 +107,17 @@ def crops_of(image):
     region[..., 2:6, 8:24, 6:18] = 0.5
     region[..., 2:6, 10:22, 8:16] = 1.0
     crops = torch.cat([image * (region > 0), region], dim=1)
-    nothing = torch.zeros(len(image), 1)
-    return SealedBatch(crops, nothing[..., None].bool(), nothing, torch.zeros_like(image[:, 0], dtype=torch.long))
+    return SealedBatch(crops=crops, targets={})
 
 
 @pytest.mark.parametrize("how", ["denoise", "masked", "plain"])
 def test_of_a_sealed_crop_nothing_counts_but_the_region(image, how):
     torch.manual_seed(0)
     task, reader = sealed_task(how)
-    batch = Batch(sealed=crops_of(image))
+    batch = crops_of(image)
     made = task.run(reader, batch, generator())
-    region = batch.sealed.crops[:, -1:] > 0
-    expected = spoil(batch.sealed.crops[:, :-1], how, SPACING, generator())[1] * region
+    region = batch.crops[:, -1:] > 0
+    expected = spoil(batch.crops[:, :-1], how, SPACING, generator())[1] * region
     assert torch.equal(made.counts, expected)
     wrong = Reconstruction(torch.where(region, made.image, 1e3), torch.where(region, made.target, -1e3), made.counts)
     losses = [float(task.loss(Outputs(own=own), batch).detach()) for own in (wrong, made)]
@@ -131,9 +130,9 @@ def test_a_reader_reconstructs_from_nothing_but_the_region(image, how):
     task, reader = sealed_task(how)
     seen = []
     handle = reader.backbone.unet.encoder.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
-    batch = Batch(sealed=crops_of(image))
+    batch = crops_of(image)
     task.run(reader, batch, generator())
     handle.remove()
-    region = batch.sealed.crops[:, -1:]
+    region = batch.crops[:, -1:]
     assert (seen[0][:, :-1][region == 0] == 0).all()
     assert torch.equal(seen[0][:, -1:], region)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from spinecls.dataloading.batch import Batch, OpenBatch, SealedBatch
+from spinecls.dataloading.batch import OpenBatch, SealedBatch
 from spinecls.dataloading.cases import UNKNOWN
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 from spinecls.tasks.base import Outputs
@@ -66,9 +66,8 @@ def test_each_code_has_its_place_in_the_order_of_the_plan_and_others_are_unknown
 
 
 def opened(structures):
-    made = object.__new__(OpenBatch)
-    made.structures = structures
-    return Batch(open=made)
+    image = torch.zeros(1, 1, *structures.shape[1:])
+    return OpenBatch(image=image, targets={"structures": {"codes": structures}})
 
 
 def test_the_finder_learns_structures_wherever_they_are_drawn():
@@ -80,9 +79,8 @@ def test_the_finder_learns_structures_wherever_they_are_drawn():
 
 
 def sealed(drawn, pooled):
-    nothing = torch.zeros(1, 1)
     crops = torch.zeros(1, 2, *drawn.shape[1:])
-    return Batch(sealed=SealedBatch(crops, nothing[..., None].bool(), nothing, drawn, pooled=pooled))
+    return SealedBatch(crops=crops, pooled=pooled, targets={"sealed_structures": {"codes": drawn}})
 
 
 def test_a_reader_learns_structures_in_the_region_alone():

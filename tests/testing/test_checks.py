@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,64 @@ class Demanding(Aside):
         return outputs.open["aside"].square().mean()
 
 
+class Counting(Aside):
+    """Costs more every time it is asked."""
+
+    calls = 0
+
+    def loss(self, outputs, batch):
+        self.calls += 1
+        return self.calls * outputs.open["aside"].square().mean()
+
+
+class Dicing(Aside):
+    def loss(self, outputs, batch):
+        return torch.rand(()) * outputs.open["aside"].square().mean()
+
+
+class Wanting(Demanding):
+    """Has a target; how, a subclass says."""
+
+    def target(self, case, sampler):
+        return {"number": np.array(1.0)}
+
+    def empty(self):
+        return {"number": np.array(0.0)}
+
+
+class Remembering(Wanting):
+    patches = 0
+
+    def target(self, case, sampler):
+        self.patches += 1
+        return {"number": np.array(float(self.patches))}
+
+
+class Guessing(Wanting):
+    def target(self, case, sampler):
+        return {"number": torch.rand(()).double().numpy()}
+
+
+class Misfit(Wanting):
+    def target(self, case, sampler):
+        return {"number": np.zeros(len(case.centres))}
+
+
+class WithoutEmpty(Wanting):
+    def empty(self):
+        return {}
+
+
+class Flat(Wanting):
+    """As a head gives channels, torch would compare every patch with every other."""
+
+    def target(self, case, sampler):
+        return self.empty()
+
+    def empty(self):
+        return {"number": np.zeros(self.size, np.float32)}
+
+
 class Namesake(Demanding):
     name = "centre"
 
@@ -97,6 +156,13 @@ BROKEN = {
     Unreached: "does not depend on its head 'aside'",
     Demanding: "nothing is annotated, expected 0",
     Namesake: "two tasks have the same name",
+    Counting: "the same step from the same weights costs",
+    Dicing: "the same step from the same weights costs",
+    Remembering: "its target of one and the same batch differs",
+    Guessing: "its target of one and the same batch differs",
+    Misfit: r"'number' has the shape \(\d+,\) .*as in empty",
+    WithoutEmpty: "its target is number, expected what empty.* has: nothing",
+    Flat: "a head gives channels first",
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from support import plan_phantom, run_cli, set_roots
 
 from spinecls import files
+from spinecls.dataloading.batch import OpenBatch
 from spinecls.dataloading.loader import training_batches
 from spinecls.io.preprocessed_records import NATIVE, read_native, write_record
 from spinecls.planning.plan import load_plan
@@ -86,7 +87,7 @@ def test_patches_for_the_autoencoder_come_from_annotated_and_other_scans(unlabel
     names = fold_cases(folder, "0")[0][:1]
     data = load_training_data(folder, plan, configuration, PLANS_CONFIG, names, False, ["unlabelled_000"])
     assert [case.identifier for case in data.images] == [*names, "unlabelled_000"]
-    batches = training_batches(data, configuration, sealed=False, seed=0, first_step=0, workers=0)
+    batches = training_batches(data, configuration, [], sealed=False, seed=0, first_step=0, workers=0)
     batch = next(batches)
     batches.close()
     assert batch.images.shape == (configuration.batch_size, len(plan.channel_names), *configuration.patch_size)
@@ -217,6 +218,6 @@ def test_structures_of_the_batch_are_learnt_by_their_place_in_the_plan(unlabelle
     logits = torch.full((1, 3, 1, 1, 4), -20.0)
     for place, index in enumerate((0, 1, 2)):
         logits[0, index, 0, 0, place] = 20.0
-    batch = type("Batch", (), {"open": type("Open", (), {"structures": codes})})
+    batch = OpenBatch(image=logits[:, :1], targets={"structures": {"codes": codes}})
     # Right everywhere, and the unknown voxel costs nothing.
     assert float(task.loss(Outputs(open={"structures": logits}), batch)) == pytest.approx(0, abs=1e-4)

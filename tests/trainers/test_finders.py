@@ -20,6 +20,7 @@ from spinecls.trainers.finders import finder_key, store_finder, take_finder
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.registered import find_trainer
 from spinecls.trainers.training_data import load_training_data
+from spinecls.trainers.uncertain import UncertainLabelsTrainer
 
 MODEL = "results/Dataset001_Phantom/AuxSegTrainer__spineclsPlans__3d_fullres"
 
@@ -58,6 +59,22 @@ def test_what_the_finder_is_trained_by_makes_another(made, changes):
 def test_other_classes_leave_the_finder_as_it_is(made):
     data = made[3]
     assert key_of(made, data=dataclasses.replace(data, sealed=data.sealed[:1])) == key_of(made)
+
+
+class OpenClassesTrainer(UncertainLabelsTrainer):
+    @classmethod
+    def configured(cls, configuration):
+        return dataclasses.replace(super().configured(configuration), task_weights={"open_class": 0.5})
+
+
+@pytest.mark.parametrize(("trainer_class", "read"), [(UncertainLabelsTrainer, False), (OpenClassesTrainer, True)])
+def test_classes_make_another_finder_only_where_it_learns_them(made, trainer_class, read):
+    data: TrainingData = made[3]
+    assert data.cases[0].classes
+    other = dataclasses.replace(data, cases=[dataclasses.replace(case, classes=()) for case in data.cases])
+    weights = trainer_class.configured(made[2]).task_weights
+    keys = {key_of(made, trainer_class, data=told, task_weights=weights) for told in (data, other)}
+    assert len(keys) == 1 + read
 
 
 def test_a_centre_elsewhere_makes_another_finder(made):

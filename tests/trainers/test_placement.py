@@ -195,7 +195,7 @@ def cases_read(trainer):
     seen = []
 
     def noting(train_step):
-        return lambda batch, *more: seen.append(set(batch.sealed.cases)) or train_step(batch, *more)
+        return lambda batch, *more: seen.append(set(batch.cases)) or train_step(batch, *more)
 
     for part in trainer.parts[1:]:
         part.train_step = noting(part.train_step)

@@ -13,7 +13,7 @@ from spinecls.dataloading.forms import VERTEBRA
 from spinecls.dataloading.loader import training_batches
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.classification import ClassificationTask
-from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask, silent_voxels
+from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask
 from spinecls.trainers.base import RunSettings
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.part import to_device
@@ -73,7 +73,8 @@ def make(folder, run_folder, name="UncertainLabelsTrainer", steps=3, readers=(),
 
 def first_batch(trainer, data, sealed=False):
     """The first batch of the finder, or of a reader."""
-    batches = training_batches(data, trainer.configuration, sealed, seed=0, first_step=0, workers=0)
+    tasks = next([t.task for t in part.tasks] for part in trainer.parts if part.reads == sealed)
+    batches = training_batches(data, trainer.configuration, tasks, sealed, seed=0, first_step=0, workers=0)
     batch = next(batches)
     batches.close()
     return batch
@@ -87,7 +88,7 @@ def test_every_form_says_where_vertebrae_are_and_where_not(form, loosened, tmp_p
         assert beliefs.mass([VERTEBRA]).any()
         assert beliefs.mass([0]).any()
         assert beliefs.silent.any()
-    assert "vertebra_map" in first_batch(trainer, data).open.beliefs
+    assert first_batch(trainer, data).targets["vertebra_map"]["beliefs"].masses.any()
 
 
 @pytest.mark.slow
@@ -135,7 +136,7 @@ def test_judged_readers_teach_what_they_make_likely(loosened, tmp_path):
     assert len(whole) > len(data.sealed) / 2
     assert all((label.sets.sum(axis=1) == 1).all() for label in whole)
     assert any((label.masses > 0.01).sum() > 1 for label in whole)
-    assert (first_batch(trainer, data, sealed=True).sealed.readers == -1).all()
+    assert (first_batch(trainer, data, sealed=True).targets["class"]["readers"] == -1).all()
 
 
 def tasks_of(trainer, kind):
@@ -149,7 +150,7 @@ def test_each_of_two_readers_has_a_matrix_in_every_network_that_is_trained_and_s
     tasks = tasks_of(trainer, ReaderClassificationTask)
     assert len(tasks) == trainer.configuration.members == 2
     before = [task.matrices.scaled_logits.detach().clone() for task in tasks]
-    assert set(first_batch(trainer, data, sealed=True).sealed.readers.unique().tolist()) <= {-1, 0, 1}
+    assert set(first_batch(trainer, data, sealed=True).targets["class"]["readers"].unique().tolist()) <= {-1, 0, 1}
     trainer.fit(data)
     weights = torch.load(trainer.latest_path, weights_only=True)["weights"]
     for number, task in enumerate(tasks):
@@ -172,7 +173,7 @@ def test_a_run_writes_down_how_good_each_network_takes_two_readers_to_be(loosene
 def test_the_teacher_follows_the_finder_and_is_resumed(loosened, tmp_path):
     trainer, data = make(loosened("slices"), tmp_path, steps=6)
     (task,) = tasks_of(trainer, ConsistencyTask)
-    assert silent_voxels(first_batch(trainer, data).open.beliefs["vertebra_map"]).any()
+    assert first_batch(trainer, data).targets["consistency"]["silent"].any()
     trainer.fit(data)
     taught = {name: weight.clone() for name, weight in task.teacher.state_dict().items()}
     again, _ = make(loosened("slices"), tmp_path, steps=6)
@@ -257,8 +258,9 @@ def test_a_wrong_class_costs_less_with_a_greater_q(loosened, tmp_path):
 def test_all_tensors_of_a_batch_move_to_the_device(loosened, tmp_path):
     trainer, data = make(loosened("box"), tmp_path)
     moved, read = (to_device(first_batch(trainer, data, sealed), torch.device("meta")) for sealed in (False, True))
-    told = [moved.open.beliefs["vertebra_map"], moved.open.bags["vertebra_map"], read.sealed, moved.open]
-    tensors = [value for part in told for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    told = [vars(part) for part in (*moved.targets["vertebra_map"].values(), read, moved)]
+    told += [*moved.targets.values(), *read.targets.values()]
+    tensors = [value for part in told for value in part.values() if isinstance(value, torch.Tensor)]
     assert len(tensors) > 20
     assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert moved.open.cases == first_batch(trainer, data).open.cases
+    assert moved.cases == first_batch(trainer, data).cases

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spinecls.dataloading.targets import binary_map, centres_in_patch, heatmap_target, offset_target
+from spinecls.tasks.open_targets import heatmap_target, offset_target
 
 SPACING = (4.0, 1.0, 1.0)
 
@@ -31,12 +31,3 @@ def test_offsets_point_from_the_voxels_of_a_vertebra_to_its_centre_in_ten_millim
     offset, known = offset_target((9, 40, 40), centres, SPACING, vertebra_map)
     assert offset[:, 4, 15, 22] == pytest.approx([0.4, 0.5, -0.2])
     assert known.sum() == 1
-
-
-def test_a_case_without_a_map_is_unknown_everywhere():
-    assert (binary_map(None, (2, 3, 4)) == 255).all()
-
-
-def test_centres_near_the_patch_border_are_not_named():
-    centres = np.array([[0.0, 5, 5], [4.0, 0.5, 5], [4.0, 20, 39.5], [8.4, 20, 20]])
-    assert centres_in_patch(centres, (9, 40, 40)).tolist() == [0, 3]
