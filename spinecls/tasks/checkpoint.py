@@ -22,7 +22,8 @@ from spinecls.networks.finder import Finder
 from spinecls.networks.model import FINDER, SpineModel
 from spinecls.networks.reader import Reader
 from spinecls.planning.meaning import meaning
-from spinecls.planning.plan import Configuration, NetworkPlan, Plan, from_plain
+from spinecls.plain import from_plain
+from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 
 EARLIER_SEAL = "S2"
 """Sealing level of checkpoints that do not name it."""
