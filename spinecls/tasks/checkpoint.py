@@ -21,8 +21,8 @@ from spinecls.files import atomic_path, text_hash
 from spinecls.networks.finder import Finder
 from spinecls.networks.model import FINDER, SpineModel
 from spinecls.networks.reader import Reader
-from spinecls.planning.meaning import meaning
 from spinecls.plain import from_plain
+from spinecls.planning.meaning import meaning
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 
 EARLIER_SEAL = "S2"
