@@ -8,9 +8,13 @@ from support import run_cli
 from spinecls import files
 from spinecls.errors import DatasetError, DefectiveCases, PartialFailure
 from spinecls.inference.predictor import Predictor
-from spinecls.io.preprocessed import load_case
+from spinecls.model_folder import FoldFolder
 from spinecls.planning.plan import load_plan
 from spinecls.trainers import placement, validation
+from spinecls.trainers.fold import Fold
+from spinecls.trainers.fold_cases import fold_cases
+from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.request import TrainingRequest
 
 CASES = ["phantom_000", "phantom_001"]
 OWN = (DatasetError("83 detections in one column"), MemoryError(), RuntimeError("CUDA out of memory"))
@@ -22,8 +26,10 @@ def validated(phantom, tmp_path, monkeypatch):
     """Validation of two cases of which the given ones raise what is given."""
     preprocessed = phantom / "preprocessed" / "Dataset001_Phantom"
     plan = load_plan(preprocessed / "spineclsPlans.json")
-    cases = [load_case(preprocessed, "spineclsPlans_3d_fullres", case) for case in CASES]
-    monkeypatch.setattr(validation, "load_checkpoint", lambda path: {})
+    request = TrainingRequest("1", "3d_fullres", "0")
+    trainer = find_trainer(request.trainer)
+    train, _ = fold_cases(preprocessed, "0")
+    fold = Fold(request, trainer, preprocessed, FoldFolder(tmp_path), None, train, CASES, plan)
     monkeypatch.setattr(validation, "build_model", lambda content, path: None)
     monkeypatch.setattr(validation, "short_hash", lambda content, path: "0")
 
@@ -35,11 +41,7 @@ def validated(phantom, tmp_path, monkeypatch):
 
         stub = SimpleNamespace(predict_volume=predict_volume, augment=True, plan=plan)
         monkeypatch.setattr(validation, "Predictor", lambda *rest: stub)
-        reference = validation.TrainingReference(levels=[["L1", "L2"]], class_counts=[1, 1, 1])
-        inputs = dict.fromkeys(CASES, "made from")
-        return validation.validate(
-            tmp_path, plan, plan.configuration("3d_fullres"), cases, inputs, reference, None
-        )
+        return validation.validate(fold, {})
 
     return run
 
