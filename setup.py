@@ -18,6 +18,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["spinecls", "spinecls.*"]),
+    package_data={"spinecls": ["py.typed"]},
     install_requires=[
         "torch>=2.10",
         "dynamic-network-architectures>=0.4,<0.5",
@@ -39,7 +40,7 @@ setup(
     extras_require={
         "verify": ["captum>=0.8"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "crepes>=0.9"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "crepes>=0.9", "ruff>=0.6"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "crepes>=0.9", "ruff>=0.6", "mypy>=1.11"],
     },
     entry_points={
         "console_scripts": [

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "spinecls"
 LAYERS = [
     {
         "errors", "anatomy", "geometry", "files", "plain", "paths", "registry", "records", "beliefs", "curve",
-        "hard_cases", "environment", "model_folder",
+        "hard_cases", "environment", "model_folder", "types",
         "__init__",
     },
     {"io"},

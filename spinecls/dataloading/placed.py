@@ -11,9 +11,10 @@ from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.bodies import Body, extents_by_pitch_mm
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import PreprocessedCase
-from spinecls.io.preprocessed_records import Point, PreparedVertebra
+from spinecls.io.preprocessed_records import PreparedVertebra
 from spinecls.planning.plan import Plan
 from spinecls.sealing.region import vertebra_axes
+from spinecls.types import Point
 
 
 @dataclass(frozen=True, kw_only=True)

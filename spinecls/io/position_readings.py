@@ -9,8 +9,7 @@ import numpy as np
 
 from spinecls.anatomy import PLAUSIBLE_PITCH, RANK, pitch_quotient
 from spinecls.geometry import Geometry
-
-Point = tuple[float, float, float]
+from spinecls.types import Point
 
 # Sides that the canonical array axes run towards, each with its opposite.
 _CANONICAL_AXES = ("RL", "IS", "PA")

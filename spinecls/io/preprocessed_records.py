@@ -21,6 +21,7 @@ from spinecls.io.annotation_forms import plain_forms
 from spinecls.io.rigid_motion import RigidMotion
 from spinecls.plain import from_plain
 from spinecls.records import AnnotationForms, ClassReading
+from spinecls.types import Point
 
 STORAGE_VERSION = 1
 NATIVE = "native"
@@ -34,8 +35,6 @@ ARRAY_ENDINGS = {
 
 _NO_MOTION: dict = {}
 """How a channel that could not be aligned is written."""
-
-Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)

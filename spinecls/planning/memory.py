@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from spinecls.planning.plan import NetworkPlan, Triple
+from spinecls.planning.plan import NetworkPlan
+from spinecls.types import Triple
 
 ACTIVATION_FACTOR = 1.1
 """Peak of the backward pass over what the forward pass stored: gradients grow while activations are freed."""

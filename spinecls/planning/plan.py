@@ -15,9 +15,7 @@ from spinecls import files
 from spinecls.errors import PlanError, nearest
 from spinecls.plain import from_plain
 from spinecls.sealing.levels import SEALS
-
-Triple = tuple[int, int, int]
-SpacingMm = tuple[float, float, float]
+from spinecls.types import SpacingMm, Triple, triple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +46,7 @@ class NetworkPlan:
         product = [1, 1, 1]
         for stride in self.strides:
             product = [p * s for p, s in zip(product, stride, strict=True)]
-        return tuple(product)
+        return triple(product)
 
 
 BACKBONES = ("PlainConvUNet", "ResidualEncoderUNet")

@@ -11,10 +11,11 @@ from spinecls.errors import PlanError
 from spinecls.planning import rules_grid, rules_training
 from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.memory import training_gflop, training_memory_gb
-from spinecls.planning.plan import Configuration, NetworkPlan, SpacingMm, Triple
+from spinecls.planning.plan import Configuration, NetworkPlan
 from spinecls.planning.rules_override import with_network
 from spinecls.planning.topology import MINIMUM_BOTTLENECK, Topology, build_topology, features_per_stage, round_up
 from spinecls.records import DatasetDescription
+from spinecls.types import SpacingMm, Triple
 
 CPU_PATCH_VOXELS = 200_000
 """Open voxels of a step on the CPU, so that a step stays near a second."""

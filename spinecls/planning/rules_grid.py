@@ -11,8 +11,8 @@ import numpy as np
 from spinecls.anatomy import RANK, region
 from spinecls.errors import PlanError
 from spinecls.planning.fingerprint_types import Fingerprint
-from spinecls.planning.plan import SpacingMm, Triple
 from spinecls.planning.topology import round_up
+from spinecls.types import SpacingMm, Triple
 
 TYPICAL_MM = {
     "cervical": ((18.0, 13.0, 17.0), 17.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from spinecls.planning.plan import SpacingMm, Triple
+from spinecls.types import SpacingMm, Triple
 
 MINIMUM_BOTTLENECK = (2, 4, 4)
 """Smallest edges at the deepest stage (slice, head-feet, front-back); instance norm and context need a few voxels."""
