@@ -37,6 +37,9 @@ ROOMS = {
     "captum": {"verification"},
     "safetensors": {"sharing"},
 }
+INSTRUMENTS = {"simulation", "verification"}
+"""What makes data or examines models and is part of no training or prediction; commands alone import them."""
+
 TORCH_FREE = {"plan", "planner", "topology", "memory", "splits", "inputs", "fingerprint"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -67,6 +70,13 @@ def test_a_module_imports_only_from_its_own_layer_or_below(path):
         if other == "__version__":
             continue
         assert RANK[other] < own or other == room_of(path) or (RANK[other] == own == 0), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_commands_import_an_instrument(path):
+    if room_of(path) != "cli":
+        others = INSTRUMENTS - {room_of(path)}
+        assert not [name for name in imports(path) if name.startswith("spinecls.") and name.split(".")[1] in others]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
