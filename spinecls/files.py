@@ -123,9 +123,11 @@ def parse_json(text: str, where: Path | str) -> Any:
     """Content of a JSON text that came from `where`."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        fault = f"line {error.lineno} column {error.colno}: {error.msg}"
     except ValueError as error:
-        position = f"line {error.lineno} column {error.colno}: {error.msg}" if hasattr(error, "lineno") else str(error)
-        raise DatasetError(f"{where}: not valid JSON, {position}.") from None
+        fault = str(error)
+    raise DatasetError(f"{where}: not valid JSON, {fault}.")
 
 
 def _refuse_constant(name: str) -> float:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spinecls.types import triple
+
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
@@ -45,9 +47,9 @@ class Geometry:
     def cropped(self, start, stop) -> Geometry:
         """Grid of `array[start[0]:stop[0], start[1]:stop[1], start[2]:stop[2]]`."""
         return Geometry(
-            shape=tuple(int(b - a) for a, b in zip(start, stop, strict=True)),
+            shape=triple(int(b - a) for a, b in zip(start, stop, strict=True)),
             spacing_mm=self.spacing_mm,
-            origin_lps=tuple(float(v) for v in self.to_world(start)),
+            origin_lps=triple(float(v) for v in self.to_world(start)),
             direction=self.direction,
         )
 
@@ -63,9 +65,9 @@ class Geometry:
         centre = self.to_world((np.asarray(self.shape) - 1) / 2)
         origin = centre - (np.asarray(self.direction, float) * new) @ ((shape - 1) / 2)
         return Geometry(
-            shape=tuple(int(n) for n in shape),
-            spacing_mm=tuple(float(s) for s in new),
-            origin_lps=tuple(float(v) for v in origin),
+            shape=triple(int(n) for n in shape),
+            spacing_mm=triple(float(s) for s in new),
+            origin_lps=triple(float(v) for v in origin),
             direction=self.direction,
         )
 

@@ -70,6 +70,11 @@ class Registry(Generic[T]):
             if not path.is_file():
                 raise UsageError(f"{self.kind} {source}:{class_name}: the file {path} does not exist.")
             spec = importlib.util.spec_from_file_location(f"_spinecls_user_{path.stem}", path)
+            if spec is None or spec.loader is None:
+                raise UsageError(
+                    f"{self.kind} {source}:{class_name}: the link leads to {path}, whose name does not end with .py. "
+                    "Give a copy instead of the link, with a name that does."
+                )
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module
             with self._told(f"{source}:{class_name}"):

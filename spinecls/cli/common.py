@@ -135,7 +135,8 @@ def _set_up_logging() -> None:
 def typed(context: typer.Context) -> set[str]:
     """Options that the user typed, by their first names; the others have their defaults."""
     options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
-    return {name for key, name in options.items() if context.get_parameter_source(key).name == "COMMANDLINE"}
+    sources = {name: context.get_parameter_source(key) for key, name in options.items()}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def refuse_useless(context: typer.Context, options: Collection[str], why: str) -> None:
@@ -209,7 +210,9 @@ def run_command(
 
 def options_of(function: Callable[..., None], word: str, several: Collection[str]) -> Options:
     """Options of a command, from the signature that typer makes them of."""
-    flags, valued, positional = set(), {}, False
+    flags: set[str] = set()
+    valued: dict[str, str] = {}
+    positional = False
     for name, hint in typing.get_type_hints(function, include_extras=True).items():
         kind, *told = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
         option = next((entry for entry in told if isinstance(entry, typer.models.OptionInfo)), None)

@@ -57,11 +57,12 @@ def loosen(
         refuse_useless(context, ("--kind", "--exact_cases"), "needs --form, which says what is drawn. Give both")
     if slack is not None and len(slack) != 2:
         raise UsageError(f"--slack_mm {' '.join(map(str, slack))}: expected two numbers.")
+    least_mm, greatest_mm = slack or (0.0, 0.0)
     options = LoosenOptions(
         form=form,
         kind=kind,
         seed=seed,
-        slack_mm=tuple(slack or (0.0, 0.0)),
+        slack_mm=(least_mm, greatest_mm),
         tolerance_mm=tolerance,
         jitter_mm=jitter,
         scribble_share=share,

@@ -40,7 +40,8 @@ def verify_evidence(
     from spinecls.paths import raw_dataset_folder
     from spinecls.verification import cohort, report, suite
 
-    if (source is None) == (dataset is None):
+    examined = source if dataset is None else dataset if source is None else None
+    if examined is None:
         given = "neither" if source is None else "both"
         raise UsageError(f"Give images by -i, or a raw dataset by -d, and not both. Got {given}.")
     refuse_other_folder(output or model / FOLDER)
@@ -48,10 +49,10 @@ def verify_evidence(
     chosen = choose_model(ModelChoice(folder=model, folds=tuple(folds or ())))
     instrument = suite.instrument_of(load_predictor(chosen, pick_device(device), augment=False, calibrated=False))
     plan = instrument.predictor.plan
-    if dataset is None:
-        cases = cohort.images_cohort(source, plan)
+    if isinstance(examined, Path):
+        cases = cohort.images_cohort(examined, plan)
     else:
-        cases = cohort.dataset_cohort(raw_dataset_folder(dataset), plan, chosen)
+        cases = cohort.dataset_cohort(raw_dataset_folder(examined), plan, chosen)
     study = cohort.build_study(instrument, cases, vertebrae, donors, seed)
     results = suite.run_checks(instrument, study, attribution)
     verdict = suite.verdict(instrument, results)

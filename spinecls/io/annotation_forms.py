@@ -67,7 +67,7 @@ def _forms(entry: Mapping[str, Mapping[str, Any]]) -> AnnotationForms:
 
 
 def _form(entry: Mapping[str, Any]) -> AnnotationForm:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     return AnnotationForm(**values, order=tuple(entry))
 
 

@@ -73,7 +73,8 @@ class ClassCells:
         numbers = [as_number(part.strip()) for part in text.split("|")]
         if any(part.strip().casefold() in self._by_name for part in text.split("|")):
             return None
-        return [int(n) for n in numbers] if all(n is not None and n.is_integer() for n in numbers) else None
+        whole = [int(n) for n in numbers if n is not None and n.is_integer()]
+        return whole if len(whole) == len(numbers) else None
 
     def _one(self, part: str) -> str:
         if part.casefold() in self._by_name:

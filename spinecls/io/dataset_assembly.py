@@ -153,7 +153,8 @@ def _find_cases(
 
 def _joined_cases(parts: _Parts, found: list[Finding]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Annotated and unlabelled cases in the order of their identifiers."""
-    annotated, unlabelled = [], []
+    annotated: list[Case] = []
+    unlabelled: list[Case] = []
     for identifier in sorted(parts.files):
         files, facts = parts.files[identifier], parts.facts[identifier]
         rows = parts.table.vertebrae.get(identifier, {})
@@ -210,7 +211,8 @@ def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: 
 
 def _position_findings(parts: _Parts) -> list[Finding]:
     """Faults of the points and boxes of all cases."""
-    found, placed = [], {"point": [], "box centre": []}
+    found: list[Finding] = []
+    placed: dict[str, list[PlacedCase]] = {"point": [], "box centre": []}
     for case, rows in sorted(parts.table.vertebrae.items()):
         facts = parts.facts.get(case)
         if facts is None or facts.geometry is None:

@@ -18,11 +18,12 @@ from spinecls.io.table_people import patient_findings, repeat_findings, twin_fin
 from spinecls.io.table_text import BOX, POINT, Records, read_records
 from spinecls.io.table_twins import unlike_letters
 from spinecls.records import ClassReading, DatasetDescription
+from spinecls.types import Point, triple
 
 _AGREE_MM = 3.0
 _DISAGREE_MM = 30.0
 
-Box = tuple[tuple[float, float, float], tuple[float, float, float]]
+Box = tuple[Point, Point]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class TableRow:
     reader: str
     patient: str
     site: str
-    centre_lps: tuple[float, float, float] | None
+    centre_lps: Point | None
     box_lps: Box | None
 
 
@@ -45,7 +46,7 @@ class TableRow:
 class TableVertebra:
     """All rows of one vertebra in one."""
 
-    centre_lps: tuple[float, float, float] | None
+    centre_lps: Point | None
     box_lps: Box | None
     readings: tuple[ClassReading, ...]
 
@@ -73,8 +74,8 @@ def read_table(path: Path, description: DatasetDescription, cases: Collection[st
     records, found = read_records(path, bool(description.class_names))
     names = CaseNames(cases, len(description.channel_names))
     cells = ClassCells(description.class_names)
-    rows = [_parsed(line, record, description, cells, names, found) for line, record in records]
-    rows = [row for row in rows if row is not None]
+    parsed = [_parsed(line, record, description, cells, names, found) for line, record in records]
+    rows = [row for row in parsed if row is not None]
     found += names.findings(path.name)
     found += _counted_from_one(path.name, records, cells) + _ambiguous_classes(path.name, records, cells)
     by_vertebra: dict[str, dict[str, list[TableRow]]] = {}
@@ -102,10 +103,11 @@ def _class_texts(records: Records) -> list[str]:
 
 def _counted_from_one(table_name: str, records: Records, cells: ClassCells) -> list[Finding]:
     """Error for classes that are numbers without a 0, so that nobody knows whether they are indices."""
-    numbers = [cells.indices(text) for text in _class_texts(records) if not cells.says_nothing(text)]
-    if not cells.names or not numbers or None in numbers:
+    read = [cells.indices(text) for text in _class_texts(records) if not cells.says_nothing(text)]
+    numbers = [number for indices in read if indices is not None for number in indices]
+    if not cells.names or not numbers or None in read:
         return []
-    low, high = min(map(min, numbers)), max(map(max, numbers))
+    low, high = min(numbers), max(numbers)
     if low < 1:
         return []
     first = repr(cells.names[0])
@@ -160,9 +162,13 @@ def _parsed(
         reader=_name(record, "reader"),
         patient=_name(record, "patient"),
         site=_name(record, "site"),
-        centre_lps=centre,
-        box_lps=(corners[:3], corners[3:]) if corners else None,
+        centre_lps=None if centre is None else triple(centre),
+        box_lps=None if corners is None else _box(corners),
     )
+
+
+def _box(corners: Sequence[float]) -> Box:
+    return triple(corners[:3]), triple(corners[3:])
 
 
 def _reversed_text(corners: Sequence[float]) -> str:
@@ -233,11 +239,11 @@ def _number(record, column: str, place: str, case: str, faults: list[Finding]) -
 def _numbers(record, columns, name: str, place: str, case: str, faults: list[Finding]) -> tuple[float, ...] | None:
     """All numbers of a point or box, or None when there is none of them."""
     values = [_number(record, column, place, case, faults) for column in columns]
-    given = [value is not None for value in values]
-    if all(given):
-        return tuple(values)
-    if any(given) and not faults:
-        missing = ", ".join(column for column, there in zip(columns, given, strict=True) if not there)
+    given = [value for value in values if value is not None]
+    if len(given) == len(values):
+        return tuple(given)
+    if given and not faults:
+        missing = ", ".join(column for column, value in zip(columns, values, strict=True) if value is None)
         faults.append(error("713", f"{place}: the {name} lacks {missing}.", case))
     return None
 
@@ -263,13 +269,15 @@ def _joined(case: str, level: str, rows: Sequence[TableRow], found: list[Finding
     boxes = [row.box_lps[0] + row.box_lps[1] for row in rows if row.box_lps]
     corners = _mean_place(case, level, boxes, found)
     return TableVertebra(
-        centre_lps=centre,
-        box_lps=(corners[:3], corners[3:]) if corners else None,
+        centre_lps=None if centre is None else triple(centre),
+        box_lps=None if corners is None else _box(corners),
         readings=tuple(readings),
     )
 
 
-def _mean_place(case: str, level: str, places: Sequence[Sequence[float]], found: list[Finding]):
+def _mean_place(
+    case: str, level: str, places: Sequence[Sequence[float]], found: list[Finding]
+) -> tuple[float, ...] | None:
     """Mean of the positions that several rows give; far apart is an error."""
     if not places:
         return None

@@ -69,7 +69,7 @@ def read_dicom_series(folder: Path) -> tuple[sitk.Image, list[tuple[str, str]]]:
 
 
 def _distance_notes(slices: Sequence[_Slice], gap_mm: float) -> list[tuple[str, str]]:
-    told = {item.told_distance_mm for item in slices} - {None}
+    told = {item.told_distance_mm for item in slices if item.told_distance_mm is not None}
     other = next((value for value in sorted(told) if abs(value - gap_mm) > _UNEVEN * gap_mm), None)
     if other is None:
         return []
@@ -93,12 +93,12 @@ def _read_header(path: Path) -> _Slice:
         raise CodedFault("E909", path, text)
     axes = _numbers(path, reader.GetMetaData(_ORIENTATION), 6).reshape(2, 3)
     series = reader.GetMetaData(_SERIES).strip("\0 ") if reader.HasMetaDataKey(_SERIES) else ""
-    spacing = tuple(float(value) for value in reader.GetSpacing()[:2])
+    across_mm, along_mm = (float(value) for value in reader.GetSpacing()[:2])
     return _Slice(
         path=path,
         series=series,
         size=tuple(size[:2]),
-        spacing_mm=spacing,
+        spacing_mm=(across_mm, along_mm),
         position_lps=_numbers(path, reader.GetMetaData(_POSITION), 3),
         axes=axes,
         told_distance_mm=_told_distance_mm(reader),

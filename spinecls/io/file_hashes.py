@@ -29,12 +29,11 @@ class FileHashes:
     """
 
     def __init__(self, index_path: Path | None, root: Path, num_threads: int = 2, keep: bool = True) -> None:
-        self._index_path = index_path
-        self._keep = keep and index_path is not None
+        self._kept_at = index_path if keep else None
         self._root = root
         self._num_threads = num_threads
         self._kept = _read_index(index_path)
-        self._trusted_until_ns = index_path.stat().st_mtime_ns - _TRUSTED_AGE_NS if self._kept else 0
+        self._trusted_until_ns = index_path.stat().st_mtime_ns - _TRUSTED_AGE_NS if index_path and self._kept else 0
         self._entries: dict[Path, list] = {}
 
     def read(self, sources: Iterable[Path]) -> None:
@@ -45,8 +44,8 @@ class FileHashes:
         # What this run does not ask for, such as scans without annotation, stays known while its files are there.
         index = {key: entry for key, entry in self._kept.items() if (self._root / key).is_file()}
         index |= {self._key(path): entry for path, entry in self._entries.items()}
-        if self._keep and index != self._kept:
-            files.write_json(self._index_path, dict(sorted(index.items())))
+        if self._kept_at is not None and index != self._kept:
+            files.write_json(self._kept_at, dict(sorted(index.items())))
             self._kept = index
 
     def of(self, source: Path) -> list[str]:
@@ -61,7 +60,7 @@ class FileHashes:
         if not path.is_file():
             return [-1, -1, MISSING]
         status = path.stat()
-        before = self._kept.get(self._key(path))
+        before = self._kept.get(self._key(path), [])
         same = isinstance(before, list) and len(before) == 3 and before[:2] == [status.st_size, status.st_mtime_ns]
         if same and status.st_mtime_ns < self._trusted_until_ns:
             return before

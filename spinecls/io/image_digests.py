@@ -15,4 +15,5 @@ def image_digests(channels: Iterable[np.ndarray]) -> tuple[str, ...]:
     ----------
     channels : (S, R, A) float32 arrays in canonical order, as scanned (not aligned, not normalised)
     """
-    return tuple(hashlib.blake2b(np.ascontiguousarray(c, np.float32), digest_size=16).hexdigest() for c in channels)
+    arrays = (np.ascontiguousarray(channel, np.float32) for channel in channels)
+    return tuple(hashlib.blake2b(array.data, digest_size=16).hexdigest() for array in arrays)

@@ -242,9 +242,9 @@ def volume_from_sitk(images: sitk.Image | Sequence[sitk.Image], register: bool =
         When one is not three-dimensional or not finite, or channels overlap by less than half.
     """
     place = "image in memory"
-    several = list(images) if isinstance(images, (list, tuple)) else [images]
+    several: list[sitk.Image] = []
     notes = []
-    for image in several:
+    for image in images if isinstance(images, (list, tuple)) else [images]:
         if not isinstance(image, sitk.Image):
             raise UsageError(
                 f"{place}: expected a SimpleITK image, one a channel; got {type(image).__name__}. Read a file by "
@@ -253,6 +253,7 @@ def volume_from_sitk(images: sitk.Image | Sequence[sitk.Image], register: bool =
         if image.GetDimension() != 3:
             raise CodedFault("E402", place, f"has {image.GetDimension()} dimensions, expected 3.")
         grid = image.GetSize(), image.GetSpacing(), image.GetOrigin(), directions(image)
+        several.append(image)
         notes.append(directions_notes(place, *grid))
     if len(several) == 1 and (count := several[0].GetNumberOfComponentsPerPixel()) > 1:
         several = [sitk.VectorIndexSelectionCast(several[0], index) for index in range(count)]

@@ -97,14 +97,15 @@ def find_inputs(source: Path, num_channels: int, output: Path | None = None) -> 
 
 
 def _single_file(source: Path, num_channels: int) -> Inputs:
-    if source.is_file() and image_stem(source.name) is None and is_dicom(source):
+    stem = image_stem(source.name)
+    if source.is_file() and stem is None and is_dicom(source):
         raise DatasetError(f"-i {source}: a single DICOM file. Give the folder of its series: -i {source.parent}")
-    if is_segmentation(source.name) or image_stem(source.name) is None:
+    if stem is None or is_segmentation(source.name):
         known = ", ".join(ENDINGS)
         raise DatasetError(f"-i {source}: not an image but {why_no_image(source)}. Known endings: {known}.")
     if num_channels > 1:
         raise DatasetError(f"-i {source}: one file, and the model needs {num_channels} channels. Give a folder.")
-    case, _ = split_channel(image_stem(source.name), 1)
+    case, _ = split_channel(stem, 1)
     _refuse_reserved(source, case)
     return Inputs(cases=(InputCase(case, (source,)),))
 
@@ -141,7 +142,7 @@ def _in_folder(source: Path, num_channels: int, output: Path | None) -> Inputs:
         listed = "".join(f"\n  {case}: {reason}" for case, reason in list(failed.items())[:_MOST_NAMES])
         raise DatasetError(f"-i {source}: no case can be predicted.{listed}")
     good = [
-        InputCase(case, tuple(known[number][0] for number in sorted(known)))
+        InputCase(case, tuple(known[number][0] for number in range(num_channels)))
         for case, known in sorted(by_case.items())
         if case not in failed
     ]
@@ -220,9 +221,10 @@ def _fault(case: str, known: Mapping[int | None, list[Path]], num_channels: int)
     wanted = _numbers(range(num_channels))
     if None in known:
         return f"{known[None][0].name} has no channel number; the model needs {wanted}"
-    if set(known) != set(range(num_channels)):
+    numbers = {number for number in known if number is not None}
+    if numbers != set(range(num_channels)):
         hint = "; if these are different scans, add _0000 to each name" if num_channels == 1 else ""
-        return f"has the channels {_numbers(known)}; the model needs {wanted}{hint}"
+        return f"has the channels {_numbers(numbers)}; the model needs {wanted}{hint}"
     return None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spinecls.anatomy import COMMON_PITCH, RANK
+from spinecls.geometry import Geometry
 from spinecls.io.case_facts import CaseFacts
 from spinecls.io.case_table import read_sequences
 from spinecls.io.dataset_tables import Table
@@ -45,7 +46,11 @@ def inventory(
         "sites": _counts(case.site for case in cases if case.site),
         "sequences": _counts(sequences[name] for name in known if name in sequences),
         "channels": list(description.channel_names),
-        "grids": _counts(_grid(facts[name]) for name in known if facts[name].geometry is not None),
+        "grids": _counts(
+            _grid(geometry, facts[name].orientation)
+            for name in known
+            if (geometry := facts[name].geometry) is not None
+        ),
         "levels": {
             level: _level(level, description.levels[level], levels[level], facts)
             for level in sorted(levels, key=RANK.__getitem__)
@@ -60,10 +65,10 @@ def _counts(values) -> dict[str, int]:
     return dict(Counter(values).most_common())
 
 
-def _grid(facts: CaseFacts) -> str:
+def _grid(geometry: Geometry, orientation: str) -> str:
     """Spacing of the canonical axes (left-right, head-feet, front-back), rounded, and the axes of the file."""
-    spacing = " x ".join(f"{value:.2g}" for value in facts.geometry.spacing_mm)
-    return f"{spacing} mm {facts.orientation}"
+    spacing = " x ".join(f"{value:.2g}" for value in geometry.spacing_mm)
+    return f"{spacing} mm {orientation}"
 
 
 def _level(level: str, code: int, places: Sequence[tuple[Case, int]], facts: Mapping[str, CaseFacts]) -> dict:
@@ -109,7 +114,8 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _classes(names: Sequence[str], cases: Sequence[Case]) -> dict[str, dict[str, int]]:
-    vertebrae, patients = Counter(), {name: set() for name in names}
+    vertebrae: Counter[str] = Counter()
+    patients: dict[str, set[str]] = {name: set() for name in names}
     for case in cases:
         for vertebra in case.vertebrae:
             for name in {reading.classes[0] for reading in vertebra.readings if len(reading.classes) == 1}:

@@ -15,6 +15,7 @@ from spinecls.io.code_guess import code_hint
 from spinecls.io.code_schemes import scheme_hint
 from spinecls.io.findings import Finding, error
 from spinecls.records import DatasetDescription
+from spinecls.types import triple
 
 _MOST_UNKNOWN = 5
 
@@ -57,9 +58,9 @@ def _level(array: np.ndarray, code: int, boxes, geometry: Geometry) -> LevelInMa
     # n voxels in a row have the variance (n^2 - 1) / 12.
     size_mm = np.sqrt(12 * index.var(axis=0) + 1) * geometry.spacing_mm
     return LevelInMap(
-        centre_lps=tuple(float(v) for v in geometry.to_world(centre)),
+        centre_lps=triple(float(v) for v in geometry.to_world(centre)),
         voxels=len(index),
-        size_mm=tuple(float(v) for v in size_mm),
+        size_mm=triple(float(v) for v in size_mm),
     )
 
 

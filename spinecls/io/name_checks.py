@@ -118,7 +118,10 @@ def median_pitch(centres: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[
     """
     quotients = {name: pitch_quotient(of_case) for name, of_case in centres.items()}
     known = sorted((quotient, name) for name, quotient in quotients.items() if quotient is not None)
-    return (*reversed(known[(len(known) - 1) // 2]), len(known)) if known else None
+    if not known:
+        return None
+    quotient, name = known[(len(known) - 1) // 2]
+    return name, quotient, len(known)
 
 
 def _variant_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
@@ -146,14 +149,14 @@ def _unlike_text(facts: CaseFacts, codes: Mapping[str, int], quotient: float) ->
 
 
 def region_like(centres_mm: Mapping[str, Sequence[float]]) -> str:
-    """Part of the spine whose distances the vertebrae have, if it is another than their names say."""
+    """Part of the spine whose distances two or more vertebrae have, if it is another than their names say."""
     levels = sorted(centres_mm, key=RANK.__getitem__)
     whole = chain(levels)
     ranks = [whole.index(level) for level in levels]
     best, region_of_best = math.inf, ""
     for shift in range(-ranks[0], len(whole) - ranks[-1]):
         moved = {whole[rank + shift]: centres_mm[level] for rank, level in zip(ranks, levels, strict=True)}
-        unlike = abs(math.log(max(pitch_quotient(moved), 1e-6)))
+        unlike = abs(math.log(max(statistics.median(step_quotients(moved).values()), 1e-6)))
         if unlike < best:
             best, region_of_best = unlike, region(whole[ranks[len(ranks) // 2] + shift])
     return region_of_best if region_of_best != region(levels[len(levels) // 2]) else ""

@@ -18,6 +18,7 @@ from spinecls.io.affine import SAME_PLACE, SAME_VOXEL, Affine, apart, right_angl
 from spinecls.io.findings import CodedFault
 from spinecls.io.remedies import BY_LIBRARY, BY_SFORM, either, resample_sheared, rewrite, rewrite_at
 from spinecls.io.source_grid import SourceGrid
+from spinecls.types import triple
 
 Notes = list[tuple[str, str]]
 
@@ -72,7 +73,7 @@ def forms_of(path: Path, fields: Mapping, size: tuple[int, int, int]) -> NiftiFo
         sform=sform,
         straight=straight,
         codes=codes,
-        edges_mm=tuple(float(value) for value in fields["pixdim"][1:4]),
+        edges_mm=triple(float(value) for value in fields["pixdim"][1:4]),
         qform_radians=_HALF_TURN_RADIANS if 1 - np.square(fields["quaternion"][:3]).sum() < _HALF_TURN else 0.0,
         unit=fields["unit"],
         notes=notes,
@@ -182,8 +183,9 @@ def sheared_text(direction: np.ndarray, voxels: float) -> str:
 
 def _forms_notes(path: Path, forms: NiftiForms, grid: SourceGrid) -> Notes:
     """Compare each form with what the library reads."""
-    named = {"qform": forms.qform, "sform": forms.straight or forms.sform}
-    distances = {name: apart(grid.size, grid.affine, form) for name, form in named.items() if form is not None}
+    places = {"qform": forms.qform, "sform": forms.straight or forms.sform}
+    named = {name: form for name, form in places.items() if form is not None}
+    distances = {name: apart(grid.size, grid.affine, form) for name, form in named.items()}
     other = max(distances, key=distances.__getitem__)
     voxels, apart_mm = distances[other]
     edges = np.array(grid.spacing_mm)

@@ -22,6 +22,7 @@ from spinecls.io.file_kinds import path_fault, readable_name, why_nothing_to_rea
 from spinecls.io.findings import CodedFault
 from spinecls.io.nifti_forms import NiftiForms, forms_of
 from spinecls.io.remedies import foreign_format, python_line, rewrite_by_sform
+from spinecls.types import triple
 
 MAX_VOXELS = 500_000_000
 MAX_SIDE = 4096
@@ -216,7 +217,7 @@ def _judged_grid(path: Path, fields: dict) -> tuple[tuple[int, int, int], tuple[
         raise CodedFault("E404", path, text + _edges_remedy(path, fields))
     if not (math.isfinite(fields["offset"]) and 0 <= fields["offset"] < 1 << 30):
         raise CodedFault("E303", path, f"the header says the voxels start at byte {fields['offset']}.")
-    return tuple(sides), tuple(float(value) for value in spacing)
+    return triple(sides), triple(float(value) for value in spacing)
 
 
 def _edges_remedy(path: Path, fields: dict) -> str:

@@ -95,12 +95,12 @@ def _spread_findings(
     item: PlacedCase, levels: Sequence[str], points: np.ndarray, hint: str, fits_otherwise: bool
 ) -> list[Finding]:
     """Columns that do not run to the feet, or whose vertebrae are too near or too far from each other."""
-    if len(levels) < 2:
+    quotient = pitch_quotient(item.positions)
+    if quotient is None:
         return []
     if len(levels) >= _FEW and descent_share(points, item.geometry) < _LEAST_DESCENT:
         text = f"{levels[0]} to {levels[-1]}: the {item.kind}s hardly run from head to feet."
         return [error("724", text + (hint or " Are columns exchanged or constant?"), item.case)]
-    quotient = pitch_quotient(item.positions)
     low, high = PLAUSIBLE_PITCH
     if not low <= quotient <= high:
         far = "far from" if quotient > 1 else "close to"

@@ -9,7 +9,7 @@ import numpy as np
 
 from spinecls.anatomy import PLAUSIBLE_PITCH, RANK, pitch_quotient
 from spinecls.geometry import Geometry
-from spinecls.types import Point
+from spinecls.types import Point, triple
 
 # Sides that the canonical array axes run towards, each with its opposite.
 _CANONICAL_AXES = ("RL", "IS", "PA")
@@ -39,14 +39,14 @@ class PlacedCase:
         """Positions (LPS mm) if the table's numbers are meant as one of `READINGS`."""
         levels = list(self.positions)
         points = READINGS[reading](np.array([self.positions[level] for level in levels], float), self)
-        return {level: tuple(float(v) for v in point) for level, point in zip(levels, points, strict=True)}
+        return {level: triple(float(v) for v in point) for level, point in zip(levels, points, strict=True)}
 
     def from_index(self, index, towards: str) -> np.ndarray:
         """World positions (LPS mm) of voxel indices (N, 3) in an image whose axes run `towards` sides such as RAS."""
         own = [next(j for j in range(3) if towards[j] in pair) for pair in _CANONICAL_AXES]
         canonical = np.asarray(index, float)[:, own]
-        for axis, (_, opposite) in enumerate(_CANONICAL_AXES):
-            if towards[own[axis]] == opposite:
+        for axis, pair in enumerate(_CANONICAL_AXES):
+            if towards[own[axis]] == pair[1]:
                 canonical[:, axis] = self.geometry.shape[axis] - 1 - canonical[:, axis]
         return self.geometry.to_world(canonical)
 
@@ -60,7 +60,20 @@ class PlacedCase:
         return np.array(self.geometry.spacing_mm)[order]
 
 
-READINGS: dict[str, Callable[[np.ndarray, PlacedCase], np.ndarray]] = {
+Reading = Callable[[np.ndarray, PlacedCase], np.ndarray]
+
+
+def _ordered(*order: int) -> Reading:
+    """Voxel indices whose axes are written in another order."""
+    return lambda p, case: case.from_file_index(p[:, order])
+
+
+def _turned(sides: str) -> Reading:
+    """Voxel indices of the image turned so that its axes run towards `sides`."""
+    return lambda p, case: case.from_index(p, sides)
+
+
+READINGS: dict[str, Reading] = {
     "LPS millimetres": lambda p, _: p,
     "RAS millimetres (change the signs of x_mm and y_mm)": lambda p, _: p * (-1, -1, 1),
     "voxel indices (i, j, k) of the image file": lambda p, case: case.from_file_index(p),
@@ -76,14 +89,13 @@ READINGS: dict[str, Callable[[np.ndarray, PlacedCase], np.ndarray]] = {
     "millimetres with the sign of y_mm reversed": lambda p, _: p * (1, -1, 1),
     "millimetres with the sign of z_mm reversed": lambda p, _: p * (1, 1, -1),
     **{
-        f"voxel indices {written} of the image file": lambda p, case, order=order: case.from_file_index(p[:, order])
+        f"voxel indices {written} of the image file": _ordered(*order)
         for written, order in {
-            "(j, i, k)": [1, 0, 2], "(i, k, j)": [0, 2, 1], "(j, k, i)": [2, 0, 1], "(k, i, j)": [1, 2, 0],
+            "(j, i, k)": (1, 0, 2), "(i, k, j)": (0, 2, 1), "(j, k, i)": (2, 0, 1), "(k, i, j)": (1, 2, 0),
         }.items()
     },
     **{
-        f"voxel indices of the image turned to {sides}": lambda p, case, sides=sides: case.from_index(p, sides)
-        for sides in ("RAS", "LPS", "PIR", "RIP")
+        f"voxel indices of the image turned to {sides}": _turned(sides) for sides in ("RAS", "LPS", "PIR", "RIP")
     },
 }  # fmt: skip
 """Meanings of the three numbers, the right one first, then the usual mistakes; each gives LPS millimetres."""
@@ -96,12 +108,13 @@ def is_column(positions: Mapping[str, Sequence[float]], geometry: Geometry) -> b
     points = np.array([positions[level] for level in sorted(positions, key=RANK.__getitem__)])
     if not geometry.contains(points).all():
         return False
-    if len(points) < 2:
+    quotient = pitch_quotient(positions)
+    if quotient is None:
         return True
     if np.linalg.norm(np.diff(points, axis=0), axis=1).min() < SAME_PLACE_MM:
         return False
     low, high = PLAUSIBLE_PITCH
-    return runs_down(points, geometry) and low <= pitch_quotient(positions) <= high
+    return runs_down(points, geometry) and low <= quotient <= high
 
 
 def runs_down(points: np.ndarray, geometry: Geometry) -> bool:

@@ -32,8 +32,6 @@ _DIGEST = "digest"
 _LEADING = ("case", "vertebra", "x_mm", "y_mm", "z_mm", "class")
 _TRAILING = ("prediction_set", "entropy", "p_vertebra", "visible_fraction", "flags")
 _REFERRAL_COLUMNS = ("case", "vertebra", "class", "entropy", "prediction_set", "reasons")
-_FLOAT_FIELDS = ("level_probability", "runner_up_probability", "score", "entropy", "visible_fraction")
-_TEXT_FIELDS = ("level", "runner_up", "relative_name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +183,14 @@ def _vertebra(content: Mapping[str, Any], class_names: tuple[str, ...], where: s
     _check_keys(content, {field.name for field in dataclasses.fields(VertebraPrediction)}, where)
     _check_keys(content["class_probabilities"], set(class_names), f"{where}, class_probabilities")
     return VertebraPrediction(
-        **{name: str(content[name]) for name in _TEXT_FIELDS},
-        **{name: _number(content[name]) for name in _FLOAT_FIELDS},
+        level=str(content["level"]),
+        runner_up=str(content["runner_up"]),
+        relative_name=str(content["relative_name"]),
+        level_probability=_number(content["level_probability"]),
+        runner_up_probability=_number(content["runner_up_probability"]),
+        score=_number(content["score"]),
+        entropy=_number(content["entropy"]),
+        visible_fraction=_number(content["visible_fraction"]),
         centre_lps=_point(content["centre_lps"]),
         box_lps=(_point(content["box_lps"][0]), _point(content["box_lps"][1])),
         class_probabilities=tuple(_number(content["class_probabilities"][name]) for name in class_names),
@@ -255,7 +259,7 @@ def _table_row(vertebra: VertebraPrediction, prediction: CasePrediction) -> dict
         "case": prediction.identifier,
         "vertebra": vertebra.level,
         **{name: _cell(v, 3) for name, v in zip(("x_mm", "y_mm", "z_mm"), vertebra.centre_lps, strict=True)},
-        "class": max(known, key=known.get) if known else None,
+        "class": max(known, key=known.__getitem__) if known else None,
         **{f"p_{name}": _cell(p, 6) for name, p in probabilities.items()},
         "prediction_set": "|".join(vertebra.prediction_set),
         "entropy": _cell(vertebra.entropy, 6),

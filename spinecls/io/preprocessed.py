@@ -194,22 +194,24 @@ def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> Prepr
         site=native.site,
         native=_read_array(native_folder, native, "image"),
         native_geometry=native.geometry,
-        native_map=_read_array(native_folder, native, "map"),
-        native_structures=_read_array(native_folder, native, "structures"),
+        native_map=_read_optional(native_folder, native, "map"),
+        native_structures=_read_optional(native_folder, native, "structures"),
         vertebrae=native.vertebrae,
         annotation_form=native.annotation_form,
         registration=native.registration,
         image=_read_array(grid_folder, grid, "image"),
         geometry=grid.geometry,
-        vertebra_map=_read_array(grid_folder, grid, "map"),
-        structures=_read_array(grid_folder, grid, "structures"),
-        reader_maps=_read_array(grid_folder, grid, "readers"),
-        chance_percent=_read_array(grid_folder, grid, "chances"),
+        vertebra_map=_read_optional(grid_folder, grid, "map"),
+        structures=_read_optional(grid_folder, grid, "structures"),
+        reader_maps=_read_optional(grid_folder, grid, "readers"),
+        chance_percent=_read_optional(grid_folder, grid, "chances"),
         normalisation=grid.normalisation,
     )
 
 
-def _read_array(folder: Path, record: NativeRecord | GridRecord, name: str) -> np.ndarray | None:
-    if name not in record.arrays:
-        return None
+def _read_optional(folder: Path, record: NativeRecord | GridRecord, name: str) -> np.ndarray | None:
+    return _read_array(folder, record, name) if name in record.arrays else None
+
+
+def _read_array(folder: Path, record: NativeRecord | GridRecord, name: str) -> np.ndarray:
     return blosc2.ndarray_from_cframe(read_checked(folder, record, name))[...]

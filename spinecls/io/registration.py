@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from spinecls.io.rigid_motion import RigidMotion
+from spinecls.types import triple
 
 PASSES_MM = (8.0, 4.0, 2.0)
 """Voxel edges of the passes, coarse to fine; axes whose voxels are longer stay as they are."""
@@ -50,8 +51,8 @@ def find_motion(fixed: sitk.Image, moving: sitk.Image) -> RigidMotion | None:
             # The library's way to say that too few voxels of one image meet the other.
             return None
     motion = RigidMotion(
-        rotation_degrees=tuple(math.degrees(angle) for angle in transform.GetParameters()[:3]),
-        translation_mm=tuple(transform.GetParameters()[3:]),
+        rotation_degrees=triple(math.degrees(angle) for angle in transform.GetParameters()[:3]),
+        translation_mm=triple(transform.GetParameters()[3:]),
         centre_lps=centre,
     )
     # The metric is the negative mutual information.

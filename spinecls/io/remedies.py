@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,6 @@ def either(by_library: str, by_sform: str) -> str:
     return f"Keep a copy and run one. As {BY_LIBRARY} show it: {by_library}. As {BY_SFORM} show it: {by_sform}."
 
 
-def _numbers(values: Sequence[float]) -> str:
+def _numbers(values: Iterable[float]) -> str:
     # Adding 0 turns -0 into 0.
     return f"({', '.join(f'{float(value) + 0:.9g}' for value in values)})"

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from spinecls.geometry import Geometry
 from spinecls.io.affine import SAME_PLACE, Affine, apart, right_angled, times
+from spinecls.types import triple
 
 _ROUNDING = 1e-6
 # Letters of the side that each canonical array axis runs towards, and of the opposite side.
@@ -61,9 +62,9 @@ def grid_from(size, spacing_mm, origin_lps, direction) -> SourceGrid:
     direction = tuple(float(v) for v in direction)
     return SourceGrid(
         orientation=sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction),
-        size=tuple(int(n) for n in size),
-        spacing_mm=tuple(float(v) for v in spacing_mm),
-        origin_lps=tuple(float(v) for v in origin_lps),
+        size=triple(int(n) for n in size),
+        spacing_mm=triple(float(v) for v in spacing_mm),
+        origin_lps=triple(float(v) for v in origin_lps),
         direction=direction,
     )
 
@@ -77,10 +78,10 @@ def canonical_geometry(source: SourceGrid) -> Geometry:
     # A flipped axis starts at what was its last voxel.
     last = direction @ (spacing * (size - 1) * flips)
     return Geometry(
-        shape=tuple(int(n) for n in size),
-        spacing_mm=tuple(float(s) for s in spacing),
-        origin_lps=tuple(float(v) for v in np.array(source.origin_lps) + last),
-        direction=tuple(tuple(float(v) for v in row) for row in np.where(flips, -direction, direction)),
+        shape=triple(int(n) for n in size),
+        spacing_mm=triple(float(s) for s in spacing),
+        origin_lps=triple(float(v) for v in np.array(source.origin_lps) + last),
+        direction=tuple(triple(float(v) for v in row) for row in np.where(flips, -direction, direction)),
     )
 
 
@@ -88,13 +89,13 @@ def to_canonical(array_zyx: np.ndarray, source: SourceGrid) -> np.ndarray:
     """Canonical view (S, R, A) of an array in the reversed axis order (z, y, x) of its file."""
     axes, flips = _canonical_axes(source)
     turned = array_zyx.transpose([2 - axis for axis in axes])
-    return np.flip(turned, [k for k in range(3) if flips[k]])
+    return np.flip(turned, tuple(k for k in range(3) if flips[k]))
 
 
 def from_canonical(array: np.ndarray, source: SourceGrid) -> np.ndarray:
     """Inverse of `to_canonical`."""
     axes, flips = _canonical_axes(source)
-    turned = np.flip(array, [k for k in range(3) if flips[k]])
+    turned = np.flip(array, tuple(k for k in range(3) if flips[k]))
     return turned.transpose([axes.index(2 - axis) for axis in range(3)])
 
 

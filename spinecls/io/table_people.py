@@ -79,7 +79,8 @@ def repeat_findings(case: str, rows_of: Mapping[str, Sequence[TableRow]]) -> lis
     Each row without a reader counts as the reading of another person, which a pasted copy is not; one beside named
     readers who say otherwise is.
     """
-    equal, unlike = [], []
+    equal: list[str] = []
+    unlike: list[str] = []
     for level in sorted(rows_of, key=RANK.__getitem__):
         rows = [row for row in rows_of[level] if row.classes and not row.reader]
         if len(rows) == 1:

@@ -78,7 +78,8 @@ def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels
     if geometry is None:
         return CaseFacts(identifier=case.identifier, findings=tuple(found))
     grids = _Grids(geometry, orientation)
-    image, hashes = None, ()
+    image: np.ndarray | None = None
+    hashes: tuple[str, ...] = ()
     if verify_voxels:
         image, hashes = _inspect_images(case, found)
     levels: dict[str, LevelInMap] = {}
@@ -209,7 +210,7 @@ def _on_grid(case: CaseFiles, path: Path, grids: _Grids, own: Geometry, interpol
     if image.is_file():
         like = Path(image.parent.name) / image.name
         resampled = resample(name, like, _INTERPOLATORS[interpolation])
-        file_shape = own.shape if source.orientation == grids.orientation else ()
+        file_shape: tuple[int, ...] = own.shape if source.orientation == grids.orientation else ()
         if any(code == "W407" for code, _ in notes):
             # Its axes are not known, so only the order of its voxels in the file can be compared.
             file_shape = _canonical_shape(source.size, grids.orientation)

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from spinecls.planning.volume import block_means, body_box, body_mask
 from spinecls.sealing.marrow import MAD_TO_SD
+from spinecls.types import triple
 
 MIDDLE_SHARE = 1 / 3
 """Share of the slices, the middle ones, that is looked at: they show the column, and the others cost time."""
@@ -91,7 +92,7 @@ def _channel(volume: np.ndarray, spacing_mm: Sequence[float], body: np.ndarray) 
 def _thirds(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Voxels that have two neighbours along an axis: those before, themselves, those after."""
     values = np.moveaxis(values, axis, 0)
-    return tuple(np.moveaxis(part, 0, axis) for part in (values[:-2], values[1:-1], values[2:]))
+    return triple(np.moveaxis(part, 0, axis) for part in (values[:-2], values[1:-1], values[2:]))
 
 
 def _all_three(mask: np.ndarray, axis: int) -> np.ndarray:

@@ -15,8 +15,9 @@ from spinecls.io.annotation_forms import PARTLY_DRAWN, plain_forms
 from spinecls.io.image_digests import image_digests
 from spinecls.planning.appearance import appearance
 from spinecls.planning.fingerprint_types import CaseFingerprint, ChannelIntensities, Extent, VertebraFingerprint
-from spinecls.planning.volume import body_box, body_mask
+from spinecls.planning.volume import Box, body_box, body_mask
 from spinecls.records import EXACT, Case, DatasetDescription, VertebraAnnotation
+from spinecls.types import triple
 
 INTENSITY_SAMPLES = 200_000
 """Voxels that percentiles are taken from; more would not change them."""
@@ -59,12 +60,12 @@ def fingerprint_case(
     )
 
 
-def _bounds(mask: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def _bounds(mask: np.ndarray) -> Box | None:
     """Start and stop index of the voxels, None without any."""
     if not mask.any():
         return None
     seen = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    return tuple(int(s[0]) for s in seen), tuple(int(s[-1]) + 1 for s in seen)
+    return triple(int(s[0]) for s in seen), triple(int(s[-1]) + 1 for s in seen)
 
 
 def _intensities(values: np.ndarray) -> ChannelIntensities:
@@ -81,32 +82,27 @@ def _vertebrae(
 ) -> tuple[VertebraFingerprint, ...]:
     ordered = sorted(case.vertebrae, key=lambda a: RANK[a.level])
     form = case.annotation_form.vertebrae or EXACT
-    boxes = [] if vertebra_map is None else ndimage.find_objects(np.maximum(vertebra_map, 0))
     codes = description.levels or LEVEL_CODES
-    voxels: dict[str, np.ndarray] = {}
-    for annotation in ordered:
-        code = codes.get(annotation.level, 0)
-        box = boxes[code - 1] if 0 < code <= len(boxes) else None
-        if box is not None:
-            voxels[annotation.level] = np.argwhere(vertebra_map[box] == code) + [part.start for part in box]
+    voxels = {} if vertebra_map is None else _voxels(vertebra_map, {a.level: codes.get(a.level, 0) for a in ordered})
     centres = {a.level: _centre(a, voxels.get(a.level), geometry) for a in ordered}
     known = {level: centre for level, centre in centres.items() if centre is not None}
     pitches = pitches_mm(known)
     result = []
     for annotation in ordered:
         level, centre = annotation.level, centres[annotation.level]
-        extent, own, truncated = _extent(annotation, voxels.get(level), geometry, _tangent(level, known, geometry))
-        if extent is not None and level in voxels and form.form in PARTLY_DRAWN:
-            # Nobody drew the outer parts.
-            extent = own = None
-        elif extent is not None and level not in voxels:
+        sizes, truncated = _sizes(annotation, voxels.get(level), geometry, _tangent(level, known, geometry))
+        if sizes is not None and level not in voxels:
             slack_mm = float(form.slack_mm or 0.0)
-            extent, own = (tuple(max(e - 2 * slack_mm, 1.0) for e in sizes) for sizes in (extent, own))
+            sizes = _without_slack(sizes[0], slack_mm), _without_slack(sizes[1], slack_mm)
+        elif form.form in PARTLY_DRAWN:
+            # Nobody drew the outer parts.
+            sizes = None
+        extent, own = (None, None) if sizes is None else sizes
         result.append(
             VertebraFingerprint(
                 level=level,
                 class_name=single_class(annotation),
-                centre_lps=None if centre is None else tuple(float(v) for v in centre),
+                centre_lps=None if centre is None else triple(float(v) for v in centre),
                 extent_mm=extent,
                 own_extent_mm=own,
                 pitch_mm=pitches.get(level),
@@ -114,6 +110,16 @@ def _vertebrae(
             )
         )
     return tuple(result)
+
+
+def _voxels(vertebra_map: np.ndarray, codes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Indices (N, 3) of the voxels of each level that the map holds."""
+    boxes = ndimage.find_objects(np.maximum(vertebra_map, 0))
+    return {
+        level: np.argwhere(vertebra_map[box] == code) + [part.start for part in box]
+        for level, code in codes.items()
+        if 0 < code <= len(boxes) and (box := boxes[code - 1]) is not None
+    }
 
 
 def _centre(annotation: VertebraAnnotation, voxels: np.ndarray | None, geometry: Geometry) -> np.ndarray | None:
@@ -150,10 +156,14 @@ def _tangent(level: str, centres: Mapping[str, np.ndarray], geometry: Geometry) 
     return np.asarray(geometry.direction, float)[:, 1]
 
 
-def _extent(
+def _without_slack(extent: Extent, slack_mm: float) -> Extent:
+    return triple(max(e - 2 * slack_mm, 1.0) for e in extent)
+
+
+def _sizes(
     annotation: VertebraAnnotation, voxels: np.ndarray | None, geometry: Geometry, tangent: np.ndarray
-) -> tuple[Extent | None, Extent | None, bool]:
-    """Extent along the canonical axes, along the vertebra's own axes, and whether the image cuts it."""
+) -> tuple[tuple[Extent, Extent] | None, bool]:
+    """Extents along the canonical axes and along the vertebra's own axes, and whether the image cuts it."""
     if voxels is not None:
         low, high = voxels.min(axis=0), voxels.max(axis=0)
         extent = (high - low + 1) * geometry.spacing_mm
@@ -164,10 +174,10 @@ def _extent(
         corners = geometry.to_index(np.asarray(annotation.box_lps, float))
         low, high = corners.min(axis=0), corners.max(axis=0)
     else:
-        return None, None, False
+        return None, False
     # Sagittal series often end within the vertebrae at both sides; only rows and columns tell a cut vertebra.
     truncated = bool(np.any(low[1:] <= 0) or np.any(high[1:] >= np.asarray(geometry.shape)[1:] - 1))
-    return tuple(float(e) for e in extent), tuple(float(e) for e in own), truncated
+    return (triple(float(e) for e in extent), triple(float(e) for e in own)), truncated
 
 
 def own_extent_mm(voxels: np.ndarray, geometry: Geometry, tangent: np.ndarray) -> np.ndarray:

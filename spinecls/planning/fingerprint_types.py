@@ -19,6 +19,7 @@ from spinecls import files
 from spinecls.anatomy import region
 from spinecls.errors import PlanError
 from spinecls.plain import from_plain
+from spinecls.types import triple
 
 Extent = tuple[float, float, float]
 
@@ -101,7 +102,7 @@ class CaseFingerprint:
     def body_mm(self) -> Extent:
         """Size of the body box."""
         voxels = np.subtract(self.body_stop, self.body_start)
-        return tuple(float(n * s) for n, s in zip(voxels, self.spacing_mm, strict=True))
+        return triple(float(n * s) for n, s in zip(voxels, self.spacing_mm, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +233,7 @@ class Fingerprint:
 
 
 def _median_axes(rows: Iterable[Extent]) -> Extent:
-    return tuple(float(v) for v in np.median(np.asarray(list(rows), float), axis=0))
+    return triple(float(v) for v in np.median(np.asarray(list(rows), float), axis=0))
 
 
 def intraclass_correlation(groups: list[list[float]]) -> float | None:

@@ -59,7 +59,8 @@ def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Parts by their whole names, in plain types as JSON has them, so that what was read equals what was written."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        value = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
         found |= flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
     return json.loads(json.dumps(found))
 

@@ -171,7 +171,7 @@ def _search(inputs: PlanInputs, settings: Mapping[str, Any], name: str) -> tuple
     ladder = [entry for i, entry in enumerate(ladder) if i == 0 or entry[1] != ladder[i - 1][1]]
     if "spacing_mm" in settings:
         ladder = ladder[:1]
-    refused = []
+    refused: list[str] = []
     for position, (factor, grid) in enumerate(ladder):
         last = position == len(ladder) - 1
         said = reason if not refused else f"{reason[:-1]}; coarsened: {'; '.join(refused)}."

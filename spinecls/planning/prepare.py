@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +17,7 @@ from spinecls.planning.plan import Configuration
 from spinecls.planning.resample import resample_labels, resample_probabilities
 from spinecls.planning.volume import Box, body_box, body_mask, preprocess_volume
 from spinecls.records import Case, VertebraAnnotation
+from spinecls.types import Point, triple
 
 POINT_REACH_MM = 30.0
 """Half width of the box kept around a vertebra of which only the centre is known; lumbar bodies reach 28 mm."""
@@ -47,9 +49,9 @@ def prepare_case(
     -------
     native part, and one part a configuration
     """
-    boxes = _level_boxes(vertebra_map, levels)
-    vertebrae = describe_vertebrae(case.vertebrae, vertebra_map, boxes, geometry, levels)
-    keep = _annotated_box(vertebrae, boxes, geometry)
+    drawn = _drawn_levels(vertebra_map, levels)
+    vertebrae = describe_vertebrae(case.vertebrae, drawn, geometry)
+    keep = _annotated_box(vertebrae, drawn, geometry)
     body = body_mask(image, geometry.spacing_mm)
     start, stop = body_box(body, geometry.spacing_mm, keep)
     part = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
@@ -71,6 +73,7 @@ def prepare_case(
     grids = []
     for configuration in configurations:
         opened = preprocess_volume(image, geometry, configuration, body, keep)
+        readers = [resample_labels(labels, native_geometry, opened.geometry) for labels in read]
         grids.append(
             GridPart(
                 identifier=case.identifier,
@@ -79,7 +82,7 @@ def prepare_case(
                 vertebra_map=_on_grid(native_map, native_geometry, opened.geometry),
                 structures=_on_grid(native_structures, native_geometry, opened.geometry),
                 normalisation=opened.normalisation,
-                reader_maps=np.stack([_on_grid(m, native_geometry, opened.geometry) for m in read]) if read else None,
+                reader_maps=np.stack(readers) if readers else None,
                 chance_percent=None if chances is None else _percent(chances[part], native_geometry, opened.geometry),
             )
         )
@@ -123,58 +126,64 @@ def smallest_exact(image: np.ndarray) -> np.ndarray:
     return np.asarray(image, np.float32)
 
 
-def _level_boxes(vertebra_map: np.ndarray | None, levels: Mapping[str, int]) -> dict[str, tuple[slice, slice, slice]]:
-    """Bounding boxes of the levels that a map holds."""
+class _Drawn(NamedTuple):
+    """A level in the map: index (2, 3) of the first and the last voxel of its box, and centroid of its voxels."""
+
+    box: np.ndarray
+    centre: np.ndarray
+
+
+def _drawn_levels(vertebra_map: np.ndarray | None, levels: Mapping[str, int]) -> dict[str, _Drawn]:
+    """Levels that a map holds."""
     if vertebra_map is None:
         return {}
     found = ndimage.find_objects(vertebra_map)
-    codes = {level: code for level, code in levels.items() if 0 < code <= len(found)}
-    return {level: found[code - 1] for level, code in codes.items() if found[code - 1] is not None}
+    drawn = {}
+    for level, code in levels.items():
+        if 0 < code <= len(found) and (part := found[code - 1]) is not None:
+            box = np.array([[along.start for along in part], [along.stop - 1 for along in part]])
+            drawn[level] = _Drawn(box, np.argwhere(vertebra_map[part] == code).mean(axis=0) + box[0])
+    return drawn
 
 
 def describe_vertebrae(
-    annotated: Sequence[VertebraAnnotation],
-    vertebra_map: np.ndarray | None,
-    boxes: Mapping[str, tuple[slice, slice, slice]],
-    geometry: Geometry,
-    levels: Mapping[str, int],
+    annotated: Sequence[VertebraAnnotation], drawn: Mapping[str, _Drawn], geometry: Geometry
 ) -> tuple[PreparedVertebra, ...]:
     """Vertebrae of a case, from head to feet; those only the map knows are included.
 
     The centre is the centroid of the level's voxels, else the point of the table, else the middle of its box. A
     vertebra is truncated where its voxels or its box touch the first or last row or column of the image.
-
-    Parameters
-    ----------
-    boxes : bounding box in the map of each level that it holds
     """
     by_level = {vertebra.level: vertebra for vertebra in annotated}
     rows = []
-    for level in sorted(by_level.keys() | boxes.keys(), key=RANK.__getitem__):
+    for level in sorted(by_level.keys() | drawn.keys(), key=RANK.__getitem__):
         vertebra = by_level.get(level, VertebraAnnotation(level=level))
-        centre_lps, box_lps, index_box = vertebra.centre_lps, vertebra.box_lps, None
-        if level in boxes:
-            box = boxes[level]
-            index_box = np.array([[part.start for part in box], [part.stop - 1 for part in box]])
-            inside = np.argwhere(vertebra_map[box] == levels[level])
-            centre_lps = geometry.to_world(inside.mean(axis=0) + index_box[0])
+        centre_lps, box_lps = vertebra.centre_lps, vertebra.box_lps
+        index_box: np.ndarray | None = None
+        if level in drawn:
+            index_box = drawn[level].box
+            centre_lps = _point(geometry.to_world(drawn[level].centre))
+            if box_lps is None:
+                corners = geometry.to_world(_corners(index_box))
+                box_lps = _point(corners.min(axis=0)), _point(corners.max(axis=0))
         elif box_lps is not None:
             index_box = _index_range(box_lps, geometry)
-            centre_lps = np.mean(box_lps, axis=0) if centre_lps is None else centre_lps
-        if level in boxes and box_lps is None:
-            corners = geometry.to_world(_corners(index_box))
-            box_lps = corners.min(axis=0), corners.max(axis=0)
+            centre_lps = _point(np.mean(box_lps, axis=0)) if centre_lps is None else centre_lps
         rows.append(
             PreparedVertebra(
                 level=level,
-                centre_lps=None if centre_lps is None else tuple(float(v) for v in centre_lps),
-                box_lps=None if box_lps is None else tuple(tuple(float(v) for v in corner) for corner in box_lps),
-                in_map=level in boxes,
+                centre_lps=None if centre_lps is None else _point(centre_lps),
+                box_lps=None if box_lps is None else (_point(box_lps[0]), _point(box_lps[1])),
+                in_map=level in drawn,
                 truncated=index_box is not None and _touches_border(index_box, geometry.shape),
                 readings=vertebra.readings,
             )
         )
     return tuple(rows)
+
+
+def _point(values: Iterable[float]) -> Point:
+    return triple(float(v) for v in values)
 
 
 def _corners(pair) -> np.ndarray:
@@ -193,23 +202,22 @@ def _touches_border(index_box: np.ndarray, shape: Sequence[int]) -> bool:
 
 
 def _annotated_box(
-    vertebrae: Sequence[PreparedVertebra], boxes: Mapping[str, tuple], geometry: Geometry
+    vertebrae: Sequence[PreparedVertebra], drawn: Mapping[str, _Drawn], geometry: Geometry
 ) -> Box | None:
     """Start and stop index of the box around all annotated vertebrae, however they are annotated."""
-    spacing_mm = np.asarray(geometry.spacing_mm)
+    reach = POINT_REACH_MM / np.asarray(geometry.spacing_mm)
     ranges = []
     for vertebra in vertebrae:
-        if vertebra.level in boxes:
-            box = boxes[vertebra.level]
-            ranges.append([[part.start for part in box], [part.stop - 1 for part in box]])
+        if vertebra.level in drawn:
+            ranges.append(drawn[vertebra.level].box)
         elif vertebra.box_lps is not None:
             ranges.append(_index_range(vertebra.box_lps, geometry))
         elif vertebra.centre_lps is not None:
             centre = geometry.to_index(vertebra.centre_lps)
-            ranges.append([centre - POINT_REACH_MM / spacing_mm, centre + POINT_REACH_MM / spacing_mm])
+            ranges.append(np.array([centre - reach, centre + reach]))
     if not ranges:
         return None
     low = np.floor(np.min([r[0] for r in ranges], axis=0)).astype(int)
     high = np.ceil(np.max([r[1] for r in ranges], axis=0)).astype(int) + 1
     last = np.asarray(geometry.shape)
-    return tuple(int(v) for v in np.clip(low, 0, last)), tuple(int(v) for v in np.clip(high, 0, last))
+    return triple(int(v) for v in np.clip(low, 0, last)), triple(int(v) for v in np.clip(high, 0, last))

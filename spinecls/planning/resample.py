@@ -152,7 +152,7 @@ def resample_labels(labels: np.ndarray, source: Geometry, target: Geometry) -> n
     matrices = _matrices(source, target, outside_is_zero=True, labels=True)
     if all(matrix is None for matrix in matrices):
         return labels.copy()
-    matrices = [
+    along = [
         sparse.eye_array(n, format="csr", dtype=np.float32) if matrix is None else matrix
         for n, matrix in zip(source.shape, matrices, strict=True)
     ]
@@ -162,7 +162,7 @@ def resample_labels(labels: np.ndarray, source: Geometry, target: Geometry) -> n
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        parts = [matrix[:, part] for matrix, part in zip(matrices, box, strict=True)]
+        parts = [matrix[:, part] for matrix, part in zip(along, box, strict=True)]
         reached = [np.flatnonzero(np.diff(part.indptr)) for part in parts]
         if any(len(rows) == 0 for rows in reached):
             continue

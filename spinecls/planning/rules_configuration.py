@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from spinecls.errors import PlanError
@@ -69,9 +70,17 @@ class PlanInputs:
 
     @property
     def finder_minutes(self) -> float | None:
-        """Time for the finder; what is left of the budget is for the readers."""
-        share = rules_training.FINDER_SHARE if self.classifies else 1.0
-        return None if self.budget_minutes is None else share * self.budget_minutes
+        """Time for the finder."""
+        return None if self.budget_minutes is None else self._finder_share * self.budget_minutes
+
+    @property
+    def reader_minutes(self) -> float | None:
+        """Time for the readers, what the finder leaves of the budget."""
+        return None if self.budget_minutes is None else self.budget_minutes - self._finder_share * self.budget_minutes
+
+    @property
+    def _finder_share(self) -> float:
+        return rules_training.FINDER_SHARE if self.classifies else 1.0
 
     @property
     def on_cpu(self) -> bool:
@@ -121,59 +130,49 @@ def configure(
     choices.decide(
         "region_error_mm", 0.8, "about how far the outlines of a trained finder are off, where it knows the scanner."
     )
-    networks = {"network": _finder(inputs, choices, name == "2d"), "reader_network": _reader(inputs, choices)}
-    _sealed_batch(inputs, choices, networks["reader_network"])
-    _patch_and_batch(inputs, choices, networks["network"], name)
+    finder, reader = _finder(inputs, choices, name == "2d"), _reader(inputs, choices)
+    _sealed_batch(inputs, choices, reader)
+    _patch_and_batch(inputs, choices, finder, name)
     _targets_and_augmentation(inputs, choices)
-    seconds = _step_seconds(inputs, choices, networks)
     values = choices.values
     half = not inputs.on_cpu
-    finder_gb = training_memory_gb(
-        networks["network"], values["patch_size"], values["batch_size"], inputs.channels, half
-    )
-    reader_gb = training_memory_gb(
-        networks["reader_network"], values["sealed_size"], values["sealed_batch_size"], inputs.channels + 1, half
-    )
-    memory = max(finder_gb, reader_gb if inputs.classifies else 0.0)
+    finder_step = finder, values["patch_size"], values["batch_size"], inputs.channels
+    reader_step = reader, values["sealed_size"], values["sealed_batch_size"], inputs.channels + 1
+    finder_seconds = _step_seconds(inputs, choices, "estimated_step_seconds", training_gflop(*finder_step))
+    reader_seconds = _step_seconds(inputs, choices, "estimated_reader_step_seconds", training_gflop(*reader_step))
+    reader_gb = training_memory_gb(*reader_step, half) if inputs.classifies else 0.0
+    memory = max(training_memory_gb(*finder_step, half), reader_gb)
     over = " Warning: more than that; expect training to stop for want of memory." if memory > inputs.memory_gb else ""
     choices.reasons["estimated_memory_gb"] = f"of {inputs.memory_gb:.1f} GB that training may fill.{over}"
-    _steps(inputs, choices, seconds)
+    _steps(inputs, choices, finder_seconds, reader_seconds)
     configuration = Configuration(
         name=name,
-        **networks,
+        network=finder,
+        reader_network=reader,
         estimated_memory_gb=round(memory, 3),
-        **{key: round(value, 4) for key, value in seconds.items()},
+        estimated_step_seconds=round(finder_seconds, 4),
+        estimated_reader_step_seconds=round(reader_seconds, 4),
         **choices.values,
     )
     return configuration, choices
 
 
-def _step_seconds(inputs: PlanInputs, choices: Choices, networks: Mapping[str, NetworkPlan]) -> dict[str, float]:
-    """Time of a step of finder and readers."""
-    values, machine = choices.values, inputs.machine
-    steps = {
-        "estimated_step_seconds": ("network", values["patch_size"], values["batch_size"], 0),
-        "estimated_reader_step_seconds": ("reader_network", values["sealed_size"], values["sealed_batch_size"], 1),
-    }
-    found = {}
-    for key, (network, size, batch, region) in steps.items():
-        gflop = training_gflop(networks[network], size, batch, inputs.channels + region)
-        found[key] = gflop / machine.gflop_per_second + machine.step_overhead_seconds
-        choices.reasons[key] = (
-            f"{gflop:.1f} GFLOP at {machine.gflop_per_second:g} a second, and {machine.step_overhead_seconds:g} s."
-        )
-    return found
+def _step_seconds(inputs: PlanInputs, choices: Choices, name: str, gflop: float) -> float:
+    """Time of a step of so many operations; `name` is the field that tells it."""
+    machine = inputs.machine
+    choices.reasons[name] = (
+        f"{gflop:.1f} GFLOP at {machine.gflop_per_second:g} a second, and {machine.step_overhead_seconds:g} s."
+    )
+    return gflop / machine.gflop_per_second + machine.step_overhead_seconds
 
 
-def _steps(inputs: PlanInputs, choices: Choices, seconds: Mapping[str, float]) -> None:
+def _steps(inputs: PlanInputs, choices: Choices, finder_seconds: float, reader_seconds: float) -> None:
     """Steps of finder and readers, and how many readers, within the time budget."""
     patients, device = len(inputs.fingerprint.patients), inputs.machine.device
-    finder_minutes = inputs.finder_minutes
-    ruled, reason = rules_training.training_steps(patients, device, seconds["estimated_step_seconds"], finder_minutes)
+    ruled, reason = rules_training.training_steps(patients, device, finder_seconds, inputs.finder_minutes)
     steps = choices.decide("steps", ruled, reason)
-    left = None if finder_minutes is None else inputs.budget_minutes - finder_minutes
     members, reader_steps, said = rules_training.reader_steps(
-        patients, seconds["estimated_reader_step_seconds"], left, choices.settings.get("members")
+        patients, reader_seconds, inputs.reader_minutes, choices.settings.get("members")
     )
     if not inputs.classifies:
         members, said = 0, "no classes, so there are no readers."
@@ -288,7 +287,7 @@ def _patch_and_batch(
     wanted = choices.settings.get("batch_size", 1 if inputs.on_cpu else 12 if flat else 2)
     patch = None
     for batch in dict.fromkeys((wanted, 1)):
-        patch = patch or rules_grid.grow_patch(least, most, network.divisor, lambda size, b=batch: fits(size, b))
+        patch = patch or rules_grid.grow_patch(least, most, network.divisor, partial(fits, batch=batch))
     limit = f"{inputs.memory_gb:.2f} GB" + (f" and {CPU_PATCH_VOXELS} voxels" if inputs.on_cpu else "")
     if "patch_size" not in choices.settings:
         rules_grid.require_patch(patch, name, spacing, least, limit)

@@ -12,7 +12,7 @@ from spinecls.anatomy import RANK, region
 from spinecls.errors import PlanError
 from spinecls.planning.fingerprint_types import Fingerprint
 from spinecls.planning.topology import round_up
-from spinecls.types import SpacingMm, Triple
+from spinecls.types import SpacingMm, Triple, triple
 
 TYPICAL_MM = {
     "cervical": ((18.0, 13.0, 17.0), 17.0),
@@ -52,7 +52,7 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[SpacingMm, str]:
             f"need two voxels (median {median[1]:.3g} x {median[2]:.3g} mm)"
         )
     spacing = (slice_mm, *(float(p) for p in plane))
-    return tuple(round(s, 4) for s in spacing), f"{slice_reason}; {reason}."
+    return triple(round(s, 4) for s in spacing), f"{slice_reason}; {reason}."
 
 
 def reader_spacing(
@@ -102,14 +102,14 @@ def coarsened(spacing_mm: SpacingMm, factor: float, limit_mm: float = math.inf) 
     """In-plane spacing times a factor, at most the limit; slices never finer than the plane becomes."""
     plane = [max(s, min(s * factor, limit_mm)) for s in spacing_mm[1:]]
     slice_mm = spacing_mm[0] if factor == 1 else max(spacing_mm[0], min(plane))
-    return (round(slice_mm, 4), *(round(p, 4) for p in plane))
+    return triple(round(s, 4) for s in (slice_mm, *plane))
 
 
 def typical_extent_mm(level: str) -> tuple[float, float, float]:
     """Size of an adult body of a level: left-right, along the spine, front-back."""
     ranks = [RANK[name] for name in MIDDLE_OF_REGION]
     sizes = np.array([TYPICAL_MM[name][0] for name in MIDDLE_OF_REGION.values()])
-    return tuple(float(np.interp(RANK[level], ranks, axis)) for axis in sizes.T)
+    return triple(float(np.interp(RANK[level], ranks, axis)) for axis in sizes.T)
 
 
 def vertebra_extent_mm(fingerprint: Fingerprint, percentile: float) -> tuple[tuple[float, float, float], str]:
@@ -117,11 +117,11 @@ def vertebra_extent_mm(fingerprint: Fingerprint, percentile: float) -> tuple[tup
     extents = fingerprint.extents_mm()
     if len(extents):
         values = np.percentile(extents, percentile, axis=0)
-        return tuple(float(v) for v in values), f"{len(extents)} vertebrae"
+        return triple(float(v) for v in values), f"{len(extents)} vertebrae"
     regions = {region(v.level) for v in fingerprint.vertebrae} or set(TYPICAL_MM)
     typical = np.max([TYPICAL_MM[name][0] for name in sorted(regions)], axis=0)
     # A fifth is added because a percentile near 100 is asked for and vertebrae lie oblique to the axes.
-    return tuple(float(v) * 1.2 for v in typical), "typical adults, because no vertebra is outlined"
+    return triple(float(v) * 1.2 for v in typical), "typical adults, because no vertebra is outlined"
 
 
 def pitch_mm(fingerprint: Fingerprint, percentile: float) -> float:
@@ -146,7 +146,7 @@ def sealed_extent_mm(fingerprint: Fingerprint, margin_mm: float, tight: bool) ->
     grown = [e + 2 * (m + slack_mm) for e, m in zip(extent, (0.0, margin_mm, margin_mm), strict=True)]
     grown[0] = min(grown[0], max(case.shape[0] * case.spacing_mm[0] for case in fingerprint.cases.values()))
     room = " x ".join(f"{g:.0f}" for g in grown)
-    return tuple(grown), (
+    return triple(grown), (
         f"{percentile} % of the boxes of {source} fit into {' x '.join(f'{e:.0f}' for e in extent)} mm; with the "
         f"margin of {margin_mm:.3g} mm in plane and {slack_mm:.0f} mm slack a side {room} mm"
     )
@@ -167,7 +167,7 @@ def patch_bounds(fingerprint: Fingerprint, spacing_mm: SpacingMm, flat: bool) ->
     least = np.minimum(least, body)
     if flat:
         least[0] = body[0] = 1
-    return tuple(int(n) for n in least), tuple(int(n) for n in body)
+    return triple(int(n) for n in least), triple(int(n) for n in body)
 
 
 def grow_patch(least: Triple, most: Triple, divisor: Triple, fits: Callable[[Triple], bool]) -> Triple | None:
@@ -188,7 +188,7 @@ def grow_patch(least: Triple, most: Triple, divisor: Triple, fits: Callable[[Tri
         size = whole_slices
     for axis in (1, 2, 0):
         while size[axis] < ends[axis]:
-            larger = tuple(n + divisor[a] * (a == axis) for a, n in enumerate(size))
+            larger = triple(n + divisor[a] * (a == axis) for a, n in enumerate(size))
             if not fits(larger):
                 break
             size = larger

@@ -99,7 +99,8 @@ def _settable() -> dict[str, Any]:
 
 
 def _target(key: str, hints: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    names, field_name = CONFIGURATIONS, key
+    names: tuple[str, ...] = CONFIGURATIONS
+    field_name = key
     if key.startswith("configurations."):
         _, name, field_name = (*key.split(".", 2), "")[:3]
         if name not in CONFIGURATIONS:

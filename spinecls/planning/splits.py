@@ -96,7 +96,7 @@ def _deal(patients: Mapping[str, list[SplitCase]], num_folds: int, rng: np.rando
     frequency = Counter(trait for names in traits.values() for trait in names)
     chance = dict(zip(sorted(patients), rng.permutation(len(patients)), strict=True))
     order = sorted(patients, key=lambda p: (min(frequency[t] for t in traits[p]), -len(patients[p]), chance[p]))
-    held = [Counter() for _ in range(num_folds)]
+    held: list[Counter[str]] = [Counter() for _ in range(num_folds)]
     num_cases = [0] * num_folds
     num_patients = [0] * num_folds
     base, larger = divmod(len(patients), num_folds)
@@ -183,7 +183,7 @@ def _fold_faults(fold: object, patient_of: Mapping[str, str], known: str) -> lis
     if not isinstance(fold, Mapping) or set(fold) != {"train", "val"}:
         found = sorted(map(str, fold)) if isinstance(fold, Mapping) else type(fold).__name__
         return [f"expected the keys train and val, got {found}"]
-    faults = []
+    faults: list[str] = []
     for side in ("train", "val"):
         names = fold[side]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

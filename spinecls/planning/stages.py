@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from spinecls import __version__, files, paths
 from spinecls.errors import DatasetError, PlanError, counted
@@ -195,7 +196,7 @@ def _write_splits(raw: RawDataset, folder: Path, seed: int) -> None:
         files.write_json(path, split)
 
 
-def _same_cases(split: object, cases: Sequence[str]) -> bool:
+def _same_cases(split: Any, cases: Sequence[str]) -> bool:
     try:
         return {case for fold in split for case in [*fold["train"], *fold["val"]]} == set(cases)
     except (TypeError, KeyError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from spinecls.types import SpacingMm, Triple
+from spinecls.types import SpacingMm, Triple, triple
 
 MINIMUM_BOTTLENECK = (2, 4, 4)
 """Smallest edges at the deepest stage (slice, head-feet, front-back); instance norm and context need a few voxels."""
@@ -27,7 +27,7 @@ class Topology:
     @property
     def divisor(self) -> Triple:
         """Product of the strides."""
-        return tuple(math.prod(stride[axis] for stride in self.strides) for axis in range(3))
+        return triple(math.prod(stride[axis] for stride in self.strides) for axis in range(3))
 
     def receptive_field(self, convs_per_stage: int = 2) -> Triple:
         """Voxels (slice, head-feet, front-back) of the input that one voxel of the bottleneck sees."""
@@ -39,7 +39,7 @@ class Topology:
                     field[axis] += (kernel[axis] - 1) * step[axis]
                     # The first convolution of a stage carries the stride.
                     step[axis] *= stride[axis] if conv == 0 else 1
-        return tuple(field)
+        return triple(field)
 
 
 def build_topology(
@@ -69,18 +69,18 @@ def build_topology(
     current = [float(s) for s in spacing_mm]
     mixed = [not flat, True, True]
     strides: list[Triple] = [(1, 1, 1)]
-    kernels: list[Triple] = [tuple(3 if near else 1 for near in _near(current, mixed))]
+    kernels: list[Triple] = [triple(3 if near else 1 for near in _near(current, mixed))]
     while len(strides) < max_stages:
         near = _near(current, mixed)
         pooled = [near[axis] and _allows(size, fixed, minimum, axis, 2 * total[axis]) for axis in range(3)]
         if not (pooled[1] or pooled[2]):
             break
-        strides.append(tuple(2 if p else 1 for p in pooled))
+        strides.append(triple(2 if p else 1 for p in pooled))
         total = [t * s for t, s in zip(total, strides[-1], strict=True)]
         current = [c * s for c, s in zip(current, strides[-1], strict=True)]
         # An axis that was mixed once stays so, also when the others are pooled beyond it.
         near = _near(current, mixed)
-        kernels.append(tuple(3 if n or k == 3 else 1 for n, k in zip(near, kernels[-1], strict=True)))
+        kernels.append(triple(3 if n or k == 3 else 1 for n, k in zip(near, kernels[-1], strict=True)))
     return Topology(tuple(strides), tuple(kernels))
 
 
@@ -101,7 +101,7 @@ def _allows(size: Triple, fixed: bool, minimum: Triple, axis: int, divisor: int)
 
 def round_up(size: tuple[float, float, float], divisor: Triple) -> Triple:
     """Smallest multiples of `divisor` that hold `size`."""
-    return tuple(max(1, math.ceil(n / d - 1e-9)) * d for n, d in zip(size, divisor, strict=True))
+    return triple(max(1, math.ceil(n / d - 1e-9)) * d for n, d in zip(size, divisor, strict=True))
 
 
 def features_per_stage(base: int, cap: int, num_stages: int) -> tuple[int, ...]:

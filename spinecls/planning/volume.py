@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from spinecls.geometry import Geometry
 from spinecls.planning.plan import Configuration
 from spinecls.planning.resample import resample_image
 from spinecls.sealing.marrow import MAD_TO_SD
+from spinecls.types import triple
 
 COARSE_MM = 4.0
 """Voxel edge on which the body is sought; its outline needs no more detail."""
@@ -61,7 +63,7 @@ def body_mask(image: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     (S, R, A) bool array; everywhere true for an image of one value
     """
     steps = [max(1, min(round(COARSE_MM / s), n)) for s, n in zip(spacing_mm, image.shape[1:], strict=True)]
-    coarse = sum(_unit_range(block_means(channel, steps)) for channel in image) / len(image)
+    coarse = reduce(np.add, (_unit_range(block_means(channel, steps)) for channel in image)) / len(image)
     if coarse.max() <= coarse.min():
         return np.ones(image.shape[1:], bool)
     coarse = ndimage.gaussian_filter(coarse, [COARSE_MM / max(COARSE_MM, s) for s in spacing_mm], mode="nearest")
@@ -109,7 +111,7 @@ def body_box(mask: np.ndarray, spacing_mm: Sequence[float], keep: Box | None = N
             low, high = min(low, keep[0][axis]), max(high, keep[1][axis])
         start.append(int(max(0, low)))
         stop.append(int(min(size, high)))
-    return tuple(start), tuple(stop)
+    return triple(start), triple(stop)
 
 
 def intensity_reference(image: np.ndarray, mask: np.ndarray, schemes: Sequence[str]) -> tuple[tuple[float, float], ...]:

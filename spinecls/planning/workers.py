@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -51,10 +52,12 @@ def run_each(
             yield item, _alone(function, item)
 
 
-def _until_a_worker_dies(function, waiting: list, workers: int, suspects: list) -> Iterator[tuple]:
+def _until_a_worker_dies(
+    function: Callable[[Item], Result], waiting: list[Item], workers: int, suspects: list[Item]
+) -> Iterator[tuple[Item, Result]]:
     """Take items from `waiting`; those that were out when a worker died go to `suspects`."""
     with _pool(workers) as pool:
-        running: dict[Future, Item] = {}
+        running: dict[Future[Result], Item] = {}
         while (waiting and not suspects) or running:
             while waiting and not suspects and len(running) < workers:
                 item = waiting.pop(0)
@@ -72,7 +75,7 @@ def _until_a_worker_dies(function, waiting: list, workers: int, suspects: list) 
                 yield item, result
 
 
-def _alone(function, item):
+def _alone(function: Callable[[Item], Result], item: Item) -> Result | WorkerDied:
     with _pool(1) as pool:
         try:
             return pool.submit(function, item).result()
@@ -87,9 +90,11 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 def _end_with_parent() -> None:
     """Let a worker end when the main process is killed, instead of waiting for work for ever."""
+    parent = multiprocessing.parent_process()
 
-    def watch() -> None:
-        multiprocessing.parent_process().join()
+    def watch(parent: BaseProcess) -> None:
+        parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()

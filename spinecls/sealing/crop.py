@@ -21,6 +21,7 @@ from spinecls.geometry import Geometry
 from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import own_reference
 from spinecls.sealing.region import Region
+from spinecls.types import triple
 
 INTENSITY_LIMITS = (-8.0, 12.0)
 """Range kept, in scaled deviations of the marrow; beyond it a voxel is metal, an artefact or fluid at its brightest."""
@@ -249,7 +250,7 @@ def crop_box(
     # The tolerance keeps a voxel exactly at the border in, whatever the rounding of the world position.
     low = np.clip(np.ceil(middle - half - 1e-6), 0, last).astype(int)
     high = np.clip(np.floor(middle + half + 1e-6), low, last).astype(int) + 1
-    return tuple(map(int, low)), tuple(map(int, high))
+    return triple(map(int, low)), triple(map(int, high))
 
 
 def shown_voxels(

@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
 from spinecls.geometry import Geometry
+from spinecls.types import triple
 
 ELLIPSOID_SHARE = 0.95
 """Size of a vertebra's ellipsoid against the median size of its level.
@@ -53,7 +54,7 @@ class Region:
     @property
     def slices(self) -> tuple[slice, slice, slice]:
         """The box in the whole grid."""
-        return tuple(slice(a, a + n) for a, n in zip(self.start, self.mask.shape, strict=True))
+        return triple(slice(a, a + n) for a, n in zip(self.start, self.mask.shape, strict=True))
 
     @property
     def centre_lps(self) -> np.ndarray:
@@ -123,7 +124,7 @@ def region_from_mask(mask: np.ndarray, geometry: Geometry, margin_mm: float) -> 
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     distance = mask_distance(mask[box], geometry.spacing_mm)
     return Region(
-        distance <= margin_mm, tuple(map(int, low)), geometry.cropped(low, high), "mask", outline=distance <= 0
+        distance <= margin_mm, triple(map(int, low)), geometry.cropped(low, high), "mask", outline=distance <= 0
     )
 
 
@@ -256,4 +257,4 @@ def region_from_ellipsoid(
     mask = ellipsoid_mask(box, centre_lps, axes, extent_mm)
     if not mask.any():
         return None
-    return Region(mask, tuple(map(int, low)), box, "ellipsoid")
+    return Region(mask, triple(map(int, low)), box, "ellipsoid")

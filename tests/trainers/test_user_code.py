@@ -87,6 +87,14 @@ def test_a_file_that_cannot_be_loaded_is_told_with_its_line(text, said, tmp_path
     assert f'{path}", line 2' in str(refused.value)
 
 
+def test_a_link_to_a_file_of_another_ending_is_refused(tmp_path):
+    (tmp_path / "blob").write_text("class Mine:\n    pass\n")
+    link = tmp_path / "trainer.py"
+    link.symlink_to("blob")
+    with pytest.raises(UsageError, match=r"trainer\.py:Mine: the link leads to .*blob, whose name does not end with"):
+        find_trainer(f"{link}:Mine")
+
+
 def test_a_trainer_without_its_tasks_is_refused(tmp_path):
     path = tmp_path / "abstract.py"
     path.write_text("from spinecls.trainers.base import Trainer\nclass Mine(Trainer):\n    pass\n")
