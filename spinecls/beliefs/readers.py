@@ -88,7 +88,7 @@ class Readers:
             reader more where readers are judged, else it sharpens sets of classes (`refined`)
         """
         if self.matrices is not None:
-            return self._likely(readings, expected)
+            return self._likely(self.matrices, readings, expected)
         if self.names:
             # Whoever has no name of these is -1 there.
             numbered = [(r.classes, r.confidence, max(self.place(r), -1)) for r in readings]
@@ -107,14 +107,14 @@ class Readers:
             return self.names.index(reading.reader)
         return REVIEW if reading.reader == REVIEWER else UNNAMED
 
-    def _likely(self, readings: Sequence[Reading], expected: np.ndarray | None) -> Belief:
+    def _likely(self, matrices: np.ndarray, readings: Sequence[Reading], expected: np.ndarray | None) -> Belief:
         """Masses on single classes, as likely as each is if any reading is meant; that none is stays open."""
         _, reader, weights = _rows([readings], [None], self)
-        said = np.einsum("is,ist->it", weights, self.matrices[reader])
+        said = np.einsum("is,ist->it", weights, matrices[reader])
         unsure = _unsure(weights)
         told = self.shares * ((said + unsure[:, None]).prod(axis=0) - unsure.prod())
         if expected is not None and expected.any():
-            told = told * (expected @ self.matrices[MODEL])
+            told = told * (expected @ matrices[MODEL])
         meant = 1 - (1 - weights.max(axis=1)).prod()
         masses = meant * told / max(told.sum(), np.finfo(float).tiny)
         return Belief(np.eye(self.num_classes, dtype=bool), masses.astype(np.float32), np.full(self.num_classes, -1))
@@ -190,8 +190,8 @@ def _rows(
     """Number of the vertebra, place of the matrix and (K,) weights of each reading that tells anything."""
     rows = []
     for index, (readings, chances) in enumerate(zip(vertebrae, expected, strict=True)):
-        told = [(r, r.weights(readers.num_classes)) for r in readings]
-        told = [(readers.place(r), weights) for r, weights in told if weights.any()]
+        weighted = [(readers.place(r), r.weights(readers.num_classes)) for r in readings]
+        told = [(place, weights) for place, weights in weighted if weights.any()]
         if told and chances is not None and chances.any():
             told.append((MODEL, chances))
         rows += [(index, place, weights) for place, weights in told]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -150,11 +150,11 @@ def agreed_class(readings: Iterable[tuple[Sequence[str], float]]) -> str | None:
     ----------
     readings : pairs (class names meant, confidence), one a reading; sets of several classes do not vote
     """
-    votes: Counter[str] = Counter()
+    votes: defaultdict[str, float] = defaultdict(float)
     for classes, confidence in readings:
         if len(classes) == 1:
             votes[classes[0]] += confidence
-    ranked = votes.most_common(2)
-    if not ranked or ranked[0][1] <= 0 or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+    ranked = sorted(votes.items(), key=lambda vote: vote[1], reverse=True)
+    if not ranked or ranked[0][1] <= 0 or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
         return None
     return ranked[0][0]

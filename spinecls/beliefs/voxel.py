@@ -105,5 +105,7 @@ def mean_beliefs(readers: Sequence[np.ndarray], num_classes: int) -> VoxelBelief
     ----------
     readers : maps of class indices; any other number where a reader drew nothing
     """
-    fields = {(index,): np.mean([labels == index for labels in readers], axis=0) for index in range(num_classes)}
+    fields: dict[tuple[int, ...], np.ndarray] = {
+        (index,): np.mean([labels == index for labels in readers], axis=0) for index in range(num_classes)
+    }
     return voxel_beliefs(fields, num_classes)

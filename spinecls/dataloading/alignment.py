@@ -101,16 +101,16 @@ def surroundings(
     image : (C, S, R, A)
     boxed : whether place and size are those of a box, else of a point and the usual ones
     """
-    boxed = np.asarray(boxed, bool)
+    of_box = np.asarray(boxed, bool)
     error_mm = np.array([body.error_mm for body in bodies])
     # Faces that are off by an error change the size by the square root of 2 times as much.
     of_faces = np.sqrt(2) * error_mm / [np.mean(body.extent_mm) for body in bodies]
     return Surroundings(
         bodies,
         np.array([REGIONS.index(region(level)) for level in levels]),
-        np.where(boxed, np.hypot(BOX_ERROR_MM, error_mm), error_mm),
-        np.where(boxed, np.hypot(OWN_SIZE_SPREAD, of_faces), OWN_SIZE_SPREAD),
-        0.0 if boxed.any() else SCAN_SIZE_SPREAD,
+        np.where(of_box, np.hypot(BOX_ERROR_MM, error_mm), error_mm),
+        np.where(of_box, np.hypot(OWN_SIZE_SPREAD, of_faces), OWN_SIZE_SPREAD),
+        0.0 if of_box.any() else SCAN_SIZE_SPREAD,
         np.stack([_edges(image, geometry, body) for body in bodies]),
     )
 
@@ -144,7 +144,7 @@ def aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
     names = sorted(scans)
     count = sum(len(scans[name].bodies) for name in names)
     order = np.random.default_rng(0).permutation(len(names))
-    found = {}
+    found: dict[str, list[Body]] = {}
     for part in np.array_split(order, max(1, round(count / MOST_TOGETHER))):
         found |= _aligned({names[number]: scans[names[number]] for number in sorted(part)})
     return found

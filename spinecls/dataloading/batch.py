@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-Targets = Mapping[str, Mapping[str, object]]
+Targets = Mapping[str, Mapping[str, Any]]
 """By task what `Task.batched` made of its targets: name -> tensor, or a dataclass of tensors."""
 
 
@@ -32,12 +33,21 @@ class OpenBatch(Batch):
     Attributes
     ----------
     image : (B, C, S, R, A) float
-    images : (B, C, S, R, A) patches of any scans, annotated or not, of which nothing but the image is known; None when
-        no task runs the finder on them
     """
 
     image: torch.Tensor
-    images: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatch(OpenBatch):
+    """The same where a task runs the finder on images as such.
+
+    Attributes
+    ----------
+    images : (B, C, S, R, A) patches of any scans, annotated or not, of which nothing but the image is known
+    """
+
+    images: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +57,8 @@ class SealedBatch(Batch):
     Attributes
     ----------
     crops : (N, C + 1, s, r, a), last channel the region, see `sealing.crop.sealed_crop`
-    pooled : (N, s, r, a) bool, voxels whose evidence counts; None = the region
+    pooled : (N, s, r, a) bool, voxels whose evidence counts
     """
 
     crops: torch.Tensor
-    pooled: torch.Tensor | None = None
+    pooled: torch.Tensor

@@ -13,7 +13,7 @@ from spinecls.beliefs.readers import Readers
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbours, unknown_zone
 from spinecls.dataloading.bodies import level_extent_mm, likely_bodies
-from spinecls.dataloading.forms import CompiledMap, body_mask, depth_mm
+from spinecls.dataloading.forms import CompiledMap, body_mask, depth_mm, tolerance_mm
 from spinecls.dataloading.placed import PlacedVertebra, axes_and_sizes_mm, placed_vertebrae
 from spinecls.dataloading.readings import label_of
 from spinecls.dataloading.rough import largest_growth_mm
@@ -115,9 +115,15 @@ class TrainingCase:
     bodies: np.ndarray | None = None
 
     @property
-    def numbers(self) -> np.ndarray | None:
+    def numbers(self) -> np.ndarray:
         """(S, R, A) as `vertebra_map`, every vertebra with the voxels that most likely are its own."""
-        return self.vertebra_map if self.bodies is None else self.bodies
+        numbers = self.vertebra_map if self.bodies is None else self.bodies
+        if numbers is None:
+            raise ValueError(
+                f"Case {self.identifier}: has neither vertebra_map nor bodies, so nothing tells which voxels are of "
+                "which vertebra. Give one of them; `training_case` makes bodies where there is no map."
+            )
+        return numbers
 
 
 def training_case(case: PreprocessedCase, plan: Plan) -> TrainingCase:
@@ -282,7 +288,7 @@ def _lesions(case: PreprocessedCase, slices, ignore_label: int) -> np.ndarray | 
     if drawn is not None and form.form == "coarse":
         for code in np.setdiff1d(drawn, (0, UNKNOWN)):
             near = np.abs(depth_mm(case.native_structures == code, case.native_geometry.spacing_mm))
-            drawn[near <= float(form.tolerance_mm)] = UNKNOWN
+            drawn[near <= tolerance_mm(form)] = UNKNOWN
     # A copy, or the whole map would stay in memory.
     return drawn if slices is None or drawn is None else drawn[slices].copy()
 

@@ -18,6 +18,7 @@ from spinecls.dataloading.forms import (
     CompiledMap,
     MarkedVertebra,
     bodies_of,
+    compile_chances,
     compile_structures,
     compile_vertebrae,
 )
@@ -96,8 +97,9 @@ class AnnotationCompiler:
         return case.identifier, alignment.surroundings(case.image, case.geometry, bodies, levels, boxed)
 
     def _bodies(self, case: PreprocessedCase, vertebrae: Sequence[PlacedVertebra]) -> list[Body]:
-        if all(v.body is not None for v in vertebrae):
-            return [v.body for v in vertebrae]
+        known = [v.body for v in vertebrae if v.body is not None]
+        if len(known) == len(vertebrae):
+            return known
         centres_lps = np.array([v.centre_lps for v in vertebrae], float)
         return bodies_of(
             case.geometry,
@@ -134,7 +136,7 @@ class AnnotationCompiler:
             for row, (vertebra, body) in enumerate(zip(vertebrae, self._bodies(case, vertebrae), strict=True))
         ]
         form = vertebra_form(case)
-        if case.reader_maps is not None and form.form == EXACT.form:
+        if hard is not None and case.reader_maps is not None and form.form == EXACT.form:
             # Where the combined map leaves background open, a vertebra is pointed at, or further ones may be.
             drawn = [self._binary(labels, hard == UNKNOWN) for labels in case.reader_maps]
             return CompiledMap(mean_beliefs(drawn, 2), bag_map([], case.geometry.shape, 2))
@@ -142,9 +144,10 @@ class AnnotationCompiler:
         if form.form == CHANCES and not case.vertebrae and case.chance_percent is None:
             # The form of a whole dataset says nothing of a case that has no vertebrae.
             form = AnnotationForm(form="none")
-        chances = self._chances(case) if form.form == CHANCES else None
+        if form.form == CHANCES:
+            return compile_chances(self._chances(case), trained.unknown)
         return compile_vertebrae(
-            case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm, chances
+            case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm
         )
 
     def _chances(self, case: PreprocessedCase) -> np.ndarray:
@@ -194,7 +197,8 @@ def _drawn_vertebrae(case: PreprocessedCase, plan: Plan) -> list[DrawnVertebra]:
     found = []
     spacing = np.asarray(case.geometry.spacing_mm, float)
     vertebrae = placed_vertebrae(case)
-    extents = extents_by_pitch_mm(plan, [v.level for v in vertebrae], [v.centre_lps for v in vertebrae])
+    centres_lps = np.array([v.centre_lps for v in vertebrae])
+    extents = extents_by_pitch_mm(plan, [v.level for v in vertebrae], centres_lps)
     for vertebra, extent in zip(vertebrae, extents, strict=True):
         index = np.argwhere(case.vertebra_map == plan.levels[vertebra.level])
         if len(index) == 0 or vertebra.truncated:

@@ -20,9 +20,11 @@ from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, USUAL_FILL, Shapes
 from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.bodies import Body, body_distance
+from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
 from spinecls.records import AnnotationForm
 from spinecls.sealing.region import box_about, ellipsoid_distance, vertebra_axes
+from spinecls.types import triple
 
 BACKGROUND, VERTEBRA = 0, 1
 
@@ -146,6 +148,22 @@ def _told_mm(told: float | None, usual: float) -> float:
     return float(usual if told is None else told)
 
 
+def tolerance_mm(form: AnnotationForm) -> float:
+    """How far coarse outlines may be off.
+
+    Raises
+    ------
+    DatasetError
+        When the form does not say it.
+    """
+    if form.tolerance_mm is None:
+        raise DatasetError(
+            f"Annotation of the form {form.form!r} without tolerance_mm: expected how far its outlines may be off. "
+            "Give tolerance_mm (mm) in annotationsTr.json and run spinecls_plan_and_preprocess again."
+        )
+    return float(form.tolerance_mm)
+
+
 def body_mask(geometry: Geometry, body: Body) -> np.ndarray:
     """(S, R, A) bool, the voxels of a vertebra if it has the usual shape."""
     low, high = box_about(geometry, body.centre_lps, body.axes_lps, body.size_mm)
@@ -164,27 +182,22 @@ def compile_vertebrae(
     unknown: np.ndarray,
     shapes: Shapes,
     slack_mm: float = ASSUMED_SLACK_MM,
-    chances: np.ndarray | None = None,
 ) -> CompiledMap:
-    """Beliefs about background (0) and vertebra (1).
+    """Beliefs about background (0) and vertebra (1), of any form but `probability` (`compile_chances`).
 
     Parameters
     ----------
     background : (S, R, A) bool, what an exact map says to be none; for other forms it is worked out here
     unknown : (S, R, A) bool, where vertebrae may be that nobody annotated
     slack_mm : of boxes of which the form does not say it
-    chances : (S, R, A) in 0..1, of each voxel to be vertebra, for the form `probability`
     """
     name = form.form
-    if name == "probability":
-        fields = _chance_fields(chances, unknown)
-        return CompiledMap(voxel_beliefs(fields, 2), bag_map([], geometry.shape, 2))
     drawn = _any([v.drawn for v in vertebrae if v.drawn is not None], geometry.shape)
     if name in ("mask", "slices", "none"):
         q = NOISE_OF_UNSURE if name == "none" else 0.0
         return CompiledMap(_two(background & ~drawn, drawn), bag_map([], geometry.shape, 2), q)
     if name == "coarse":
-        return _coarse(geometry, vertebrae, float(form.tolerance_mm), ~(background | drawn))
+        return _coarse(geometry, vertebrae, tolerance_mm(form), ~(background | drawn))
     # A map beside boxes or points may be those filled; what a scribble shows is sure.
     sure = drawn.astype(np.float32) if name == "scribble" else np.zeros(geometry.shape, np.float32)
     likely, bags = sure.copy(), []
@@ -200,6 +213,11 @@ def compile_vertebrae(
     return CompiledMap(voxel_beliefs(fields, 2), bag_map(bags, geometry.shape, 2))
 
 
+def compile_chances(chances: np.ndarray, unknown: np.ndarray) -> CompiledMap:
+    """Beliefs about background (0) and vertebra (1), from (S, R, A) chances in 0..1 of each voxel to be vertebra."""
+    return CompiledMap(voxel_beliefs(_chance_fields(chances, unknown), 2), bag_map([], triple(chances.shape), 2))
+
+
 def compile_structures(
     labels: np.ndarray, form: AnnotationForm, num_classes: int, unknown: int, spacing_mm
 ) -> CompiledMap:
@@ -211,24 +229,25 @@ def compile_structures(
     known = labels != unknown
     name = form.form
     q = NOISE_OF_UNSURE if name in ("coarse", "none") else 0.0
+    fields: dict[tuple[int, ...], np.ndarray]
     if name != "coarse":
         fields = {(index,): (labels == index) & known for index in range(num_classes)}
         return CompiledMap(voxel_beliefs(fields, num_classes), bag_map([], labels.shape, num_classes), q)
-    tolerance_mm = float(form.tolerance_mm)
+    within_mm = tolerance_mm(form)
     depths = {index: depth_mm(labels == index, spacing_mm) for index in range(1, num_classes)}
-    rings = np.stack([np.abs(depth) <= tolerance_mm for depth in depths.values()])
-    fields = {(index,): (depth > tolerance_mm) & known for index, depth in depths.items()}
+    rings = np.stack([np.abs(depth) <= within_mm for depth in depths.values()])
+    fields = {(index,): (depth > within_mm) & known for index, depth in depths.items()}
     fields[(0,)] = (labels == 0) & ~rings.any(axis=0)
     for among in np.unique(rings.reshape(len(rings), -1), axis=1).T:
         if among.any():
             # Between structures that touch it is one of them, or none.
             here = (rings == among[:, None, None, None]).all(axis=0) & known
-            sure = np.any([depth > tolerance_mm for depth in depths.values()], axis=0)
+            sure = np.any([depth > within_mm for depth in depths.values()], axis=0)
             fields[(0, *(np.flatnonzero(among) + 1).tolist())] = here & ~sure
     bags = []
     for index, depth in depths.items():
-        region = depth > -tolerance_mm
-        sure = (depth > tolerance_mm).sum()
+        region = depth > -within_mm
+        sure = (depth > within_mm).sum()
         if region.any() and sure:
             bags.append(size_bag(region, (index,), sure / region.sum(), 1.0))
         elif region.any():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import signal
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -74,8 +75,10 @@ class StepLoader(SlimDataLoaderBase):
         super().__init__(data, configuration.batch_size, workers or 1)
         self.configuration = configuration
         self.tasks = tasks
-        self.sealed = sealed
-        self.classes = likeliest_classes(data.sealed) if sealed else None
+        if sealed:
+            self.arrays = partial(sealed_arrays, data.sealed, likeliest_classes(data.sealed))
+        else:
+            self.arrays = partial(open_arrays, data.cases, data.images)
         self.seed = seed
         self.step = first_step
         self.stride = workers or 1
@@ -100,9 +103,7 @@ class StepLoader(SlimDataLoaderBase):
         rng = np.random.default_rng([self.seed, step])
         np.random.seed(int(rng.integers(2**31)))
         random.seed(int(rng.integers(2**31)))
-        if self.sealed:
-            return sealed_arrays(self._data.sealed, self.classes, self.configuration, self.tasks, rng)
-        return open_arrays(self._data.cases, self._data.images, self.configuration, self.tasks, rng)
+        return self.arrays(self.configuration, self.tasks, rng)
 
     def _start_worker(self) -> None:
         self.started = True
@@ -132,7 +133,7 @@ def training_batches(
     seed: int,
     first_step: int,
     workers: int,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches of one kind from `first_step` on, for ever.
 
     Parameters

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from spinecls.dataloading.batch import OpenBatch
+from spinecls.dataloading.batch import ImageBatch, OpenBatch
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.spatial import CENTRE_JITTER_MM, PatchSampler, random_affine
 from spinecls.dataloading.targets import OwnsTarget, batched_targets, targets_of
@@ -71,12 +71,14 @@ def open_arrays(
 
 def open_batch(arrays: dict, tasks: Sequence[OwnsTarget]) -> OpenBatch:
     """Tensors of a step from the arrays that the transforms return."""
-    return OpenBatch(
+    batch = OpenBatch(
         cases=tuple(arrays["cases"]),
         targets=batched_targets(tasks, arrays["targets"]),
         image=torch.from_numpy(np.asarray(arrays["data"], np.float32)),
-        images=torch.from_numpy(np.asarray(arrays["images"], np.float32)) if "images" in arrays else None,
     )
+    if "images" not in arrays:
+        return batch
+    return ImageBatch(**vars(batch), images=torch.from_numpy(np.asarray(arrays["images"], np.float32)))
 
 
 def plain_patches(cases: Sequence[TrainingCase], configuration: Configuration, rng: np.random.Generator) -> np.ndarray:
@@ -128,7 +130,7 @@ def short_view(case: TrainingCase, rng: np.random.Generator) -> TrainingCase:
     if len(kept) == 0:
         return case
     implied = _rows_within(case.implied, first, length)
-    view = (slice(None), slice(first, first + length))
+    view = (slice(None), slice(first, first + length), slice(None))
     renumber = np.full(256, OTHER_VERTEBRA, np.uint8)
     renumber[[0, UNKNOWN]] = 0, UNKNOWN
     renumber[kept + 1] = np.arange(len(kept)) + 1

@@ -52,7 +52,7 @@ def axes_and_sizes_mm(
     """
     centres_lps = np.array([v.centre_lps for v in vertebrae], float).reshape(-1, 3)
     sizes = extents_by_pitch_mm(plan, [v.level for v in vertebrae], centres_lps)
-    tangents = image_tangents_lps(centres_lps, geometry) if len(vertebrae) else []
+    tangents = image_tangents_lps(centres_lps, geometry) if len(vertebrae) else np.zeros((0, 3))
     axes = np.array([vertebra_axes(geometry, tangent) for tangent in tangents]).reshape(-1, 3, 3)
     for row, vertebra in enumerate(vertebrae):
         if (body := vertebra.body) is not None:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from spinecls.types import triple
+
 CENTRE_JITTER_MM = (1.5, 1.5, 1.5)
 """Standard deviation of the centres' error that training adds, about that of the localiser (2 mm in space)."""
 
@@ -54,7 +56,7 @@ class PatchSampler:
     """
 
     def __init__(self, patch_size, spacing_mm, middle, matrix, volume_spacing_mm=None) -> None:
-        self.patch_size = tuple(int(n) for n in patch_size)
+        self.patch_size = triple(int(n) for n in patch_size)
         self.middle = np.asarray(middle, float)
         self.spacing_mm = np.asarray(spacing_mm, float)
         self.matrix = np.asarray(matrix, float)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from spinecls.dataloading.spatial import PatchSampler
 
-Target = Mapping[str, object]
+Target = Mapping[str, Any]
 """What one task wants of one patch or crop: name -> array, as far as the task has no `batched` of its own."""
 
 
@@ -23,7 +23,7 @@ class OwnsTarget(Protocol):
 
     def empty(self) -> Target: ...
 
-    def batched(self, rows: Sequence[Target]) -> Mapping[str, object]: ...
+    def batched(self, rows: Sequence[Target]) -> Mapping[str, Any]: ...
 
 
 def targets_of(tasks: Iterable[OwnsTarget], case, sampler: PatchSampler) -> dict[str, Target]:
@@ -34,7 +34,7 @@ def targets_of(tasks: Iterable[OwnsTarget], case, sampler: PatchSampler) -> dict
 
 def batched_targets(
     tasks: Iterable[OwnsTarget], rows: Sequence[Mapping[str, Target]]
-) -> dict[str, Mapping[str, object]]:
+) -> dict[str, Mapping[str, Any]]:
     """By task its targets of a batch.
 
     Parameters

@@ -73,7 +73,7 @@ class Finder(nn.Module):
                 **{name: nn.Conv3d(width, channels, 1) for name, channels in dense_heads.items()},
             }
         )
-        nn.init.constant_(self.heads["heatmap"].bias, HEATMAP_PRIOR_LOGIT)
+        nn.init.constant_(self.heads.get_parameter("heatmap.bias"), HEATMAP_PRIOR_LOGIT)
         # Parts that only training needs, by task; filled by the trainer, absent from a final checkpoint.
         self.auxiliary = nn.ModuleDict()
 

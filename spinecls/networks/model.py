@@ -6,7 +6,7 @@ it lies comes from the finder, what class it is from the mean of the readers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ class SpineModel(nn.Module):
     def __init__(self, finder: Finder, readers: list[Reader]) -> None:
         super().__init__()
         self.finder = finder
-        self.readers = nn.ModuleList(readers)
+        self.readers: Sequence[Reader] = nn.ModuleList(readers)  # type: ignore[assignment]  # torch forgets of what
 
     @property
     def ordinal(self) -> bool:

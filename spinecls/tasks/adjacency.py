@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as functional
 
 from spinecls.anatomy import LEVELS, RANK, SUCCESSORS
-from spinecls.dataloading.batch import OpenBatch
+from spinecls.dataloading.batch import ImageBatch
 from spinecls.networks.finder import Finder
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import ImageTask, Outputs
+from spinecls.tasks.base import ImageTask, OwnOutputs
 
 
 def forbidden_pairs() -> torch.Tensor:
@@ -45,7 +45,7 @@ def adjacency_loss(probabilities: torch.Tensor, forbidden: torch.Tensor) -> torc
     return total / max(count, 1)
 
 
-class NonAdjacencyTask(ImageTask):
+class NonAdjacencyTask(ImageTask[dict[str, torch.Tensor]]):
     """`adjacency_loss` of the level map on patches of any scans, weighted by where the network sees vertebrae.
 
     A level means something near a centre only, so each name counts by the heat there.
@@ -60,10 +60,10 @@ class NonAdjacencyTask(ImageTask):
         super().__init__(plan, configuration)
         self.forbidden = forbidden_pairs()
 
-    def run(self, network: Finder, batch: OpenBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def run(self, network: Finder, batch: ImageBatch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         return network.open_pass(batch.images)
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+    def loss(self, outputs: OwnOutputs[dict[str, torch.Tensor]], batch: ImageBatch) -> torch.Tensor:
         names = functional.softmax(outputs.own["level"].float(), dim=1)
         heat = torch.sigmoid(outputs.own["heatmap"].float())
         # Which voxels count is not to be learnt here: no heat would be the cheapest way to obey.

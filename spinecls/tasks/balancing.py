@@ -6,7 +6,9 @@ at the shared weights is told as a share of what the main tasks pull.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -45,15 +47,18 @@ class TaskWeighting(nn.Module):
     chosen : what the user set, by task: the share of an auxiliary task, the weight of a main one
     """
 
+    main_norm: torch.Tensor
+    norm: torch.Tensor
+    count: torch.Tensor
+
     def __init__(self, tasks: Sequence[WeightedTask], how: str, chosen: Mapping[str, float]) -> None:
         super().__init__()
         self.how = how
         self.main = {t.task.name: chosen.get(t.task.name, t.weight) for t in tasks if t.task.share is None}
-        auxiliary = [t for t in tasks if t.task.share is not None]
-        self.names = [t.task.name for t in auxiliary]
-        shares = [chosen.get(t.task.name, t.task.share * t.weight) for t in auxiliary]
-        self.shares = dict(zip(self.names, shares, strict=True))
-        self.fixed = {t.task.name: chosen.get(t.task.name, t.weight) for t in auxiliary}
+        auxiliary = [(t.task.name, share, t.weight) for t in tasks if (share := t.task.share) is not None]
+        self.names = [name for name, _, _ in auxiliary]
+        self.shares = {name: chosen.get(name, share * weight) for name, share, weight in auxiliary}
+        self.fixed = {name: chosen.get(name, weight) for name, _, weight in auxiliary}
         self.register_buffer("main_norm", torch.zeros(len(self.names)))
         self.register_buffer("norm", torch.zeros(len(self.names)))
         self.register_buffer("count", torch.zeros(len(self.names), dtype=torch.int64))
@@ -78,7 +83,7 @@ class TaskWeighting(nn.Module):
         return 1.0 if self.how == "uncertainty" else self.fixed[name]
 
     def total(self, losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Weighted sum of some tasks' losses."""
+        """Weighted sum of the losses of some tasks, at least one."""
         parts = []
         for name, loss in losses.items():
             weighted = self.weight(name) * loss
@@ -86,7 +91,7 @@ class TaskWeighting(nn.Module):
                 doubt = self.log_variance[self.names.index(name)].clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
                 weighted = self.shares[name] * (weighted * torch.exp(-doubt) + doubt / 2)
             parts.append(weighted)
-        return sum(parts)
+        return functools.reduce(operator.add, parts)
 
     def record(self, gradients: Mapping[str, torch.Tensor], step: int) -> dict[str, dict[str, float]]:
         """Take note of one step's gradients; returns norm, weight and cosine with the main tasks of each auxiliary one.

@@ -5,42 +5,65 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.batch import ImageBatch, OpenBatch, SealedBatch
 from spinecls.dataloading.cases import SealedSource, TrainingCase
-from spinecls.dataloading.spatial import PatchSampler
+from spinecls.dataloading.open_patches import OpenSampler
+from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.dataloading.targets import Target, stacked
 from spinecls.errors import TrainerError
 from spinecls.networks.finder import Finder, head_fault, name_fault
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, Plan
+from spinecls.types import Triple
+
+Network = TypeVar("Network")
+Known = TypeVar("Known")
+Sampler = TypeVar("Sampler")
+Seen = TypeVar("Seen")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """What a network gave for a batch.
+class OpenOutputs:
+    """What the finder gave for a batch: `open`, the outputs of `Finder.open_pass`."""
+
+    open: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class CropOutputs:
+    """What a reader gave for a batch.
 
     Attributes
     ----------
-    open : outputs of `Finder.open_pass`, None while a reader is trained
-    logits, evidence : outputs of `Reader.sealed_pass`, None while the finder is trained
-    sealed : outputs of the reader's further heads, as `open`
-    own : what `OwnPassTask.run` returned, for a task with a pass of its own
+    logits, evidence : outputs of `Reader.sealed_pass`
+    sealed : outputs of the reader's further heads, by name
     """
 
-    open: Mapping[str, torch.Tensor] | None = None
-    logits: torch.Tensor | None = None
-    evidence: torch.Tensor | None = None
-    sealed: Mapping[str, torch.Tensor] | None = None
-    own: object = None
+    logits: torch.Tensor
+    evidence: torch.Tensor
+    sealed: Mapping[str, torch.Tensor]
 
 
-class Task(ABC):
+@dataclass(frozen=True)
+class OwnOutputs(Generic[Made]):
+    """What a task with a pass of its own made of a batch: `own`, what `OwnPassTask.run` returned."""
+
+    own: Made
+
+
+class Task(ABC, Generic[Network, Known, Sampler, Seen, Given]):
     """One thing to learn; every network that learns it has a task of its own.
+
+    In types it is of a network, of what is known of a case, a sampler, a batch and what the network gives for it:
+    `OpenTask` and `SealedTask` name those of the finder and of a reader.
 
     While batches are made, the loader asks for the `target` of every patch (or crop) that it has drawn; `loss` finds
     what `batched` made of them in `batch.targets[self.name]`.
@@ -49,7 +72,6 @@ class Task(ABC):
     ----------
     name : column of the loss in progress.csv
     sealed : whether it trains the readers, by the sealed pass; else the finder, by the open pass
-    own_pass : whether the task is an `OwnPassTask`, which reads neither
     predicts : whether the head is kept for prediction; heads of other tasks are dropped from the final checkpoint, and
         all further heads of readers
     share : None for a main task, whose weight is what the trainer says. For an auxiliary task the size of its gradient
@@ -60,7 +82,6 @@ class Task(ABC):
 
     name: str
     sealed: bool = False
-    own_pass: bool = False
     predicts: bool = True
     share: float | None = None
     progress: float = 0.0
@@ -71,7 +92,7 @@ class Task(ABC):
         self.configuration = configuration
 
     @property
-    def size(self) -> tuple[int, int, int]:
+    def size(self) -> Triple:
         """Voxels of what the network sees: of a patch, or of a crop."""
         return self.configuration.sealed_size if self.sealed else self.configuration.patch_size
 
@@ -86,7 +107,7 @@ class Task(ABC):
         """
         return None
 
-    def bind(self, network: Finder | Reader) -> None:
+    def bind(self, network: Network) -> None:
         """Take note of the network, once, when all its parts are there; for tasks whose `module` enters the loss."""
         return None
 
@@ -94,7 +115,7 @@ class Task(ABC):
         """What the task found out about its data: name of a JSON file in the run's folder -> content."""
         return {}
 
-    def target(self, case: TrainingCase | SealedSource, sampler: PatchSampler) -> Target | None:
+    def target(self, case: Known, sampler: Sampler) -> Target | None:
         """What is to be learnt of a patch or crop; None where the case tells nothing of it.
 
         It depends on its arguments alone: it is made in other processes than the loss, and a run that goes on makes it
@@ -102,8 +123,8 @@ class Task(ABC):
 
         Parameters
         ----------
-        case : what is known of the scan that the patch is of, for a task with `sealed` of the vertebra that the crop is
-            of; not to be changed, for other patches are taken from it
+        case : what is known of the scan that the patch is of (`TrainingCase`), for a task with `sealed` of the vertebra
+            that the crop is of (`SealedSource`); not to be changed, for other patches are taken from it
         sampler : brings maps, points and vectors of the case onto the patch (`OpenSampler`) or crop (`CropSampler`)
 
         Returns
@@ -116,7 +137,7 @@ class Task(ABC):
         """The target of a patch or crop of which nothing is known; it sets the shape of all others."""
         return {}
 
-    def batched(self, rows: Sequence[Target]) -> Mapping[str, object]:
+    def batched(self, rows: Sequence[Target]) -> Mapping[str, Any]:
         """Targets of a batch, from those of its patches or crops: name -> tensor with a first axis of rows.
 
         A task whose targets are more than arrays of one shape makes its own: tensors, or dataclasses of tensors.
@@ -133,11 +154,21 @@ class Task(ABC):
         return stacked(rows) if expected else {}
 
     @abstractmethod
-    def loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+    def loss(self, outputs: Given, batch: Seen) -> torch.Tensor:
         """Scalar; zero, with a gradient, when the batch holds nothing annotated for this task."""
 
 
-def target_fault(target: object, expected: Target, size: tuple[int, int, int]) -> str | None:
+class OpenTask(Task[Finder, TrainingCase, OpenSampler, OpenBatch, OpenOutputs]):
+    """A task of the finder."""
+
+
+class SealedTask(Task[Reader, SealedSource, CropSampler, SealedBatch, CropOutputs]):
+    """A task of the readers."""
+
+    sealed = True
+
+
+def target_fault(target: object, expected: Target, size: Triple) -> str | None:
     """What forbids a target; None for one that is as expected, and fits the outputs of a head.
 
     Parameters
@@ -170,17 +201,15 @@ def _kind(array: np.ndarray) -> str:
     return "i" if array.dtype.kind == "u" else array.dtype.kind
 
 
-class OwnPassTask(Task):
+class OwnPassTask(Task[Network, Known, Sampler, Seen, OwnOutputs[Made]]):
     """A task that runs its network itself and reads neither the open nor the sealed pass."""
 
-    own_pass = True
-
     @abstractmethod
-    def run(self, network: Finder | Reader, batch: Batch, generator: torch.Generator) -> object:
-        """The pass; what it returns is `Outputs.own` for `loss`. Random numbers come from `generator` (CPU) alone."""
+    def run(self, network: Network, batch: Seen, generator: torch.Generator) -> Made:
+        """The pass; what it returns is `outputs.own` for `loss`. Random numbers come from `generator` (CPU) alone."""
 
 
-class ImageTask(OwnPassTask):
+class ImageTask(OwnPassTask[Finder, TrainingCase, OpenSampler, ImageBatch, Made]):
     """A task that runs the finder on `batch.images`: patches of any scans, those that nobody annotated included."""
 
 
@@ -212,7 +241,7 @@ def heads_of(tasks: Sequence[WeightedTask]) -> dict[str, int]:
     owners: dict[str, str] = {}
     heads: dict[str, int] = {}
     for number, task in enumerate(weighted.task for weighted in tasks):
-        name = getattr(task, "name", None)
+        name: Any = getattr(task, "name", None)
         where = f"Task {number} ({type(task).__name__})"
         if fault := name_fault(name):
             raise TrainerError(f"{where}: its name {fault}. Set the attribute name of the class.")

@@ -21,7 +21,7 @@ def voxel_belief_loss(log_probabilities: torch.Tensor, beliefs: BeliefPatches) -
     ----------
     log_probabilities : (B, K, S, R, A)
     """
-    total, weight = 0 * log_probabilities.sum(), 0.0
+    total, weight = 0 * log_probabilities.sum(), beliefs.masses.new_zeros(())
     q = beliefs.q.view(-1, 1, 1, 1)
     for column, allowed in enumerate(beliefs.sets):
         mass = _of_codes(beliefs.masses[:, :, column], beliefs.codes)
@@ -31,7 +31,7 @@ def voxel_belief_loss(log_probabilities: torch.Tensor, beliefs: BeliefPatches) -
         robust = (1 - torch.exp(q * log_set)) / q.clamp_min(1e-6)
         total = total + (mass * torch.where(q > 0, robust, -log_set)).sum()
         weight = weight + mass.sum()
-    return total / torch.as_tensor(weight, device=total.device).clamp_min(1e-6)
+    return total / weight.clamp_min(1e-6)
 
 
 def masked_dice_loss(probabilities: torch.Tensor, beliefs: BeliefPatches) -> torch.Tensor:

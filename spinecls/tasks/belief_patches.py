@@ -128,7 +128,7 @@ def bag_patches(patches: Sequence[MapPatch]) -> BagPatches:
         result = np.zeros((len(patches), *shape), kind)
         for number, patch in enumerate(patches):
             values = getattr(patch if name == "whole" else patch.bags, name)
-            result[(number, *(slice(0, n) for n in values.shape))] = values
+            result[number][tuple(slice(0, n) for n in values.shape)] = values
         return torch.from_numpy(result)
 
     positions = [p.position for p in patches]

@@ -8,9 +8,10 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,7 +155,7 @@ def model_content(model: SpineModel, spec: ModelSpec, kept_heads: set[str], **de
     return {"weights": weights, "spec": json.dumps(plain), "spinecls_version": __version__, **details}
 
 
-def read_spec(content: dict, where: Path | str) -> ModelSpec:
+def read_spec(content: Mapping[str, Any], where: Path | str) -> ModelSpec:
     """Description of the networks in a final checkpoint.
 
     Raises
@@ -177,7 +178,7 @@ def read_spec(content: dict, where: Path | str) -> ModelSpec:
         raise ModelError(f"{where}: its network description is faulty ({error}).") from None
 
 
-def build_model(content: dict, where: Path) -> SpineModel:
+def build_model(content: Mapping[str, Any], where: Path) -> SpineModel:
     """Network of a final checkpoint, in evaluation mode."""
     spec = read_spec(content, where)
     if "weights" not in content:
@@ -192,12 +193,12 @@ def build_model(content: dict, where: Path) -> SpineModel:
     return model.eval()
 
 
-def short_hash(content: dict, where: Path) -> str:
+def short_hash(content: Mapping[str, Any], where: Path) -> str:
     """The first 16 digits of `model_hash`, by which files name a checkpoint."""
     return model_hash(content, where)[:16]
 
 
-def model_hash(content: dict, where: Path) -> str:
+def model_hash(content: Mapping[str, Any], where: Path) -> str:
     """SHA-256 of what a final checkpoint predicts with: network, sealing level and weights.
 
     How torch packs the file has no influence, so a copy that was written anew has the same hash.

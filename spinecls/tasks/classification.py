@@ -13,7 +13,7 @@ from spinecls.dataloading.cases import SealedSource
 from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.dataloading.targets import Target, stacked
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.base import CropOutputs, SealedTask
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
 
 LARGEST_PRIOR_RATIO = 100.0
@@ -33,11 +33,10 @@ def drawn_prior(plan: Plan, configuration: Configuration) -> torch.Tensor:
     return (1 - share) * natural + share / len(natural)
 
 
-class ClassificationTask(Task):
+class ClassificationTask(SealedTask):
     """Class of a vertebra, by the logit-adjusted loss of its beliefs."""
 
     name = "class"
-    sealed = True
 
     def __init__(self, plan: Plan, configuration: Configuration) -> None:
         super().__init__(plan, configuration)
@@ -62,7 +61,7 @@ class ClassificationTask(Task):
         """
         return stacked(rows)
 
-    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+    def loss(self, outputs: CropOutputs, batch: SealedBatch) -> torch.Tensor:
         log_prior, wanted = self.log_prior.to(outputs.logits.device), batch.targets[self.name]
         adjusted = adjusted_log_probabilities(outputs.logits, log_prior, self.configuration.logit_adjustment)
         return belief_loss(adjusted, wanted["sets"], wanted["masses"], self.q)

@@ -10,11 +10,11 @@ from spinecls.dataloading.cases import UNKNOWN, SealedSource
 from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.dataloading.targets import Target
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.base import CropOutputs, SealedTask
 from spinecls.tasks.structures import codes_target, no_codes
 
 
-class LesionEvidenceTask(Task):
+class LesionEvidenceTask(SealedTask):
     """Evidence of a class is positive on the drawn lesions that show it and negative elsewhere in the region.
 
     A voxel label so supervises the very map that the class is pooled from. Of grades there is one map, the severity;
@@ -22,7 +22,6 @@ class LesionEvidenceTask(Task):
     """
 
     name = "lesion"
-    sealed = True
     share = 1.0
 
     def __init__(self, plan: Plan, configuration: Configuration) -> None:
@@ -35,13 +34,13 @@ class LesionEvidenceTask(Task):
     def empty(self) -> Target:
         return no_codes(self.size)
 
-    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+    def loss(self, outputs: CropOutputs, batch: SealedBatch) -> torch.Tensor:
         return lesion_loss(outputs.evidence, batch.targets[self.name]["codes"], batch.pooled, self.codes)
 
 
 def lesion_codes(plan: Plan) -> tuple[tuple[int, ...], ...]:
     """For each evidence map the codes of the structures that show its class; empty for a class that none shows."""
-    shown = {name: [] for name in plan.class_names[1:]}
+    shown: dict[str, list[int]] = {name: [] for name in plan.class_names[1:]}
     for structure, class_name in plan.lesion_structures.items():
         if class_name in shown:
             shown[class_name].append(plan.structures[structure])

@@ -18,7 +18,7 @@ from spinecls.networks.finder import Finder
 from spinecls.networks.grades import CumulativeLink
 from spinecls.networks.pooling import POOLINGS
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.base import OpenOutputs, OpenTask
 from spinecls.tasks.classification import class_prior
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
 from spinecls.tasks.open_targets import vertebra_numbers
@@ -95,7 +95,7 @@ class OpenClassPooling(nn.Module):
         return torch.cat([torch.zeros_like(pooled[:, :1]), pooled], dim=1)
 
 
-class OpenClassTask(Task):
+class OpenClassTask(OpenTask):
     """Class of the vertebrae in open patches, from evidence that sees their surroundings; dropped at prediction.
 
     It shapes the finder only: what is predicted comes from the readers. Who read what is not told apart.
@@ -130,8 +130,9 @@ class OpenClassTask(Task):
     def batched(self, rows: Sequence[Target]) -> dict[str, ClassRegions | None]:
         return {"classes": class_regions(rows)}
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
-        evidence, classes = outputs.open[self.name], batch.targets[self.name]["classes"]
+    def loss(self, outputs: OpenOutputs, batch: OpenBatch) -> torch.Tensor:
+        evidence = outputs.open[self.name]
+        classes: ClassRegions | None = batch.targets[self.name]["classes"]
         if classes is None:
             return 0 * evidence.sum()
         regions = classes.numbers[classes.patch] == classes.number[:, None, None, None]

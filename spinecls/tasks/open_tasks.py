@@ -12,12 +12,12 @@ from spinecls.dataloading.batch import OpenBatch
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.open_patches import OpenSampler
 from spinecls.dataloading.targets import Target
-from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.base import OpenOutputs, OpenTask
 from spinecls.tasks.losses import heatmap_loss, map_loss, offset_loss
 from spinecls.tasks.open_targets import binary_map, heatmap_target, offset_target, vertebra_numbers
 
 
-class CentreTask(Task):
+class CentreTask(OpenTask):
     """Heat map of the centres, and from each voxel of a vertebra the vector to its centre."""
 
     name = "centre"
@@ -40,13 +40,13 @@ class CentreTask(Task):
         one, three = np.zeros((1, *self.size), np.float32), np.zeros((3, *self.size), np.float32)
         return {"heatmap": one, "heatmap_weight": one, "offset": three, "offset_weight": one}
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+    def loss(self, outputs: OpenOutputs, batch: OpenBatch) -> torch.Tensor:
         wanted = batch.targets[self.name]
         heat = heatmap_loss(outputs.open["heatmap"], wanted["heatmap"], wanted["heatmap_weight"])
         return heat + 0.5 * offset_loss(outputs.open["offset"], wanted["offset"], wanted["offset_weight"])
 
 
-class LevelTask(Task):
+class LevelTask(OpenTask):
     """Name of the vertebra at each annotated centre, from features that see its neighbours."""
 
     name = "level"
@@ -66,7 +66,7 @@ class LevelTask(Task):
             "rank": torch.from_numpy(np.concatenate([row["rank"] for row in rows])).long(),
         }
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+    def loss(self, outputs: OpenOutputs, batch: OpenBatch) -> torch.Tensor:
         logits, wanted = outputs.open["level"].float(), batch.targets[self.name]
         if len(wanted["rank"]) == 0:
             return 0 * logits.sum()
@@ -86,7 +86,7 @@ def logits_at(logits: torch.Tensor, batch_index: torch.Tensor, index: torch.Tens
     return torch.stack(rows)
 
 
-class VertebraMapTask(Task):
+class VertebraMapTask(OpenTask):
     """Which voxels belong to a vertebra; kept at prediction, where it gives the regions and the instances."""
 
     name = "vertebra_map"
@@ -103,5 +103,5 @@ class VertebraMapTask(Task):
     def empty(self) -> Target:
         return {"map": np.full(self.size, UNKNOWN, np.uint8)}
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+    def loss(self, outputs: OpenOutputs, batch: OpenBatch) -> torch.Tensor:
         return map_loss(outputs.open["vertebra_map"], batch.targets[self.name]["map"], UNKNOWN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def _plain_numpy() -> Iterator[None]:
     from numpy._core.multiarray import scalar
 
     # numpy before version 2 called the module differently, and files still do.
-    kinds = [np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    kinds: list[Callable | tuple[Callable, str]] = [np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar")]
     kinds += [type(np.dtype(number)) for number in (np.float64, np.float32, np.int64)]
     with torch.serialization.safe_globals(kinds):
         yield

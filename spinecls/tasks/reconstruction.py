@@ -13,11 +13,14 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from spinecls.dataloading.batch import OpenBatch, SealedBatch
+from spinecls.dataloading.batch import ImageBatch, SealedBatch
+from spinecls.dataloading.cases import SealedSource
+from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import NetworkPlan
-from spinecls.tasks.base import ImageTask, Outputs, OwnPassTask
+from spinecls.tasks.base import ImageTask, OwnOutputs, OwnPassTask
+from spinecls.types import SpacingMm, triple
 
 LARGEST_NOISE = 0.3
 """Greatest standard deviation of the noise, in units of the normalised image."""
@@ -53,7 +56,7 @@ class BottleneckDecoder(nn.Module):
             stride, kernel, below = network.strides[stage], network.kernels[stage - 1], widths[stage - 1]
             blocks += [
                 nn.ConvTranspose3d(width, below, stride, stride),
-                nn.Conv3d(below, below, kernel, padding=[k // 2 for k in kernel]),
+                nn.Conv3d(below, below, kernel, padding=triple(k // 2 for k in kernel)),
                 nn.InstanceNorm3d(below, affine=True),
                 nn.LeakyReLU(inplace=True),
             ]
@@ -65,7 +68,7 @@ class BottleneckDecoder(nn.Module):
         return self.blocks(bottleneck)
 
 
-class ReconstructionTask(ImageTask):
+class ReconstructionTask(ImageTask[Reconstruction]):
     """Mean absolute error of the image that the encoder's bottleneck gives back.
 
     The input is spoilt as `configuration.reconstruction` says, and the image before that is wanted: `denoise` adds
@@ -79,17 +82,17 @@ class ReconstructionTask(ImageTask):
     def module(self) -> nn.Module:
         return BottleneckDecoder(self.configuration.network, len(self.plan.channel_names))
 
-    def run(self, network: Finder, batch: OpenBatch, generator: torch.Generator) -> Reconstruction:
+    def run(self, network: Finder, batch: ImageBatch, generator: torch.Generator) -> Reconstruction:
         image = batch.images
         spoilt, counts = spoil(image, self.configuration.reconstruction, self.configuration.spacing_mm, generator)
         made = network.auxiliary[self.name](network.backbone.bottleneck(spoilt))
         return Reconstruction(made, image, counts)
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+    def loss(self, outputs: OwnOutputs[Reconstruction], batch: ImageBatch) -> torch.Tensor:
         return reconstruction_loss(outputs.own)
 
 
-class SealedReconstructionTask(OwnPassTask):
+class SealedReconstructionTask(OwnPassTask[Reader, SealedSource, CropSampler, SealedBatch, Reconstruction]):
     """The same of sealed crops, by a reader; nothing counts but the vertebra, and the region is told."""
 
     name = "sealed_reconstruction"
@@ -108,7 +111,7 @@ class SealedReconstructionTask(OwnPassTask):
         bottleneck = network.backbone.bottleneck(torch.cat([spoilt * inside, region], dim=1))
         return Reconstruction(network.auxiliary[self.name](bottleneck), image, counts * inside)
 
-    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+    def loss(self, outputs: OwnOutputs[Reconstruction], batch: SealedBatch) -> torch.Tensor:
         return reconstruction_loss(outputs.own)
 
 
@@ -119,7 +122,7 @@ def reconstruction_loss(made: Reconstruction) -> torch.Tensor:
 
 
 def spoil(
-    image: torch.Tensor, how: str, spacing_mm: tuple[float, float, float], generator: torch.Generator
+    image: torch.Tensor, how: str, spacing_mm: SpacingMm, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Input of an autoencoder, and where its error counts (B, 1, S, R, A).
 
@@ -140,11 +143,11 @@ def spoil(
     for row, _ in itertools.product(range(len(image)), range(CUT_OUTS)):
         low, high = CUT_OUT_MM
         edges = (low + (high - low) * torch.rand(3, generator=generator)) / torch.tensor(spacing_mm)
-        box = []
+        box = [slice(None)]
         for edge, length in zip(edges.round().int().clamp_min(1).tolist(), image.shape[2:], strict=True):
             start = int(torch.randint(max(1, length - edge + 1), (1,), generator=generator))
             box.append(slice(start, start + edge))
-        spoilt[(row, slice(None), *box)] = 0.0
+        spoilt[row][tuple(box)] = 0.0
     return spoilt, counts
 
 

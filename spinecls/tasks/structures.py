@@ -12,7 +12,7 @@ from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.dataloading.spatial import PatchSampler
 from spinecls.dataloading.targets import Target
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.base import CropOutputs, OpenOutputs, OpenTask, SealedTask, Task
 from spinecls.tasks.losses import map_loss
 
 
@@ -56,7 +56,7 @@ class _MapOfStructures(Task):
         return map_loss(logits, self.index_of_code.to(codes.device)[codes], UNKNOWN)
 
 
-class StructuresTask(_MapOfStructures):
+class StructuresTask(_MapOfStructures, OpenTask):
     """Which voxels belong to which structure of structuresTr (discs, canal, lesions ...), learnt by the finder."""
 
     name = "structures"
@@ -64,19 +64,18 @@ class StructuresTask(_MapOfStructures):
     def target(self, case: TrainingCase, sampler: OpenSampler) -> Target | None:
         return codes_target(case.structures, sampler)
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+    def loss(self, outputs: OpenOutputs, batch: OpenBatch) -> torch.Tensor:
         return self.loss_of_codes(outputs.open[self.name], batch.targets[self.name]["codes"])
 
 
-class SealedStructuresTask(_MapOfStructures):
+class SealedStructuresTask(_MapOfStructures, SealedTask):
     """The same in the region of a vertebra, learnt by a reader."""
 
     name = "sealed_structures"
-    sealed = True
 
     def target(self, case: SealedSource, sampler: CropSampler) -> Target | None:
         return codes_target(case.lesions, sampler)
 
-    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+    def loss(self, outputs: CropOutputs, batch: SealedBatch) -> torch.Tensor:
         drawn = torch.where(batch.pooled, batch.targets[self.name]["codes"], UNKNOWN)
         return self.loss_of_codes(outputs.sealed[self.name], drawn)

@@ -18,10 +18,18 @@ from spinecls.dataloading.targets import Target
 from spinecls.errors import TrainerError, UsageError
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
-from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import Outputs, OwnPassTask
+from spinecls.tasks.base import CropOutputs, OpenOutputs, OpenTask, OwnOutputs, OwnPassTask
 from spinecls.tasks.belief_losses import bag_loss, disagreement, masked_dice_loss, voxel_belief_loss
-from spinecls.tasks.belief_patches import bag_patches, belief_codes, belief_patches, map_patch, silent_patch
+from spinecls.tasks.belief_patches import (
+    BagPatches,
+    BeliefPatches,
+    MapPatch,
+    bag_patches,
+    belief_codes,
+    belief_patches,
+    map_patch,
+    silent_patch,
+)
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
 from spinecls.tasks.open_tasks import VertebraMapTask
@@ -69,7 +77,7 @@ def compiled_map(case: TrainingCase, name: str) -> CompiledMap:
     return case.compiled[name]
 
 
-class _BelievedMap:
+class _BelievedMap(OpenTask):
     """What makes of a task that learns an exact map one that learns it as far as it is annotated."""
 
     def target(self, case: TrainingCase, sampler: OpenSampler) -> Target:
@@ -78,11 +86,11 @@ class _BelievedMap:
     def empty(self) -> Target:
         return {"patch": silent_patch(self.size, self.dense_heads()[self.name])}
 
-    def batched(self, rows: Sequence[Target]) -> dict[str, object]:
-        patches = [row["patch"] for row in rows]
+    def batched(self, rows: Sequence[Target]) -> dict[str, BeliefPatches | BagPatches]:
+        patches: list[MapPatch] = [row["patch"] for row in rows]
         return {"beliefs": belief_patches(patches), "bags": bag_patches(patches)}
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+    def loss(self, outputs: OpenOutputs, batch: OpenBatch) -> torch.Tensor:
         """Loss of the beliefs, half a Dice over what is sure, and the bags, which come in first."""
         wanted = batch.targets[self.name]
         log_probabilities = functional.log_softmax(outputs.open[self.name].float(), dim=1)
@@ -105,6 +113,8 @@ class ReaderMatrices(nn.Module):
     Every column is a softmax whose diagonal starts at `TRUST_LOGIT`; of grades a reader errs by one at most. Tanno et
     al., CVPR 2019.
     """
+
+    possible: torch.Tensor
 
     def __init__(self, num_readers: int, num_classes: int, ordinal: bool) -> None:
         super().__init__()
@@ -136,7 +146,7 @@ class ReaderClassificationTask(ClassificationTask):
         """`readers.json`, of matrices as they were learnt."""
         return {READERS: described(self.plan.readers, self.matrices().detach().cpu().numpy())}
 
-    def loss(self, outputs: Outputs, batch: SealedBatch) -> torch.Tensor:
+    def loss(self, outputs: CropOutputs, batch: SealedBatch) -> torch.Tensor:
         log_prior, wanted = self.log_prior.to(outputs.logits.device), batch.targets[self.name]
         adjusted = adjusted_log_probabilities(outputs.logits, log_prior, self.configuration.logit_adjustment)
         if self.progress < READERS_FROM:
@@ -165,7 +175,7 @@ def said_log_probabilities(
     return torch.logsumexp(torch.log(used.clamp_min(1e-12)) + log_probabilities[:, None, None, :], dim=3)
 
 
-class ConsistencyTask(OwnPassTask):
+class ConsistencyTask(OwnPassTask[Finder, TrainingCase, OpenSampler, OpenBatch, torch.Tensor | None]):
     """Where nothing is said, the map agrees with that of a mean teacher, whatever the noise.
 
     The teacher is the running mean of the network (Tarvainen and Valpola, NeurIPS 2017). It sees the patch as it is,
@@ -176,9 +186,7 @@ class ConsistencyTask(OwnPassTask):
     predicts = False
     every = 4
 
-    def __init__(self, plan: Plan, configuration: Configuration) -> None:
-        super().__init__(plan, configuration)
-        self.teacher: Finder | None = None
+    teacher: Finder
 
     def module(self) -> nn.Module:
         """The teacher; its weights are saved with the run, so that a resumed one has the same."""
@@ -188,7 +196,7 @@ class ConsistencyTask(OwnPassTask):
     def bind(self, network: Finder) -> None:
         if "vertebra_map" not in network.heads:
             raise UsageError("The task consistency is about the map of vertebra_map: give both a weight, or neither.")
-        self.teacher = network.auxiliary[self.name]
+        self.teacher = network.auxiliary[self.name]  # type: ignore[assignment]  # torch forgets of what it is a dict
         _follow(self.teacher, network, 0.0)
 
     def target(self, case: TrainingCase, sampler: OpenSampler) -> Target:
@@ -198,10 +206,10 @@ class ConsistencyTask(OwnPassTask):
     def empty(self) -> Target:
         return {"silent": np.ones(self.size, bool)}
 
-    def run(self, network: Finder, batch: OpenBatch, generator: torch.Generator):
+    def run(self, network: Finder, batch: OpenBatch, generator: torch.Generator) -> torch.Tensor | None:
         # What the network started with may have come later than the teacher.
         _follow(self.teacher, network, SMOOTHING**self.every if self.progress > 0 else 0.0)
-        silent = batch.targets[self.name]["silent"]
+        silent: torch.Tensor = batch.targets[self.name]["silent"]
         counted = silent & (silent.float().mean(dim=(1, 2, 3), keepdim=True) > SILENT_SHARE)
         if not bool(counted.any()):
             return None
@@ -213,7 +221,7 @@ class ConsistencyTask(OwnPassTask):
         first, second = (functional.log_softmax(t.float(), dim=1) for t in (made, wanted))
         return disagreement(first, second, counted)
 
-    def loss(self, outputs: Outputs, batch: OpenBatch) -> torch.Tensor:
+    def loss(self, outputs: OwnOutputs[torch.Tensor | None], batch: OpenBatch) -> torch.Tensor:
         if outputs.own is None:
             return torch.zeros((), device=batch.image.device, requires_grad=True)
         return ramp(self.progress, CONSISTENCY_RAMP) * outputs.own

@@ -25,7 +25,7 @@ from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.planner import plan as make_plan
 from spinecls.planning.preprocess import preprocess_dataset
 from spinecls.planning.rules_configuration import MachineProfile
-from spinecls.tasks.base import Outputs, Task
+from spinecls.tasks.base import OwnPassTask, Task
 from spinecls.testing.phantom import write_dataset
 from spinecls.trainers.base import PREDICTING, RunSettings, Trainer
 from spinecls.trainers.part import Part, loss_of
@@ -160,14 +160,14 @@ def check_task(part: Part, task: Task, batch: Batch) -> None:
         )
     _check_heads(part, task, loss)
     gradients = _gradients(part, loss, task)
-    if task.own_pass and not any(bool(g.any()) for g in gradients):
+    if isinstance(task, OwnPassTask) and not any(bool(g.any()) for g in gradients):
         # It may be there for what nobody annotated.
         gradients = _gradients(part, _loss(part, task, without_annotation(part, batch)), task)
     if not any(bool(g.any()) for g in gradients):
         raise BrokenRule(f"{task.name}: its loss does not reach the {part.name}, so it teaches it nothing.")
     if not all(bool(torch.isfinite(g).all()) for g in gradients):
         raise BrokenRule(f"{task.name}: its gradient is not finite.")
-    if task.own_pass:
+    if isinstance(task, OwnPassTask):
         return
     empty = _loss(part, task, without_annotation(part, batch))
     if float(empty.detach()) != 0:
@@ -185,10 +185,8 @@ def without_annotation(part: Part, batch: Batch) -> Batch:
 
 
 def _loss(part: Part, task: Task, batch: Batch) -> torch.Tensor:
-    if task.own_pass:
-        outputs = Outputs(own=task.run(part.network, batch, torch.Generator().manual_seed(0)))
-    else:
-        outputs = part.outputs(batch)
+    generator = torch.Generator().manual_seed(0)
+    outputs = part.own_outputs(task, batch, generator) if isinstance(task, OwnPassTask) else part.outputs(batch)
     try:
         return loss_of(task, outputs, batch)
     except TrainerError as error:

@@ -15,6 +15,7 @@ from spinecls.testing.phantom_lesions import Distractor, Lesion, draw_classes, i
 from spinecls.testing.phantom_options import IGNORE_LABEL, LESION_STRUCTURES, STRUCTURES, PhantomOptions
 from spinecls.testing.phantom_scene import paint_scene
 from spinecls.testing.phantom_tissue import SIGNAL, TissueGrid
+from spinecls.types import Point, triple
 
 _LEAST_VISIBLE_FRACTION = 0.5
 
@@ -148,12 +149,12 @@ def _geometry(rng: np.random.Generator, options: PhantomOptions) -> Geometry:
     middle = (np.asarray(options.shape) - 1) / 2 * options.spacing_mm
     origin = np.round(rng.uniform(-40, 40, 3), 1) - direction @ middle
     return Geometry(
-        shape=tuple(options.shape),
-        spacing_mm=tuple(float(step) for step in options.spacing_mm),
-        origin_lps=tuple(float(value) for value in origin),
-        direction=tuple(tuple(float(value) for value in row) for row in direction),
+        shape=triple(options.shape),
+        spacing_mm=triple(float(step) for step in options.spacing_mm),
+        origin_lps=triple(float(value) for value in origin),
+        direction=tuple(triple(float(value) for value in row) for row in direction),
     )
 
 
-def _centroid_lps(mask: np.ndarray, geometry: Geometry) -> tuple[float, float, float]:
-    return tuple(float(value) for value in geometry.to_world(np.argwhere(mask).mean(axis=0)))
+def _centroid_lps(mask: np.ndarray, geometry: Geometry) -> Point:
+    return triple(float(value) for value in geometry.to_world(np.argwhere(mask).mean(axis=0)))

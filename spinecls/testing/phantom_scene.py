@@ -64,7 +64,7 @@ def _frame(grid: TissueGrid, column: list[Vertebra]) -> _Frame:
     slices_mm, rows_mm, columns_mm = grid.axes_mm
     canal = np.array([v.point_mm(0, 0, v.depth_mm / 2 + _CANAL_BEHIND_BODY_MM) for v in column])
 
-    def along(values: Sequence[float]) -> np.ndarray:
+    def along(values: Sequence[float] | np.ndarray) -> np.ndarray:
         return np.interp(rows_mm, canal[:, 1], values).astype(np.float32)
 
     behind = columns_mm[None, :] - along(canal[:, 2])[:, None]

@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from spinecls.errors import DatasetError, Interrupted, ModelError, UsageError
 from spinecls.networks.model import FINDER
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
-from spinecls.tasks.base import ImageTask, WeightedTask, heads_of
+from spinecls.tasks.base import ImageTask, OwnPassTask, WeightedTask, heads_of
 from spinecls.tasks.checkpoint import (
     ModelSpec,
     load_checkpoint,
@@ -148,11 +148,12 @@ class Trainer(ABC):
     @abstractmethod
     def build_tasks(self) -> list[WeightedTask]:
         """Tasks with their weights; called once for each network, so tasks share nothing."""
+        return []
 
     @property
     def finds_vertebrae(self) -> bool:
         """Whether anything is learnt in the open pass, so that regions at prediction come from this model."""
-        return any(not t.task.sealed and not t.task.own_pass for t in self.tasks)
+        return any(not t.task.sealed and not isinstance(t.task, OwnPassTask) for t in self.tasks)
 
     @property
     def needs_images(self) -> bool:
@@ -206,7 +207,7 @@ class Trainer(ABC):
                 if self.step < part.end:
                     self._fit_part(part, self._placed(data) if part.reads else data, bar)
                 if self.finder_path is not None and not part.reads and not self.finder_path.exists():
-                    store_finder(self.finder_path, part.network)
+                    store_finder(self.finder_path, self.model.finder)
         self.save_final()
 
     def take_trained_finder(self, data: TrainingData) -> bool:
@@ -222,12 +223,11 @@ class Trainer(ABC):
         part = self.parts[0] if self.parts else None
         if part is None or part.reads:
             return False
-        key = None
-        if self.settings.finders is not None:
-            key = finder_key(part, self.plan, self.configuration, data, self.settings.seed)
-        self.finder_path = None if key is None else finder_path(self.settings.finders, key)
+        folder = self.settings.finders
+        if folder is not None and (key := finder_key(part, self.plan, self.configuration, data, self.settings.seed)):
+            self.finder_path = finder_path(folder, key)
         if self.step == 0 and self.finder_path is not None and self.finder_path.exists():
-            take_finder(self.finder_path, part.network)
+            take_finder(self.finder_path, self.model.finder)
             self.step = part.end
             logger.info("The finder is trained already: %s.", self.finder_path)
             return True
@@ -239,7 +239,7 @@ class Trainer(ABC):
         return False
 
     def _fit_part(self, part: Part, data: TrainingData, bar: tqdm) -> None:
-        if part.optimiser is None:
+        if not part.begun:
             part.begin()
         epoch_steps = max(1, min(LONGEST_EPOCH, part.steps // EPOCHS))
         idle = Idle(part.name, [t.task.name for t in part.tasks if t.task.share is not None], part.steps)
@@ -272,7 +272,7 @@ class Trainer(ABC):
         batches.close()
         part.finish()
 
-    def _batches(self, part: Part, data: TrainingData) -> Iterator[Batch]:
+    def _batches(self, part: Part, data: TrainingData) -> Generator[Batch, None, None]:
         tasks, settings = [t.task for t in part.tasks], self.settings
         return training_batches(
             data, self.configuration, tasks, part.reads, settings.seed, self.step, settings.workers

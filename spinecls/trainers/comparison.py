@@ -191,9 +191,10 @@ def patient_order(counts: Mapping[str, Counter], draw: int) -> list[str]:
     rng = np.random.default_rng([0, draw])
     names = sorted({name for found in counts.values() for name in found})
     table = {patient: np.array([counts[patient][name] for name in names], float) for patient in sorted(counts)}
-    whole = sum(table.values()) if names else np.zeros(0)
+    whole = np.sum([*table.values()], axis=0) if names else np.zeros(0)
     wanted = whole / max(whole.sum(), 1.0)
-    left, order, together = list(table), [], np.zeros(len(names))
+    order: list[str] = []
+    left, together = list(table), np.zeros(len(names))
 
     def distance(patient: str) -> float:
         joined = together + table[patient]

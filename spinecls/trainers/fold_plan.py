@@ -66,9 +66,9 @@ def new_plan(
     readers = known_readers(preprocessed, train)
     judged = trainer_class.learns_beliefs and can_be_judged(preprocessed, train, readers)
     # How far readers err who are judged is in their masses already.
-    noise_unknown = found is not None and found.q is not None and not judged
-    if noise_unknown and "class_q" not in told and configuration.class_q == 0:
-        configuration = dataclasses.replace(configuration, class_q=found.q)
+    q = None if found is None or judged else found.q
+    if q is not None and "class_q" not in told and configuration.class_q == 0:
+        configuration = dataclasses.replace(configuration, class_q=q)
     plan = dataclasses.replace(plan, readers=readers, readers_judged=judged)
     if judged:
         counts = judged_counts(preprocessed, train, plan, None if found is None else found.expected)

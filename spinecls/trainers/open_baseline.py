@@ -8,6 +8,7 @@ from spinecls.planning.plan import Configuration
 from spinecls.planning.topology import round_up
 from spinecls.trainers.base import TRAINERS
 from spinecls.trainers.baseline import BaselineTrainer
+from spinecls.types import triple
 
 CONTEXT_MM = 16.0
 """What an open crop shows in plane beyond a sealed one on each side: the canal, the discs, part of the neighbours."""
@@ -35,6 +36,6 @@ def with_context(configuration: Configuration) -> Configuration:
     wide = (size[0], *(n + 2 * CONTEXT_MM / s for n, s in zip(size[1:], spacing[1:], strict=True)))
     return dataclasses.replace(
         configuration,
-        sealed_size=round_up(tuple(round(n) for n in wide), configuration.reader_network.divisor),
+        sealed_size=round_up(triple(round(n) for n in wide), configuration.reader_network.divisor),
         sealed_batch_size=max(1, configuration.sealed_batch_size // 2),
     )

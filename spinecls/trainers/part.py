@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import nn
 
-from spinecls.dataloading.batch import Batch
+from spinecls.dataloading.batch import Batch, OpenBatch, SealedBatch
 from spinecls.errors import TrainerError
 from spinecls.networks.device import half_precision
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration
 from spinecls.tasks.balancing import TaskWeighting
-from spinecls.tasks.base import WEIGHTING, Outputs, OwnPassTask, Task, WeightedTask
+from spinecls.tasks.base import WEIGHTING, CropOutputs, OpenOutputs, OwnOutputs, OwnPassTask, Task, WeightedTask
 from spinecls.trainers.progress import GradientLog
 from spinecls.trainers.schedule import one_cycle
 
@@ -69,23 +69,35 @@ class Part:
         network.auxiliary[WEIGHTING] = self.weighting.to(self.device)
         for weighted in tasks:
             weighted.task.bind(network)
-        self.optimiser: torch.optim.Optimizer | None = None
+        self._optimiser: torch.optim.Optimizer | None = None
 
     @property
     def end(self) -> int:
         """Step of the whole run at which its training is finished."""
         return self.first_step + self.steps
 
+    @property
+    def begun(self) -> bool:
+        """Whether it is being trained, between `begin` and `finish`."""
+        return self._optimiser is not None
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The optimiser, while it is being trained."""
+        if self._optimiser is None:
+            raise RuntimeError(f"The {self.name} has no optimiser before begin() and after finish(). Call begin().")
+        return self._optimiser
+
     def begin(self) -> None:
         """Make the optimiser; the moments of a network that is trained already, or not yet, would only fill memory."""
-        self.optimiser = torch.optim.AdamW(
+        self._optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=self.highest_rate, weight_decay=1e-2, foreach=True
         )
         self.network.train()
 
     def finish(self) -> None:
         """Give the optimiser's memory back."""
-        self.optimiser = None
+        self._optimiser = None
         self.network.zero_grad(set_to_none=True)
         self.network.eval()
 
@@ -113,8 +125,10 @@ class Part:
         losses: dict[str, float] = {}
         gradients: dict[str, torch.Tensor] | None = {} if self._looks_at_gradients(own_step) else None
         moved = to_device(batch, self.device)
-        own = [t.task for t in self.tasks if t.task.own_pass and own_step % t.task.every == 0]
-        for losses_of in (self._shared_losses, *(partial(self._own_loss, task, step, seed) for task in own)):
+        own = [t.task for t in self.tasks if isinstance(t.task, OwnPassTask) and own_step % t.task.every == 0]
+        passes: list[Callable[[Batch], dict[str, torch.Tensor]]] = [self._shared_losses]
+        passes += [partial(self._own_loss, task, step, seed) for task in own]
+        for losses_of in passes:
             found = losses_of(moved)
             if not found:
                 continue
@@ -135,15 +149,22 @@ class Part:
         self.optimiser.step()
         return losses
 
-    def outputs(self, batch: Batch) -> Outputs:
+    def outputs(self, batch: Batch) -> OpenOutputs | CropOutputs:
         """What the network gives for a batch."""
-        if not self.reads:
-            return Outputs(open=self.network.open_pass(batch.image))
-        logits, evidence, heads = self.network.taught_pass(batch.crops, batch.pooled)
-        return Outputs(logits=logits, evidence=evidence, sealed=heads)
+        match self.network, batch:
+            case Finder() as finder, OpenBatch():
+                return OpenOutputs(finder.open_pass(batch.image))
+            case Reader() as reader, SealedBatch():
+                return CropOutputs(*reader.taught_pass(batch.crops, batch.pooled))
+        expected = "SealedBatch" if self.reads else "OpenBatch"
+        raise TypeError(f"The {self.name} was given a {type(batch).__name__}, expected a {expected}.")
+
+    def own_outputs(self, task: OwnPassTask, batch: Batch, generator: torch.Generator) -> OwnOutputs:
+        """What a task with a pass of its own makes of a batch."""
+        return OwnOutputs(task.run(self.network, batch, generator))
 
     def _shared_losses(self, batch: Batch) -> dict[str, torch.Tensor]:
-        tasks = [t.task for t in self.tasks if not t.task.own_pass]
+        tasks = [t.task for t in self.tasks if not isinstance(t.task, OwnPassTask)]
         if not tasks:
             return {}
         with self._autocast():
@@ -154,7 +175,7 @@ class Part:
         # Of the seed and the step alone, as the batch is, so that a resumed run goes on as an undisturbed one.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         with self._autocast():
-            outputs = Outputs(own=task.run(self.network, batch, generator))
+            outputs = self.own_outputs(task, batch, generator)
         return {task.name: loss_of(task, outputs, batch)}
 
     def _looks_at_gradients(self, own_step: int) -> bool:
@@ -175,7 +196,7 @@ class Part:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half_precision(self.device))
 
 
-def loss_of(task: Task, outputs: Outputs, batch: Batch) -> torch.Tensor:
+def loss_of(task: Task, outputs: OpenOutputs | CropOutputs | OwnOutputs, batch: Batch) -> torch.Tensor:
     """Loss of a task.
 
     Raises
@@ -199,6 +220,6 @@ def to_device(part, device: torch.device):
         return part.to(device, non_blocking=True)
     if isinstance(part, Mapping):
         return {name: to_device(value, device) for name, value in part.items()}
-    if dataclasses.is_dataclass(part):
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
         return dataclasses.replace(part, **{name: to_device(value, device) for name, value in vars(part).items()})
     return part

@@ -30,6 +30,7 @@ from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.trainers.refinement import expected_of
+from spinecls.types import Point, triple
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Places:
     level_map : (S, R, A) uint8 codes of the levels on the native grid; None when the model does not segment
     """
 
-    centres_lps: Mapping[str, tuple[float, float, float]]
+    centres_lps: Mapping[str, Point]
     certainties: Mapping[str, float]
     level_map: np.ndarray | None
 
@@ -103,7 +104,7 @@ def _places(volume: Located, plan: Plan) -> Places:
     codes = np.zeros(len(decoding.labels) + 1, np.uint8)
     codes[1:] = [plan.levels.get(level, 0) for level in decoding.labels]
     return Places(
-        {n: tuple(map(float, c)) for n, c in zip(decoding.labels, volume.centres_lps, strict=True)},
+        {n: triple(map(float, c)) for n, c in zip(decoding.labels, volume.centres_lps, strict=True)},
         {n: float(p[LEVELS.index(n)]) for n, p in zip(decoding.labels, decoding.posterior, strict=True)},
         None if volume.masks is None else codes[volume.masks],
     )
@@ -160,7 +161,8 @@ def save_places(path: Path, found: Mapping[str, Places]) -> None:
     }
     maps = {f"map_{case}": p.level_map for case, p in found.items() if p.level_map is not None}
     with files.atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, words=np.frombuffer(json.dumps(words).encode(), np.uint8), **maps)
+        told = np.frombuffer(json.dumps(words).encode(), np.uint8)
+        np.savez_compressed(stream, words=told, **maps)  # type: ignore[arg-type]  # taken for allow_pickle
 
 
 def load_places(path: Path) -> dict[str, Places]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spinecls.tasks.base import WeightedTask
+from spinecls.tasks.base import Task, WeightedTask
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.open_class import OpenClassTask
 from spinecls.tasks.open_tasks import VertebraMapTask
@@ -31,7 +31,10 @@ class UncertainLabelsTrainer(AuxSegTrainer):
     learns_beliefs = True
 
     def build_tasks(self) -> list[WeightedTask]:
-        instead = {VertebraMapTask: BelievedMapTask, StructuresTask: BelievedStructuresTask}
+        instead: dict[type[Task], type[Task]] = {
+            VertebraMapTask: BelievedMapTask,
+            StructuresTask: BelievedStructuresTask,
+        }
         if self.plan.readers and not self.plan.readers_judged:
             instead[ClassificationTask] = ReaderClassificationTask
         tasks = []

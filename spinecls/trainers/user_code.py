@@ -64,7 +64,7 @@ def made_trainer(trainer_class: type, *arguments: object):
         return trainer_class(*arguments)
     except TypeError as error:
         # Raised by the call itself, not in anything that it runs.
-        if error.__traceback__.tb_next is not None:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
             raise
         raise TrainerError(
             f"{trainer_class.__name__} ({source_of(trainer_class)}): cannot be made from plan, configuration and "

@@ -97,6 +97,12 @@ def test_a_vertebra_that_the_map_does_not_show_has_a_usual_body_beside_the_drawn
     assert trained.bodies[3, 69, 21] == 3
 
 
+def test_a_case_without_map_and_bodies_says_what_it_lacks():
+    case = training_case(a_case([vertebra("L1", (3, 20, 20))]), PLAN)
+    with pytest.raises(ValueError, match="Case c: has neither vertebra_map nor bodies"):
+        _ = dataclasses.replace(case, vertebra_map=None).numbers
+
+
 def test_a_stroke_is_part_of_a_body():
     case = a_case(TWO, form="scribble")
     stroke = np.where(np.arange(SHAPE[2]) == 21, case.vertebra_map, 0).astype(np.uint8)

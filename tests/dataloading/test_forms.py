@@ -12,11 +12,13 @@ from spinecls.dataloading.forms import (
     bodies_of,
     body_mask,
     boxed_extent_mm,
+    compile_chances,
     compile_structures,
     compile_vertebrae,
     depth_mm,
     inside_box,
 )
+from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
 from spinecls.records import AnnotationForm
 
@@ -92,7 +94,7 @@ def test_an_exact_map_is_all_mass_on_what_is_drawn():
 
 def test_chances_are_the_masses_of_vertebra_and_background():
     chances = np.linspace(0, 1, 101, dtype=np.float32)[np.arange(np.prod(SHAPE)) % 101].reshape(SHAPE)
-    made = compiled(AnnotationForm(form="probability"), [], chances=chances)
+    made = compile_chances(chances, np.zeros(SHAPE, bool))
     assert np.allclose(made.beliefs.mass([1]), chances, atol=1e-3)
     assert np.allclose(made.beliefs.mass([0]), 1 - chances, atol=1e-3)
     assert made.q == 0
@@ -101,9 +103,17 @@ def test_chances_are_the_masses_of_vertebra_and_background():
 def test_where_further_vertebrae_may_be_a_low_chance_says_nothing():
     chances, unknown = np.full(SHAPE, 0.2, np.float32), np.zeros(SHAPE, bool)
     unknown[3] = True
-    made = compiled(AnnotationForm(form="probability"), [], unknown=unknown, chances=chances)
+    made = compile_chances(chances, unknown)
     assert np.allclose(made.beliefs.mass([0])[:, 0, 0], [0.8, 0.8, 0.8, 0, 0.8, 0.8])
     assert np.allclose(made.beliefs.mass([1])[:, 0, 0], [0.2, 0.2, 0.2, 0, 0.2, 0.2])
+
+
+def test_coarse_annotation_that_does_not_say_how_coarse_is_refused():
+    form = AnnotationForm(form="coarse")
+    with pytest.raises(DatasetError, match=r"'coarse' without tolerance_mm: .* Give tolerance_mm"):
+        compiled(form, [])
+    with pytest.raises(DatasetError, match="tolerance_mm"):
+        compile_structures(np.zeros(SHAPE, np.uint8), form, 2, 255, (4.0, 1.0, 1.0))
 
 
 def test_the_further_inside_a_coarse_outline_the_more_likely_a_voxel_is_vertebra():

@@ -13,7 +13,7 @@ from spinecls.dataloading.batch import OpenBatch
 from spinecls.dataloading.cases import LabelledRegion
 from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
-from spinecls.tasks.base import Outputs
+from spinecls.tasks.base import OpenOutputs
 from spinecls.tasks.open_class import ClassRegions, OpenClassTask
 from spinecls.tasks.open_tasks import VertebraMapTask
 
@@ -50,7 +50,7 @@ def task(plan=PLAN, **settings):
 
 def loss(made, evidence, classes):
     batch = OpenBatch(image=torch.zeros(1, 1, *SHAPE), targets={"open_class": {"classes": classes}})
-    return made.loss(Outputs(open={"open_class": evidence}), batch)
+    return made.loss(OpenOutputs({"open_class": evidence}), batch)
 
 
 def two_vertebrae():

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from spinecls.dataloading.batch import OpenBatch, SealedBatch
+from spinecls.dataloading.batch import ImageBatch, SealedBatch
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
-from spinecls.tasks.base import Outputs
+from spinecls.tasks.base import OwnOutputs
 from spinecls.tasks.reconstruction import (
     BottleneckDecoder,
     Reconstruction,
@@ -74,7 +74,9 @@ def test_the_loss_is_the_mean_absolute_error_where_it_counts():
     target = torch.zeros(1, 2, 1, 1, 3)
     made = torch.tensor([[1.0, 2.0, 9.0], [3.0, 4.0, 9.0]]).reshape(1, 2, 1, 1, 3)
     counts = torch.tensor([1.0, 1.0, 0.0]).reshape(1, 1, 1, 1, 3)
-    loss = task.loss(Outputs(own=Reconstruction(made, target, counts)), OpenBatch(image=target, targets={}))
+    loss = task.loss(
+        OwnOutputs(Reconstruction(made, target, counts)), ImageBatch(image=target, images=target, targets={})
+    )
     assert float(loss) == pytest.approx((1 + 2 + 3 + 4) / 4)
 
 
@@ -107,7 +109,7 @@ def crops_of(image):
     region[..., 2:6, 8:24, 6:18] = 0.5
     region[..., 2:6, 10:22, 8:16] = 1.0
     crops = torch.cat([image * (region > 0), region], dim=1)
-    return SealedBatch(crops=crops, targets={})
+    return SealedBatch(crops=crops, pooled=region[:, 0] > 0, targets={})
 
 
 @pytest.mark.parametrize("how", ["denoise", "masked", "plain"])
@@ -120,7 +122,7 @@ def test_of_a_sealed_crop_nothing_counts_but_the_region(image, how):
     expected = spoil(batch.crops[:, :-1], how, SPACING, generator())[1] * region
     assert torch.equal(made.counts, expected)
     wrong = Reconstruction(torch.where(region, made.image, 1e3), torch.where(region, made.target, -1e3), made.counts)
-    losses = [float(task.loss(Outputs(own=own), batch).detach()) for own in (wrong, made)]
+    losses = [float(task.loss(OwnOutputs(own), batch).detach()) for own in (wrong, made)]
     assert losses[0] == losses[1]
 
 

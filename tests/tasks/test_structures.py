@@ -8,7 +8,7 @@ import torch
 from spinecls.dataloading.batch import OpenBatch, SealedBatch
 from spinecls.dataloading.cases import UNKNOWN
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
-from spinecls.tasks.base import Outputs
+from spinecls.tasks.base import CropOutputs, OpenOutputs
 from spinecls.tasks.losses import map_loss
 from spinecls.tasks.structures import SealedStructuresTask, StructuresTask, index_of_code
 from spinecls.trainers.auxiliary import AuxSegTrainer
@@ -74,7 +74,7 @@ def test_the_finder_learns_structures_wherever_they_are_drawn():
     torch.manual_seed(0)
     drawn, logits = torch.tensor([0, 7, 3, UNKNOWN]).reshape(1, 1, 2, 2), torch.randn(1, 3, 1, 2, 2)
     target = torch.tensor([0, 1, 2, UNKNOWN]).reshape(1, 1, 2, 2)
-    loss = StructuresTask(PLAN, CONFIGURATION).loss(Outputs(open={"structures": logits}), opened(drawn))
+    loss = StructuresTask(PLAN, CONFIGURATION).loss(OpenOutputs({"structures": logits}), opened(drawn))
     assert float(loss) == pytest.approx(float(map_loss(logits, target, UNKNOWN)))
 
 
@@ -87,8 +87,9 @@ def test_a_reader_learns_structures_in_the_region_alone():
     torch.manual_seed(0)
     task, logits = SealedStructuresTask(PLAN, CONFIGURATION), torch.randn(1, 3, 1, 2, 2)
     pooled = torch.tensor([True, True, False, True]).reshape(1, 1, 2, 2)
+    unread = torch.zeros(1, 2)
     losses = [
-        float(task.loss(Outputs(sealed={"sealed_structures": logits}),
+        float(task.loss(CropOutputs(unread, unread, {"sealed_structures": logits}),
                         sealed(torch.tensor([0, 7, beyond, UNKNOWN]).reshape(1, 1, 2, 2), pooled)))
         for beyond in (0, 3, 7)
     ]  # fmt: skip

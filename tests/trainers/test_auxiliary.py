@@ -14,7 +14,7 @@ from spinecls.dataloading.loader import training_batches
 from spinecls.io.preprocessed_records import NATIVE, read_native, write_record
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.balancing import MEASURED_FROM, MEASURED_STEPS
-from spinecls.tasks.base import Outputs
+from spinecls.tasks.base import OpenOutputs
 from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.tasks.structures import StructuresTask
 from spinecls.trainers.base import RunSettings
@@ -220,4 +220,4 @@ def test_structures_of_the_batch_are_learnt_by_their_place_in_the_plan(unlabelle
         logits[0, index, 0, 0, place] = 20.0
     batch = OpenBatch(image=logits[:, :1], targets={"structures": {"codes": codes}})
     # Right everywhere, and the unknown voxel costs nothing.
-    assert float(task.loss(Outputs(open={"structures": logits}), batch)) == pytest.approx(0, abs=1e-4)
+    assert float(task.loss(OpenOutputs({"structures": logits}), batch)) == pytest.approx(0, abs=1e-4)
