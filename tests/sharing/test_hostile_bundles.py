@@ -253,7 +253,7 @@ DAMAGES = {
     "a card that steers the terminal": (
         with_member("MODEL_CARD.md", lambda data: data + b"\x1b]0;owned\x07"), r"control character '\\x1b'"),
     "not a number": (with_member(FOLD, lambda data: data.replace(b'"seed": 0', b'"seed": NaN')), "not valid JSON"),
-    "a number beyond measure": (with_member("plan.json", lambda d: d.replace(b"0.001", b"1e999", 1)), "too large"),
+    "a number beyond measure": (with_member("plan.json", lambda d: d.replace(b"0.002", b"1e999", 1)), "too large"),
     "an integer beyond measure": (with_json(FOLD, "seed", value=10**60), "integer that is too large"),
     "a hundred thousand levels": (
         with_member("plan.json", lambda data: b'{"a": ' + deep(100_000) + b"}"), "levels deep"),
