@@ -369,7 +369,8 @@ def _write_maps(
     names = tuple(prediction.vertebrae[0].evidence) if prediction.vertebrae else ()
     for name in names:
         file = contribution_file(case, name, names)
-        total = sum(_kept(s, groups, model, read_map(s.folder / file)) for model, s in enumerate(saved))
+        kept = (_kept(s, groups, model, read_map(s.folder / file)) for model, s in enumerate(saved))
+        total = sum(kept, start=np.zeros(grid.shape, np.float32))
         write_map(target / file, (total / len(saved)).astype(np.float32), source, grid)
     write_map(target / evidence_file(case), _mean_abnormality(saved, groups, prediction, grid), source, grid)
     return [f"{case}.nii.gz", evidence_file(case), *(contribution_file(case, name, names) for name in names)]
