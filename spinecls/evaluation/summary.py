@@ -18,10 +18,10 @@ import numpy as np
 from spinecls.anatomy import LEVEL_CODES, LEVELS, REGIONS, region
 from spinecls.evaluation import intervals, matching, metrics, selective
 from spinecls.evaluation.intervals import PatientDraws
-from spinecls.evaluation.matching import CaseOutcome, CaseTruth, VertebraOutcome
+from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
 from spinecls.evaluation.patients import agreement, case_numbers
 from spinecls.evaluation.per_class import scores_by_class
-from spinecls.records import REFER, CasePrediction, DatasetDescription, VertebraPrediction
+from spinecls.records import REFER, DatasetDescription, VertebraPrediction
 
 TARGET_COVERAGE = 0.90
 COVERAGE_MIN_PATIENTS = 30
@@ -39,20 +39,6 @@ def dice_by_level(truth: np.ndarray, predicted: np.ndarray, description: Dataset
         if first.any():
             scores[level] = float(2 * (first & second).sum() / (first.sum() + second.sum()))
     return scores
-
-
-def evaluate(
-    predictions: Sequence[CasePrediction],
-    truth: Sequence[CaseTruth],
-    description: DatasetDescription,
-    prior: Sequence[float] | None,
-    counter_reference: str | None,
-    draws: int = intervals.DEFAULT_DRAWS,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Judge predictions (`matching.judge`) and summarise what came out (`summarise`)."""
-    outcomes = matching.judge(predictions, truth, description, counter_reference)
-    return summarise(outcomes, description, prior, counter_reference, draws, seed)
 
 
 def summarise(
