@@ -8,7 +8,6 @@ their level probabilities, class probabilities are averaged, and a voxel of a ma
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -49,8 +48,6 @@ from spinecls.io.predictions import (
 )
 from spinecls.planning.meaning import require_same
 from spinecls.records import NUMBERING_AMBIGUOUS, REFER, REFER_REASONS, SEVERITY, CasePrediction, VertebraPrediction
-
-logger = logging.getLogger(__name__)
 
 SAME_MM = 10.0
 """Detections of two models nearer than this are the same vertebra; cervical ones lie some 16 mm apart."""

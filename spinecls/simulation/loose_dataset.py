@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from spinecls.records import Case, ClassReading, RawDataset, VertebraAnnotation
 from spinecls.simulation import loosening
 from spinecls.simulation.dataset import map_ending
 from spinecls.simulation.streams import case_stream
-
-logger = logging.getLogger(__name__)
 
 SETTINGS, TABLE, TIMES = "loosening.json", "vertebraeTr.csv", "loosening.csv"
 KINDS = ("vertebrae", "structures")
