@@ -18,7 +18,7 @@ from common import provenance
 from scipy import ndimage
 
 from spinecls.beliefs.bags import Bag, bag_map
-from spinecls.beliefs.voxel import VoxelBeliefs, hard_beliefs, voxel_beliefs
+from spinecls.beliefs.voxel import VoxelBeliefs, mean_beliefs, voxel_beliefs
 from spinecls.tasks.belief_losses import bag_loss, voxel_belief_loss
 from spinecls.tasks.belief_patches import BagPatches, BeliefPatches
 
@@ -57,10 +57,10 @@ def box_of(truth: np.ndarray, slack: int) -> np.ndarray:
 def told(row: str, truth: np.ndarray, slack: int) -> tuple[VoxelBeliefs, list[Bag]]:
     """Beliefs (1, N, N) and bags of one picture."""
     if row == "dense truth":
-        return hard_beliefs(truth[None].astype(int), 2, 255), []
+        return mean_beliefs([truth[None].astype(int)], 2), []
     box = box_of(truth, slack)
     if row == "box treated as mask":
-        return hard_beliefs(box[None].astype(int), 2, 255), []
+        return mean_beliefs([box[None].astype(int)], 2), []
     beliefs = voxel_beliefs({(0,): ~box[None]}, 2)
     if row == "sets only":
         return beliefs, []

@@ -91,13 +91,6 @@ def voxel_beliefs(fields: Mapping[tuple[int, ...], np.ndarray], num_classes: int
     return VoxelBeliefs(codes[:-1].reshape(shape).astype(np.uint8), sets, (table / steps).astype(np.float32))
 
 
-def hard_beliefs(labels: np.ndarray, num_classes: int, unknown: int) -> VoxelBeliefs:
-    """Beliefs of a map of class indices: all mass on what is drawn, none where it is `unknown`."""
-    codes = np.where(labels == unknown, 0, labels.astype(np.int64) + 1).astype(np.uint8)
-    masses = np.concatenate([np.zeros((1, num_classes)), np.eye(num_classes)]).astype(np.float32)
-    return VoxelBeliefs(codes, np.eye(num_classes, dtype=bool), masses)
-
-
 def mean_beliefs(readers: Sequence[np.ndarray], num_classes: int) -> VoxelBeliefs:
     """Mean of what several readers drew; for a loss that is linear in the masses like drawing a reader at random.
 

@@ -36,7 +36,7 @@ def _logarithms(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
 
 
-def why_not_fitted(truth: np.ndarray, probabilities: np.ndarray, patients: Sequence[str]) -> str:
+def why_not_fitted(truth: np.ndarray, probabilities: np.ndarray, patients: Sequence[str] | np.ndarray) -> str:
     """The reason in words for which `fit_temperature` returns 1; empty when it fits one."""
     count = len(np.unique(np.asarray(patients)))
     if count < LEAST_PATIENTS:
@@ -48,7 +48,7 @@ def why_not_fitted(truth: np.ndarray, probabilities: np.ndarray, patients: Seque
     return ""
 
 
-def fit_temperature(truth: np.ndarray, probabilities: np.ndarray, patients: Sequence[str]) -> float:
+def fit_temperature(truth: np.ndarray, probabilities: np.ndarray, patients: Sequence[str] | np.ndarray) -> float:
     """Temperature of the smallest negative log-likelihood, every patient having the total weight 1.
 
     The likelihood is convex in 1 / T, so the bounded search finds the minimum.

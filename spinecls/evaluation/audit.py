@@ -163,10 +163,10 @@ def audit(vertebrae: Sequence[ReadVertebra], class_names: Sequence[str]) -> tupl
     of which the models favour one.
     """
     names = list(class_names)
-    exact = [v for v in vertebrae if v.given is not None and v.probabilities is not None]
+    exact = [(v.given, v.probabilities) for v in vertebrae if v.given is not None and v.probabilities is not None]
     noise = label_noise(
-        np.array([names.index(v.given) for v in exact], int),
-        np.array([v.probabilities for v in exact]).reshape(-1, len(names)),
+        np.array([names.index(given) for given, _ in exact], int),
+        np.array([probabilities for _, probabilities in exact]).reshape(-1, len(names)),
     )
     rows = [row for v in vertebrae if (row := _row(v, names, noise)) is not None]
     return sorted(rows, key=lambda row: (row["p_given"] is None, row["p_given"])), noise
@@ -180,14 +180,14 @@ def _row(vertebra: ReadVertebra, names: list[str], noise: Noise) -> dict | None:
         reasons.append("readers disagree")
     if given is None and len(told) < 2 and p is not None:
         reasons.append("one of several classes was given")
-    if p is None:
-        predicted = None
-    else:
-        predicted = names[int(p.argmax())]
+    predicted, p_predicted = "", None
+    if p is not None:
+        best = int(p.argmax())
         believed = int(confident_classes(p[None], noise.thresholds)[0])
         if given is not None and believed >= 0 and names[believed] != given:
-            predicted = names[believed]
-            reasons.append(f"models that never saw this scan say {predicted}")
+            best = believed
+            reasons.append(f"models that never saw this scan say {names[best]}")
+        predicted, p_predicted = names[best], round(float(p[best]), 4)
     if not reasons:
         return None
     return {
@@ -195,9 +195,9 @@ def _row(vertebra: ReadVertebra, names: list[str], noise: Noise) -> dict | None:
         "patient": vertebra.patient,
         "vertebra": vertebra.level,
         "given": given or "",
-        "predicted": predicted or "",
+        "predicted": predicted,
         "p_given": None if p is None or given is None else round(float(p[names.index(given)]), 4),
-        "p_predicted": None if p is None else round(float(p[names.index(predicted)]), 4),
+        "p_predicted": p_predicted,
         "readings": "; ".join(f"{r.reader or 'reader'}: {'|'.join(r.classes)}" for r in vertebra.readings),
         "why": ", ".join(reasons),
         CORRECTED: "",

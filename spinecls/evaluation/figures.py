@@ -188,4 +188,4 @@ def _draw_counts(axes: Axes, x: np.ndarray, y: np.ndarray, label: str | None) ->
     """Circles whose area says how many cases lie at a place."""
     places, counts = np.unique(np.column_stack([x, y]), axis=0, return_counts=True)
     areas = counts * min(40.0, 600.0 / counts.max())
-    axes.scatter(*places.T, s=areas, facecolors="none", edgecolors="C0", linewidths=1.5, label=label)
+    axes.scatter(places[:, 0], places[:, 1], s=areas, facecolors="none", edgecolors="C0", linewidths=1.5, label=label)

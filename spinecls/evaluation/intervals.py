@@ -19,13 +19,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from spinecls.errors import UsageError
 
 Statistic = Callable[[np.ndarray], np.ndarray]
+Name = TypeVar("Name", bound=Hashable)
 
 DEFAULT_DRAWS = 2000
 _MAX_WEIGHTS_AT_ONCE = 2_000_000
@@ -170,12 +171,12 @@ def interval(
 
 def joint_intervals(
     statistic: Statistic,
-    names: Sequence[Hashable],
+    names: Sequence[Name],
     item_patients: Sequence[str],
     draws: PatientDraws,
     centred: bool = False,
     least: float = -np.inf,
-) -> dict[Hashable, Interval]:
+) -> dict[Name, Interval]:
     """As `interval`, of several statistics that are computed together.
 
     Parameters

@@ -43,8 +43,9 @@ def learned_images(model: Mapping[str, Any], folder: Path) -> frozenset[str] | N
     folder : of the prediction
     """
     if "ensemble" in model:
-        known = [learned_images(member, folder) for member in model["ensemble"]]
-        return None if None in known else frozenset().union(*known)
+        members = [learned_images(member, folder) for member in model["ensemble"]]
+        told = [images for images in members if images is not None]
+        return frozenset[str]().union(*told) if len(told) == len(members) else None
     if "training_images" in model:
         return None if model["training_images"] is None else frozenset(model["training_images"])
     dataset, names = _recorded(model, folder)

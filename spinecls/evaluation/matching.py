@@ -96,6 +96,11 @@ class VertebraOutcome:
     prediction: VertebraPrediction | None
     dice: float | None
 
+    @property
+    def status(self) -> str:
+        """That of `match`; empty without one."""
+        return "" if self.match is None else self.match.status
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaseOutcome:
@@ -188,7 +193,7 @@ def match_levels(predicted_lps: Centres, annotated_lps: Centres) -> dict[str, Le
         if level in close:
             named, status, error_mm = level, IDENTIFIED, close[level]
         elif close:
-            named, error_mm = min(close, key=close.get), None
+            named, error_mm = min(close, key=close.__getitem__), None
             status = OFF_BY_ONE if abs(order.index(named) - order.index(level)) == 1 else MISNAMED
         else:
             named, status, error_mm = None, MISSED, None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,7 @@ def confidence_of(probabilities: np.ndarray) -> np.ndarray:
     return probabilities.max(axis=1)
 
 
-def patient_shares(patients: Sequence) -> np.ndarray:
+def patient_shares(patients: Sequence[str] | np.ndarray) -> np.ndarray:
     """(N,) weights of items that give every patient the total weight 1."""
     _, index, sizes = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
     return 1 / sizes[index]
@@ -294,13 +295,15 @@ def class_scores(
     share = patient_shares(patients)
     errors = (brier(truth, probabilities), negative_log_likelihood(truth, probabilities))
 
-    def score(statistic: Statistic, estimate: float | None = None, **kind: float) -> dict:
-        return interval(statistic, patients, draws, estimate, **kind).as_dict()
+    def score(
+        statistic: Statistic, estimate: float | None = None, centred: bool = False, least: float = -np.inf
+    ) -> dict:
+        return interval(statistic, patients, draws, estimate, centred, least).as_dict()
 
     return brief_class_scores(truth, probabilities, prior, description, patients, draws) | {
         "auc_by_class": {
             name: score(
-                lambda w, k=k: auc_draws(truth == k, probabilities[:, k], w), auc(truth == k, probabilities[:, k])
+                partial(auc_draws, truth == k, probabilities[:, k]), auc(truth == k, probabilities[:, k])
             )
             for k, name in enumerate(names)
         },

@@ -53,21 +53,25 @@ def case_numbers(outcomes: Sequence[CaseOutcome], description: DatasetDescriptio
     Names: `n_<class>` for each class but the first, `affected` (any class but the first), `affected_units`, and of
     ordered classes `grade_sum`.
     """
-    read = [(case, [v for v in case.vertebrae if v.true_class is not None]) for case in outcomes]
+    read = [(c, [(v, v.true_class) for v in c.vertebrae if v.true_class is not None]) for c in outcomes]
     return [_numbers_of(case, vertebrae, description) for case, vertebrae in read if vertebrae]
 
 
 def _numbers_of(
-    case: CaseOutcome, vertebrae: Sequence[VertebraOutcome], description: DatasetDescription
+    case: CaseOutcome, read: Sequence[tuple[VertebraOutcome, int]], description: DatasetDescription
 ) -> CaseNumbers:
+    """Numbers of a case from its vertebrae, each with its true class."""
+    vertebrae = [v for v, _ in read]
     one_hot = np.eye(len(description.class_names))
     expected = np.zeros((len(vertebrae), len(one_hot)))
-    identified = [row for row, vertebra in enumerate(vertebrae) if vertebra.prediction is not None]
-    for row in identified:
-        expected[row] = vertebrae[row].prediction.class_probabilities
+    identified = []
+    for row, vertebra in enumerate(vertebrae):
+        if vertebra.prediction is not None:
+            identified.append(row)
+            expected[row] = vertebra.prediction.class_probabilities
     decided = np.zeros_like(expected)
     decided[identified] = one_hot[decide(expected[identified])]
-    beliefs = {"true": one_hot[[v.true_class for v in vertebrae]], "decided": decided, "expected": expected}
+    beliefs = {"true": one_hot[[true_class for _, true_class in read]], "decided": decided, "expected": expected}
     units = discovertebral_units([v.level for v in vertebrae])
     by_source = {source: _sums(belief, units, description) for source, belief in beliefs.items()}
     return CaseNumbers(

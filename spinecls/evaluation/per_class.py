@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def scores_by_class(
     for k, name in enumerate(class_names):
         positive, scores = truth == k, probabilities[:, k]
         area = interval(
-            lambda w, p=positive, s=scores: average_precision_draws(p, s, w),
+            partial(average_precision_draws, positive, scores),
             patients,
             draws,
             average_precision(positive, scores),

@@ -8,6 +8,7 @@ As in `metrics`, `weights` is (B, N) and a function with `weights` returns B val
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,5 +96,5 @@ def selective_scores(
     return {
         "aurc": score(lambda w: aurc(sure, wrong, w)),
         "augrc": score(lambda w: augrc(sure, wrong, w)),
-        "risk_at_coverage": {f"{c:g}": score(lambda w, c=c: risk_at(sure, wrong, w, c)) for c in COVERAGES},
+        "risk_at_coverage": {f"{c:g}": score(partial(risk_at, sure, wrong, coverage=c)) for c in COVERAGES},
     }

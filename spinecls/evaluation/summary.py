@@ -10,6 +10,7 @@ predictions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,10 @@ import numpy as np
 from spinecls.anatomy import LEVEL_CODES, LEVELS, REGIONS, region
 from spinecls.evaluation import intervals, matching, metrics, selective
 from spinecls.evaluation.intervals import PatientDraws
-from spinecls.evaluation.matching import CaseOutcome, CaseTruth, VertebraOutcome
+from spinecls.evaluation.matching import CaseOutcome, VertebraOutcome
 from spinecls.evaluation.patients import agreement, case_numbers
 from spinecls.evaluation.per_class import scores_by_class
-from spinecls.records import REFER, CasePrediction, DatasetDescription
+from spinecls.records import REFER, DatasetDescription, VertebraPrediction
 
 TARGET_COVERAGE = 0.90
 COVERAGE_MIN_PATIENTS = 30
@@ -40,24 +41,10 @@ def dice_by_level(truth: np.ndarray, predicted: np.ndarray, description: Dataset
     return scores
 
 
-def evaluate(
-    predictions: Sequence[CasePrediction],
-    truth: Sequence[CaseTruth],
-    description: DatasetDescription,
-    prior: Sequence[float] | None,
-    counter_reference: str | None,
-    draws: int = intervals.DEFAULT_DRAWS,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Judge predictions (`matching.judge`) and summarise what came out (`summarise`)."""
-    outcomes = matching.judge(predictions, truth, description, counter_reference)
-    return summarise(outcomes, description, prior, counter_reference, draws, seed)
-
-
 def summarise(
     outcomes: Sequence[CaseOutcome],
     description: DatasetDescription,
-    prior: Sequence[float] | None,
+    prior: Sequence[float] | np.ndarray | None,
     counter_reference: str | None,
     draws: int = intervals.DEFAULT_DRAWS,
     seed: int = 0,
@@ -80,7 +67,7 @@ def summarise(
     vertebrae = [vertebra for case in outcomes for vertebra in case.vertebrae]
     drawn = intervals.draw_patients([case.patient for case in outcomes], draws, seed)
     num_classes = len(description.class_names)
-    prior = np.full(num_classes, 1 / max(1, num_classes)) if prior is None else np.asarray(prior, float)
+    shares = np.full(num_classes, 1 / max(1, num_classes)) if prior is None else np.asarray(prior, float)
     return {
         "cases": len(outcomes),
         "patients": len(drawn.index),
@@ -89,7 +76,7 @@ def summarise(
         "draws": draws,
         "seed": seed,
         "location": _location(outcomes, counter_reference, drawn),
-        "classification": _classification(outcomes, description, prior, drawn) if num_classes > 1 else None,
+        "classification": _classification(outcomes, description, shares, drawn) if num_classes > 1 else None,
     }
 
 
@@ -99,15 +86,16 @@ def _mean(values: Sequence[float | bool], patients: Sequence[str], draws: Patien
 
 
 def _location(outcomes: Sequence[CaseOutcome], counter_reference: str | None, draws: PatientDraws) -> dict[str, Any]:
-    vertebrae = [v for case in outcomes for v in case.vertebrae if v.match is not None]
+    matches = [(v, v.match) for case in outcomes for v in case.vertebrae if v.match is not None]
+    vertebrae = [v for v, _ in matches]
     located = [case for case in outcomes if case.detection is not None]
-    identified = [v for v in vertebrae if v.match.status == matching.IDENTIFIED]
-    judged = [v for v in vertebrae if v.dice is not None]
+    errors_mm = [(v.patient, match.error_mm) for v, match in matches if match.error_mm is not None]
+    dice = [(v.patient, v.dice) for v in vertebrae if v.dice is not None]
     counted = vertebrae if counter_reference is not None else []
     patients = [v.patient for v in vertebrae]
 
     def rate(group: Sequence[VertebraOutcome]) -> dict:
-        return _mean([v.match.status == matching.IDENTIFIED for v in group], [v.patient for v in group], draws)
+        return _mean([v.status == matching.IDENTIFIED for v in group], [v.patient for v in group], draws)
 
     whole = [all(v.match is None or v.match.status == matching.IDENTIFIED for v in c.vertebrae) for c in located]
     levels = {level: [v for v in vertebrae if v.level == level] for level in LEVELS}
@@ -120,17 +108,17 @@ def _location(outcomes: Sequence[CaseOutcome], counter_reference: str | None, dr
         regions.setdefault(region(vertebra.level), []).append(vertebra)
     return {
         "identification_rate": rate(vertebrae),
-        "identification_rate_half_pitch": _mean([v.match.within_half_pitch for v in vertebrae], patients, draws),
+        "identification_rate_half_pitch": _mean([m.within_half_pitch for _, m in matches], patients, draws),
         "trivial_counter_identification_rate": _mean(
             [v.counter_right for v in counted], [v.patient for v in counted], draws
         ),
         "trivial_counter_lowest_level": counter_reference,
         "whole_case_right": _mean(whole, [case.patient for case in located], draws),
-        "off_by_one_rate": _mean([v.match.status == matching.OFF_BY_ONE for v in vertebrae], patients, draws),
-        "missed_rate": _mean([v.match.status == matching.MISSED for v in vertebrae], patients, draws),
-        "centre_error_mm": _mean([v.match.error_mm for v in identified], [v.patient for v in identified], draws),
-        **_detection(located, draws),
-        "dice": _mean([v.dice for v in judged], [v.patient for v in judged], draws),
+        "off_by_one_rate": _mean([v.status == matching.OFF_BY_ONE for v in vertebrae], patients, draws),
+        "missed_rate": _mean([v.status == matching.MISSED for v in vertebrae], patients, draws),
+        "centre_error_mm": _mean([error for _, error in errors_mm], [patient for patient, _ in errors_mm], draws),
+        **_detection(outcomes, draws),
+        "dice": _mean([value for _, value in dice], [patient for patient, _ in dice], draws),
         "identification_rate_by_level": {level: rate(group) for level, group in levels.items() if group},
         "identification_rate_by_region": {name: rate(group) for name, group in regions.items()},
         "identification_rate_by_vertebrae_in_view": {name: rate(group) for name, group in in_view.items() if group},
@@ -154,21 +142,22 @@ def _doubt(located: Sequence[CaseOutcome], draws: PatientDraws) -> dict[str, Any
 
     def wrong(group: Sequence[CaseOutcome]) -> dict:
         found = [v for case in group for v in case.vertebrae if v.match is not None and v.match.named is not None]
-        return _mean([v.match.status != matching.IDENTIFIED for v in found], [v.patient for v in found], draws)
+        return _mean([v.status != matching.IDENTIFIED for v in found], [v.patient for v in found], draws)
 
-    judged = [case for case in located if case.doubted is not None]
+    judged = [(case, case.doubted) for case in located if case.doubted is not None]
     return {
-        "doubted_cases": _mean([case.doubted for case in judged], [case.patient for case in judged], draws),
-        "wrong_names_when_doubted": wrong([case for case in judged if case.doubted]),
-        "wrong_names_when_not_doubted": wrong([case for case in judged if not case.doubted]),
+        "doubted_cases": _mean([doubted for _, doubted in judged], [case.patient for case, _ in judged], draws),
+        "wrong_names_when_doubted": wrong([case for case, doubted in judged if doubted]),
+        "wrong_names_when_not_doubted": wrong([case for case, doubted in judged if not doubted]),
     }
 
 
-def _detection(located: Sequence[CaseOutcome], draws: PatientDraws) -> dict[str, Any]:
-    patients = [case.patient for case in located]
-    right = np.asarray([case.detection.true_positives for case in located], float)
-    superfluous = np.asarray([case.detection.false_positives for case in located], float)
-    missed = np.asarray([case.detection.false_negatives for case in located], float)
+def _detection(outcomes: Sequence[CaseOutcome], draws: PatientDraws) -> dict[str, Any]:
+    detected = [(case.patient, case.detection) for case in outcomes if case.detection is not None]
+    patients = [patient for patient, _ in detected]
+    right = np.asarray([counts.true_positives for _, counts in detected], float)
+    superfluous = np.asarray([counts.false_positives for _, counts in detected], float)
+    missed = np.asarray([counts.false_negatives for _, counts in detected], float)
 
     def share(numerator: np.ndarray, denominator: np.ndarray) -> dict:
         return intervals.interval(lambda w: metrics.ratio(numerator, denominator, w), patients, draws).as_dict()
@@ -186,11 +175,25 @@ def probability_table(vertebrae: Sequence[VertebraOutcome], prior: np.ndarray) -
     return np.asarray(rows, float).reshape(-1, len(prior))
 
 
+@dataclass(frozen=True)
+class _Identified:
+    """An identified vertebra whose class was read."""
+
+    patient: str
+    true_class: int
+    prediction: VertebraPrediction
+
+
 def _classification(
     outcomes: Sequence[CaseOutcome], description: DatasetDescription, prior: np.ndarray, draws: PatientDraws
 ) -> dict[str, Any]:
     read = [v for case in outcomes for v in case.vertebrae if v.true_class is not None]
     identified = [v for v in read if v.prediction is not None]
+    told = [
+        _Identified(v.patient, v.true_class, v.prediction)
+        for v in identified
+        if v.true_class is not None and v.prediction is not None
+    ]
 
     def scores(group: Sequence[VertebraOutcome], full: bool = True) -> dict[str, Any]:
         truth = np.asarray([v.true_class for v in group], int)
@@ -215,8 +218,8 @@ def _classification(
         "prior": prior,
         "end_to_end": scores(read),
         "identified": scores(identified),
-        "prediction_sets": _prediction_sets(identified, description.class_names, draws),
-        "refer_flag": _refer_flag(identified, draws),
+        "prediction_sets": _prediction_sets(told, description.class_names, draws),
+        "refer_flag": _refer_flag(told, draws),
         "by_region": brief_scores(lambda v: region(v.level), REGIONS),
         "by_level": brief_scores(lambda v: v.level, LEVELS),
         "by_sequence": brief_scores(lambda v: v.sequence),
@@ -225,7 +228,7 @@ def _classification(
     }
 
 
-def _refer_flag(vertebrae: Sequence[VertebraOutcome], draws: PatientDraws) -> dict[str, Any] | None:
+def _refer_flag(vertebrae: Sequence[_Identified], draws: PatientDraws) -> dict[str, Any] | None:
     """Whether identified vertebrae that are flagged for a reader are the wrong ones; None where none is flagged."""
     flagged = np.asarray([REFER in v.prediction.flags for v in vertebrae], bool)
     if not flagged.any():
@@ -244,11 +247,11 @@ def _refer_flag(vertebrae: Sequence[VertebraOutcome], draws: PatientDraws) -> di
 
 
 def _prediction_sets(
-    vertebrae: Sequence[VertebraOutcome], class_names: Sequence[str], draws: PatientDraws
+    vertebrae: Sequence[_Identified], class_names: Sequence[str], draws: PatientDraws
 ) -> dict[str, Any]:
     """Coverage of the sets of identified vertebrae; a vertebra that was not identified has no set."""
 
-    def coverage(group: Sequence[VertebraOutcome]) -> dict:
+    def coverage(group: Sequence[_Identified]) -> dict:
         covered = [class_names[v.true_class] in v.prediction.prediction_set for v in group]
         return _mean(covered, [v.patient for v in group], draws)
 

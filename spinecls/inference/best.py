@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from spinecls import __version__, files, paths
 from spinecls.errors import ModelError
 from spinecls.evaluation import metrics
@@ -149,9 +151,9 @@ def _candidate(models: Sequence[TrainedModel], plan: Plan) -> Candidate:
         tables = [joined([read_validation(fold) for fold in model.fold_folders()]) for model in models]
         return classification_candidate(names, tables)
     rows = [row for fold in models[0].fold_folders() for row in identified_vertebrae(fold.vertebrae)]
-    values = [identified for _, identified in rows]
+    values = np.array([identified for _, identified in rows], bool)
     patients = tuple(patient for patient, _ in rows)
-    return Candidate(tuple(names), patients, lambda weights: metrics.mean(values, weights), found=float(any(values)))
+    return Candidate(tuple(names), patients, lambda weights: metrics.mean(values, weights), found=float(values.any()))
 
 
 def _entry(judged: Judged) -> dict:

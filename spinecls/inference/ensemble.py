@@ -8,7 +8,6 @@ their level probabilities, class probabilities are averaged, and a voxel of a ma
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -49,8 +48,6 @@ from spinecls.io.predictions import (
 )
 from spinecls.planning.meaning import require_same
 from spinecls.records import NUMBERING_AMBIGUOUS, REFER, REFER_REASONS, SEVERITY, CasePrediction, VertebraPrediction
-
-logger = logging.getLogger(__name__)
 
 SAME_MM = 10.0
 """Detections of two models nearer than this are the same vertebra; cervical ones lie some 16 mm apart."""
@@ -369,7 +366,8 @@ def _write_maps(
     names = tuple(prediction.vertebrae[0].evidence) if prediction.vertebrae else ()
     for name in names:
         file = contribution_file(case, name, names)
-        total = sum(_kept(s, groups, model, read_map(s.folder / file)) for model, s in enumerate(saved))
+        kept = (_kept(s, groups, model, read_map(s.folder / file)) for model, s in enumerate(saved))
+        total = sum(kept, start=np.zeros(grid.shape, np.float32))
         write_map(target / file, (total / len(saved)).astype(np.float32), source, grid)
     write_map(target / evidence_file(case), _mean_abnormality(saved, groups, prediction, grid), source, grid)
     return [f"{case}.nii.gz", evidence_file(case), *(contribution_file(case, name, names) for name in names)]

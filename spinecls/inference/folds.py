@@ -105,7 +105,7 @@ def own_checkpoint(fold: FoldFolder, plan: Plan, configuration: str) -> dict[str
     return content
 
 
-def require_plan_of(content: Mapping[str, Any], plan: Plan, configuration: Configuration, where: Path | str) -> None:
+def require_plan_of(content: dict[str, Any], plan: Plan, configuration: Configuration, where: Path | str) -> None:
     """Refuse a checkpoint that was trained by another plan than the one beside it; prediction goes by both.
 
     Checkpoints of earlier versions only tell their network and sealing level.

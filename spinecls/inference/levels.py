@@ -347,7 +347,7 @@ def _relative_names(
     above = [0]
     for i in range(len(labels) - 1, 0, -1):
         taken = [k for k, way in enumerate(ways) if (way.upper, way.lower) == (labels[i - 1], labels[i])]
-        passed = 1 + ways[min(taken, key=lambda k, i=i: nats[i - 1, k])].missed if taken else 0
+        passed = 1 + ways[taken[nats[i - 1, taken].argmin()]].missed if taken else 0
         above.append(above[-1] + passed)
     return tuple(f"lowest-{n}" if n else "lowest" for n in reversed(above))
 

@@ -189,10 +189,11 @@ def _remembered(models: Sequence[TrainedModel]) -> list[tuple[TrainedModel, tupl
     content = files.read_json(path)
     known = {model.path.name: model for model in models}
     try:
-        chosen = [(known.get(str(name)), tuple(map(str, content["folds"]))) for name in content["models"]]
+        named = [(str(name), tuple(map(str, content["folds"]))) for name in content["models"]]
     except (KeyError, TypeError):
         raise ModelError(f"{path}: not written by spinecls_find_best_configuration. Run it again.") from None
-    if any(model is None or set(folds) - set(model.folds) for model, folds in chosen):
+    chosen = [(known[name], folds) for name, folds in named if name in known]
+    if len(chosen) < len(named) or any(set(folds) - set(model.folds) for model, folds in chosen):
         logger.warning("%s: a model that it names is no longer there; run spinecls_find_best_configuration.", path)
         return []
     if not all(is_sealed(model) for model, _ in chosen):

@@ -29,7 +29,7 @@ def level_map(located: Located, codes: Mapping[str, int], geometry: Geometry) ->
 def evidence_map(
     located: Located,
     sealed: SealedResult | None,
-    probabilities: Sequence[Sequence[float]],
+    probabilities: Sequence[Sequence[float]] | np.ndarray,
     configuration: Configuration,
     geometry: Geometry,
 ) -> np.ndarray:
@@ -56,7 +56,7 @@ def evidence_map(
     return evidence
 
 
-def abnormal_class(probabilities: Sequence[float]) -> int:
+def abnormal_class(probabilities: Sequence[float] | np.ndarray) -> int:
     """Index of the most probable class but the first."""
     return 1 + int(np.argmax(probabilities[1:]))
 
@@ -70,9 +70,10 @@ def contribution_maps(
 ) -> dict[str, np.ndarray]:
     """Name of an evidence map -> (S, R, A) float32, what each voxel adds; overlapping regions are summed."""
     maps = np.zeros((len(names), *geometry.shape), np.float32)
-    for i, region in enumerate(located.regions if sealed is not None else ()):
+    shares = zip(located.regions, sealed.contributions, strict=True) if sealed is not None else ()
+    for region, own in shares:
         pooled, centre = _pooled_voxels(region, configuration, geometry)
-        native = shares_to_native(sealed.contributions[i], pooled, configuration.sealed_spacing_mm, centre)
+        native = shares_to_native(own, pooled, configuration.sealed_spacing_mm, centre)
         maps[(slice(None), *pooled.slices)] += native.astype(np.float32)
     return dict(zip(names, maps, strict=True))
 

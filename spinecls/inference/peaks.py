@@ -123,7 +123,7 @@ def _vertex(heatmap: np.ndarray, peak: np.ndarray) -> np.ndarray:
     voxels, or along which the top is flat, keeps its position.
     """
     voxel = np.round(peak).astype(int)
-    floor = _LEAST_SHARE * max(float(heatmap[tuple(voxel)]), np.finfo(np.float32).tiny)
+    floor = _LEAST_SHARE * max(float(heatmap[tuple(voxel)]), float(np.finfo(np.float32).tiny))
     refined = peak.astype(float)
     for axis in range(3):
         if heatmap.shape[axis] < 3 or peak[axis] != voxel[axis]:

@@ -55,6 +55,7 @@ from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, region_from_ellipsoid, region_from_mask, vertebra_axes, with_corners
 from spinecls.tasks.classification import class_prior, drawn_prior
 from spinecls.tasks.open_targets import OFFSET_UNIT_MM
+from spinecls.types import triple
 
 PEAK_THRESHOLD = 0.3
 """Least heat of a centre. A Gaussian learnt well reaches 0.8 and more; half-seen vertebrae at the border about 0.4."""
@@ -324,13 +325,13 @@ class Predictor:
         for row, (centre, tangent, level) in enumerate(zip(centres, tangents, decoding.labels, strict=True)):
             mask = None if masks is None else masks == row + 1
             extent = level_extent_mm(self.plan, level)
-            if mask is not None and mask.any():
+            if mask is None or not mask.any():
+                region = region_from_ellipsoid(geometry, centre, tangent, extent)
+                core = core_region(geometry, centre, tangent, extent)
+            else:
                 whole = with_corners(mask, geometry, tangent)
                 region = region_from_mask(whole, geometry, self.configuration.sealing_margin_mm)
                 core = Region(mask, (0, 0, 0), geometry, "mask")
-            else:
-                region = region_from_ellipsoid(geometry, centre, tangent, extent)
-                core = core_region(geometry, centre, tangent, extent)
             if region is None or core is None:
                 continue
             regions.append(region)
@@ -344,7 +345,7 @@ class Predictor:
             decoding=decoding.rows(rows),
             regions=tuple(regions),
             masks=_renumbered(masks, rows),
-            marrow=marrow_reference(image, cores) if cores else None,
+            marrow=marrow_reference(image, cores) if cores else np.full((len(image), 2), np.nan),
             from_mask=tuple(from_mask),
             visible_fractions=tuple(visible),
         )
@@ -365,13 +366,14 @@ class Predictor:
         flags += ["not_sealed"] if probabilities and not is_guaranteed(self.configuration.seal) else []
         flags += reasons
         region = located.regions[i]
+        low_lps, high_lps = region.box_lps
         return VertebraPrediction(
             level=level,
             level_probability=float(decoding.posterior[i, LEVELS.index(level)]),
             runner_up=decoding.runner_up[i],
             runner_up_probability=float(decoding.posterior[i, LEVELS.index(decoding.runner_up[i])]),
-            centre_lps=tuple(float(v) for v in located.centres_lps[i]),
-            box_lps=region.box_lps,
+            centre_lps=triple(float(v) for v in located.centres_lps[i]),
+            box_lps=(triple(low_lps), triple(high_lps)),
             score=float(located.scores[i]),
             class_probabilities=probabilities,
             prediction_set=() if report is None else report.sets[i],
@@ -395,8 +397,12 @@ class Predictor:
     @property
     def training_images(self) -> list[str] | None:
         """Digests of the images that any fold learned from, sorted; None where a fold's plan does not say."""
-        known = [plan.training_images for plan in self.fold_plans or [self.plan]]
-        return None if None in known else sorted({digest for images in known for digest in images})
+        found: set[str] = set()
+        for plan in self.fold_plans or [self.plan]:
+            if plan.training_images is None:
+                return None
+            found.update(plan.training_images)
+        return sorted(found)
 
     @property
     def evidence_names(self) -> tuple[str, ...]:

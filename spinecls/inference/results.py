@@ -32,7 +32,7 @@ class Located:
     decoding : names
     regions : one a vertebra, on the native grid
     masks : (S, R, A) uint8 instance map on the native grid, i + 1 for vertebra i; None when the model does not segment
-    marrow : (C, 2) the two reference numbers a channel
+    marrow : (C, 2) the two reference numbers a channel; not-a-number without any vertebra
     from_mask : whether each region comes from a mask
     visible_fractions : share of each vertebra that lies in the image
     """
@@ -42,7 +42,7 @@ class Located:
     decoding: LevelDecoding
     regions: tuple[Region, ...]
     masks: np.ndarray | None
-    marrow: np.ndarray | None
+    marrow: np.ndarray
     from_mask: tuple[bool, ...]
     visible_fractions: tuple[float, ...]
 

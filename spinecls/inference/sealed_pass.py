@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -91,6 +92,11 @@ def make_crops(
     return torch.stack([crop.image for crop in made]), torch.stack([crop.pooled for crop in made])
 
 
+def readers_of(model: SpineModel) -> Sequence[Reader]:
+    """Readers of a model."""
+    return cast(Sequence[Reader], model.readers)  # torch does not tell what a ModuleList holds
+
+
 @torch.inference_mode()
 def classify(
     models: Sequence[SpineModel],
@@ -111,28 +117,25 @@ def classify(
     # Vertebra by vertebra, so that the row of a view never depends on how many vertebrae follow.
     seen = torch.stack([view.of(crops) for view in views], dim=1).flatten(0, 1)
     # The crop's second spatial axis is its fourth, the map of pooled voxels has no channels.
-    counted = [pooled.flip([axis - 1 for axis in view.mirrored]) for view in views]
-    counted = torch.stack(counted, dim=1).flatten(0, 1)
+    counted = torch.stack([pooled.flip([axis - 1 for axis in view.mirrored]) for view in views], dim=1).flatten(0, 1)
     members: list[list[np.ndarray]] = []
-    evidence, contributions, speaks, numbers = 0.0, 0.0, 0.0, 0.0
+    sums = [torch.zeros(())] * 4
     shifts = np.broadcast_to(balanced_shift, (len(models), np.shape(balanced_shift)[-1]))
     for model, shift in zip(models, shifts, strict=True):
         members.append([])
-        for reader in model.readers:
+        for reader in readers_of(model):
             outputs = _in_chunks(reader, seen, counted, device)
             shifted = outputs.logits.double() + torch.from_numpy(shift.copy())
             probabilities = torch.softmax(shifted, dim=1).numpy()
             members[-1] += [probabilities[i :: len(views)] for i in range(len(views))]
+            maps = (outputs.evidence, outputs.contributions, outputs.speaks)
             for i, view in enumerate(views):
-                evidence = evidence + outputs.evidence[i :: len(views)].flip(view.mirrored)
-                contributions = contributions + outputs.contributions[i :: len(views)].flip(view.mirrored)
-                speaks = speaks + outputs.speaks[i :: len(views)].flip(view.mirrored)
-                numbers = numbers + outputs.pooled[i :: len(views)]
+                own = [values[i :: len(views)].flip(view.mirrored) for values in maps]
+                own.append(outputs.pooled[i :: len(views)])
+                sums = [before + part for before, part in zip(sums, own, strict=True)]
     stacked = np.array(members)
     total = stacked.shape[0] * stacked.shape[1]
-    evidence, contributions, speaks, numbers = (
-        (x / total).numpy() for x in (evidence, contributions, speaks, numbers)
-    )
+    evidence, contributions, speaks, numbers = ((x / total).numpy() for x in sums)
     by_class = _by_class(evidence, stacked.shape[-1], models[0].ordinal)
     return SealedResult(stacked.mean(axis=(0, 1)), stacked, by_class, numbers, contributions, speaks)
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from spinecls.networks.model import SpineModel
+
 Activations = dict[str, Callable[[torch.Tensor], torch.Tensor]]
 
 OPEN_ACTIVATIONS: Activations = {
@@ -50,7 +52,7 @@ def _views(mirror: bool) -> Iterator[bool]:
 
 @torch.inference_mode()
 def open_maps(
-    models: Sequence[torch.nn.Module],
+    models: Sequence[SpineModel],
     image: np.ndarray,
     tile: tuple[int, int, int],
     multiple: tuple[int, int, int],
@@ -77,7 +79,8 @@ def open_maps(
     weights: dict[str, torch.Tensor] = {}
     starts = [tile_starts(n, t, m) for n, t, m in zip(shape, tile, multiple, strict=True)]
     for corner in np.array(np.meshgrid(*starts, indexing="ij")).reshape(3, -1).T:
-        patch = padded[(..., *(slice(int(a), int(a) + t) for a, t in zip(corner, tile, strict=True)))]
+        box = (slice(int(a), int(a) + t) for a, t in zip(corner, tile, strict=True))
+        patch = padded[(slice(None), slice(None), *box)]
         for name, value in _mean_outputs(models, patch, mirror).items():
             stride = [t // n for t, n in zip(tile, value.shape[-3:], strict=True)]
             if name not in sums:
@@ -97,7 +100,7 @@ def open_maps(
     }
 
 
-def _mean_outputs(models: Sequence[torch.nn.Module], patch: torch.Tensor, mirror: bool) -> dict[str, torch.Tensor]:
+def _mean_outputs(models: Sequence[SpineModel], patch: torch.Tensor, mirror: bool) -> dict[str, torch.Tensor]:
     """Outputs of one tile, averaged over folds and views; a mirrored view is turned back."""
     total: dict[str, torch.Tensor] = {}
     count = 0
@@ -118,7 +121,7 @@ def _mean_outputs(models: Sequence[torch.nn.Module], patch: torch.Tensor, mirror
     return {name: value / count for name, value in total.items()}
 
 
-def values_at(level_map: np.ndarray, index: np.ndarray, stride: Sequence[float]) -> np.ndarray:
+def values_at(level_map: np.ndarray, index: np.ndarray, stride: Sequence[float] | np.ndarray) -> np.ndarray:
     """(N, L) linear interpolation of a coarse (L, s, r, a) map at continuous indices of the full-resolution grid."""
     if len(index) == 0:
         return np.zeros((0, len(level_map)), np.float32)

@@ -68,12 +68,6 @@ class Region:
         world = self.geometry.to_world(np.argwhere(self.mask))
         return tuple(map(float, world.min(axis=0))), tuple(map(float, world.max(axis=0)))
 
-    def touches_border(self, whole_shape: tuple[int, int, int]) -> bool:
-        """Whether the region reaches the first or last row or column of the grid, so the vertebra may be cut."""
-        index = np.argwhere(self.mask) + self.start
-        low, high = index.min(axis=0), index.max(axis=0)
-        return bool(np.any(low[1:] <= 0) or np.any(high[1:] >= np.asarray(whole_shape)[1:] - 1))
-
 
 def mask_distance(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """In-plane distance (mm) to the border of the convex hull of a mask, slice by slice; negative inside.

@@ -12,6 +12,7 @@ from spinecls.anatomy import RANK
 from spinecls.curve import image_tangents_lps
 from spinecls.geometry import Geometry
 from spinecls.sealing.region import padded_box, vertebra_axes
+from spinecls.types import triple
 
 MARGIN_MM = 4.0
 SMALLEST_AREA_MM2 = 100.0
@@ -100,7 +101,7 @@ def local_mm(geometry: Geometry, centre_lps: np.ndarray, axes_lps: np.ndarray) -
 
 def _body(level: str, mask: np.ndarray, geometry: Geometry, centre_lps: np.ndarray, tangent_lps: np.ndarray) -> Body:
     low, high = padded_box(mask, MARGIN_MM, geometry)
-    slices = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    slices = triple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     box, inside = geometry.cropped(low, high), mask[slices]
     axes_lps = vertebra_axes(geometry, tangent_lps)
     to_back = np.sign(axes_lps[:, 2] @ np.asarray(geometry.direction, float)[:, 2])
@@ -120,7 +121,7 @@ def _body(level: str, mask: np.ndarray, geometry: Geometry, centre_lps: np.ndarr
         geometry=box,
         centre_lps=centre_lps,
         axes_lps=axes_lps,
-        size_mm=tuple(float(np.ptp(np.percentile(axis[inside], _EXTENT_PERCENTILES))) for axis in position_mm),
+        size_mm=triple(float(np.ptp(np.percentile(axis[inside], _EXTENT_PERCENTILES))) for axis in position_mm),
         position_mm=position_mm,
         border_mm={"upper": upper, "lower": lower, "front": front, "back": back},
         endplates=tuple(name for name, is_cut in cut.items() if not is_cut),

@@ -174,7 +174,7 @@ def _table_rows(case: Case, result: SimulatedCase) -> list[dict[str, Any]]:
         if not (vertebra.in_map or vertebra.centre_lps):
             continue
         cells = (case.identifier, case.patient, case.site, vertebra.level, result.classes.get(vertebra.level, ""))
-        row = dict(zip(_TABLE_HEADER, cells, strict=True))
+        row: dict[str, Any] = dict(zip(_TABLE_HEADER, cells, strict=True))
         if vertebra.centre_lps and not vertebra.in_map:
             row |= dict(zip(_POINT, vertebra.centre_lps, strict=True))
         rows.append(row)

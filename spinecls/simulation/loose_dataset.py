@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from spinecls.records import Case, ClassReading, RawDataset, VertebraAnnotation
 from spinecls.simulation import loosening
 from spinecls.simulation.dataset import map_ending
 from spinecls.simulation.streams import case_stream
-
-logger = logging.getLogger(__name__)
 
 SETTINGS, TABLE, TIMES = "loosening.json", "vertebraeTr.csv", "loosening.csv"
 KINDS = ("vertebrae", "structures")
@@ -118,7 +115,7 @@ def loosen_dataset(source: Path, target: Path, options: LoosenOptions) -> dict[s
     if target.exists() and any(target.iterdir()):
         raise UsageError(f"{target} exists. Give the name of a new dataset.")
     raw = load_dataset(source)
-    drawn = [case for case in raw.cases if _map_of(case, options.kind) is not None]
+    drawn = [case for case in raw.cases if _maps_of(case, options.kind)]
     if options.form and not drawn:
         raise DatasetError(f"{source}: no case has a map of its {options.kind}; there is nothing to loosen.")
     order = np.random.default_rng([options.seed, 1]).permutation(len(drawn))
@@ -130,7 +127,7 @@ def loosen_dataset(source: Path, target: Path, options: LoosenOptions) -> dict[s
     files.write_json(target / SETTINGS, {"version": __version__, "options": dataclasses.asdict(options)})
     rows, times, forms = [], [], {}
     for case in raw.cases:
-        loose = options.form if _map_of(case, options.kind) is not None and case.identifier not in exact else ""
+        loose = options.form if _maps_of(case, options.kind) and case.identifier not in exact else ""
         case_rows, case_times, form = _write_case(raw, case, target, options, loose)
         rows += case_rows
         times += case_times
@@ -148,19 +145,17 @@ def loosen_dataset(source: Path, target: Path, options: LoosenOptions) -> dict[s
     return {"loose": sum(t["seconds"] for t in times), "exact": sum(t["exact"] for t in times)}
 
 
-def _map_of(case: Case, kind: str) -> Path | None:
-    """The map of a kind, of several readers the first."""
+def _maps_of(case: Case, kind: str) -> list[Path]:
+    """Maps of a kind, one a reader."""
     if kind == "structures":
-        return case.structure_map
-    return case.vertebra_maps[sorted(case.vertebra_maps)[0]] if case.vertebra_maps else None
+        return [case.structure_map] if case.structure_map else []
+    return [case.vertebra_maps[reader] for reader in sorted(case.vertebra_maps)]
 
 
-def _labels_of(case: Case, kind: str):
-    """Voxel codes and grid of a kind's map; of several readers what most drew."""
-    if kind == "structures":
-        return read_label_map(case.structure_map)
-    maps = [read_label_map(case.vertebra_maps[reader]) for reader in sorted(case.vertebra_maps)]
-    return combine_readers([labels for labels, _ in maps]), maps[0][1]
+def _labels_of(maps: Sequence[Path]) -> tuple[np.ndarray, Geometry]:
+    """Voxel codes and grid of a map; of several readers what most drew."""
+    read = [read_label_map(path) for path in maps]
+    return combine_readers([labels for labels, _ in read]), read[0][1]
 
 
 def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOptions, form: str):
@@ -175,9 +170,9 @@ def _write_case(raw: RawDataset, case: Case, target: Path, options: LoosenOption
     places: dict[str, dict[str, float]] = {}
     present: dict[str, int] = {}
     times, forms = [], {}
-    path = _map_of(case, options.kind)
-    if form and path is not None:
-        labels, geometry = _labels_of(case, options.kind)
+    maps = _maps_of(case, options.kind)
+    if form and maps:
+        labels, geometry = _labels_of(maps)
         codes = description.levels if options.kind == "vertebrae" else description.structures
         present = {name: code for name, code in codes.items() if np.any(labels == code)}
         stream = case_stream(options.seed, case.identifier)

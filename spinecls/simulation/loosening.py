@@ -91,7 +91,8 @@ def _stroke(plane: np.ndarray, length: int, rng: np.random.Generator) -> np.ndar
     skeleton = skeletonize(plane)
     voxels = {tuple(v) for v in np.argwhere(skeleton if skeleton.any() else plane)}
     start = sorted(voxels)[int(rng.integers(len(voxels)))]
-    found, seen, queue = [], {start}, [start]
+    found: list[tuple[int, ...]] = []
+    seen, queue = {start}, [start]
     while queue and len(found) < length:
         here = queue.pop(0)
         found.append(here)

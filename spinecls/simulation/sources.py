@@ -92,13 +92,14 @@ def _sequences(
                 f"--sequence {options.sequence} is for data of one channel; these have {', '.join(names)}. Leave it "
                 "out, and name the channels by their sequence in dataset.json."
             )
-        known = tuple(sequence_of(name) for name in names)
-        if None in known:
+        known = [sequence for name in names if (sequence := sequence_of(name)) is not None]
+        if len(known) < len(names):
+            unknown = next(name for name in names if sequence_of(name) is None)
             raise DatasetError(
-                f"{dataset.folder}/dataset.json: of the channel {names[known.index(None)]!r} the sequence is not "
+                f"{dataset.folder}/dataset.json: of the channel {unknown!r} the sequence is not "
                 f"known, so what a lesion looks like there is not. Expected a name with {', '.join(SEQUENCES)}."
             )
-        return {case.identifier: known for case in cases}
+        return {case.identifier: tuple(known) for case in cases}
     if options.sequence:
         return {case.identifier: (options.sequence,) for case in cases}
     named = sequence_of(names[0])

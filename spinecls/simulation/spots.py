@@ -16,6 +16,7 @@ from spinecls.simulation.options import SimulationOptions, stratum_of
 from spinecls.simulation.shapes import OUTLINE, SMALLEST_MM2, sigmoid_edge
 from spinecls.simulation.streams import Stream
 from spinecls.simulation.tissue import Channel, changed, contrast
+from spinecls.types import triple
 
 SITES = ("disc", "behind", "prevertebral", "beside")
 _SUBSLICES = 4
@@ -91,7 +92,7 @@ def _distractor(rng: np.random.Generator, body: Body, site: str) -> Spot:
         u = -depth / 2 - rng.uniform(6, 16)
     else:
         t = rng.choice([-1, 1]) * (width / 2 + rng.uniform(4, 12))
-    return Spot(centre_mm=(t, w, u), radii_mm=tuple(radii), edge_mm=rng.uniform(0.7, 3))
+    return Spot(centre_mm=(t, w, u), radii_mm=triple(radii), edge_mm=rng.uniform(0.7, 3))
 
 
 def insert_markers(
@@ -181,7 +182,7 @@ def spot_alpha(geometry: Geometry, body: Body, spot: Spot) -> tuple[tuple[slice,
     index = geometry.to_index(centre_lps + (body.axes_lps @ corners).T)
     low = np.clip(np.floor(index.min(axis=0)), 0, geometry.shape).astype(int)
     high = np.clip(np.ceil(index.max(axis=0)) + 1, low, geometry.shape).astype(int)
-    slices = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    slices = triple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     position = local_mm(geometry.cropped(low, high), centre_lps, body.axes_lps)
     step = (geometry.matrix[:, 0] @ body.axes_lps)[:, None, None, None]
     radii = np.asarray(spot.radii_mm)[:, None, None, None]

@@ -5,7 +5,7 @@ A second implementation, in NumPy and double precision, of the poolings and of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import singledispatch
 
 import numpy as np
 import torch
@@ -32,36 +32,45 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().double().numpy()
 
 
-def _soft_maximum(pooling: Pooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
+@singledispatch
+def pooled_evidence(pooling: Pooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """(E,) pooled evidence (E, V) of the counted voxels with features (F, V), without the bias."""
+    raise NotImplementedError(f"{type(pooling).__name__}: no formula is documented here. Add one, as of the others.")
+
+
+@pooled_evidence.register
+def _(pooling: MeanPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
+    return evidence.mean(axis=1)
+
+
+@pooled_evidence.register
+def _(pooling: MaxPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
+    return evidence.max(axis=1)
+
+
+@pooled_evidence.register
+def _soft_maximum(pooling: LogSumExpPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     sharpness = 1 + 9 * expit(_numpy(pooling.sharpness_logit))
     return (logsumexp(sharpness[:, None] * evidence, axis=1) - np.log(evidence.shape[1])) / sharpness
 
 
-def _extent(pooling: Pooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
+@pooled_evidence.register
+def _(pooling: ExtentPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     strength, extent = (np.logaddexp(0, _numpy(p)) for p in (pooling.strength_logit, pooling.extent_logit))
     size = np.log(pooling.SMALLEST + expit(evidence).mean(axis=1))
     return strength * _soft_maximum(pooling, evidence, features) + extent * size
 
 
-def _attention(pooling: Pooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
+@pooled_evidence.register
+def _(pooling: AttentionPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     content, gate = (
-        _numpy(conv.weight).reshape(len(conv.weight), -1) @ features + _numpy(conv.bias)[:, None]
+        _numpy(conv.weight).reshape(len(conv.weight), -1) @ features + _numpy(conv.get_parameter("bias"))[:, None]
         for conv in (pooling.content, pooling.gate)
     )
     score = _numpy(pooling.score.weight).reshape(-1) @ (np.tanh(content) * expit(gate))
     attention = np.exp(score - logsumexp(score))
     weights = (1 - pooling.UNIFORM_SHARE) * attention + pooling.UNIFORM_SHARE / evidence.shape[1]
     return evidence @ weights
-
-
-FORMULAS: dict[type[Pooling], Callable[[Pooling, np.ndarray, np.ndarray], np.ndarray]] = {
-    LogSumExpPooling: _soft_maximum,
-    ExtentPooling: _extent,
-    AttentionPooling: _attention,
-    MeanPooling: lambda pooling, evidence, features: evidence.mean(axis=1),
-    MaxPooling: lambda pooling, evidence, features: evidence.max(axis=1),
-}
-"""Pooling -> function of the evidence (E, V) and features (F, V) of the counted voxels that returns (E,), no bias."""
 
 
 def recomputed_logits(reader: Reader, evidence: np.ndarray, features: np.ndarray, counted: np.ndarray) -> np.ndarray:
@@ -71,8 +80,7 @@ def recomputed_logits(reader: Reader, evidence: np.ndarray, features: np.ndarray
     """
     pooled = _numpy(reader.pooling.bias)
     if counted.any():
-        formula = FORMULAS[type(reader.pooling)]
-        pooled = pooled + formula(reader.pooling, evidence[:, counted], features[:, counted])
+        pooled = pooled + pooled_evidence(reader.pooling, evidence[:, counted], features[:, counted])
     if not reader.ordinal:
         return np.concatenate([[0.0], pooled])
     gaps = np.logaddexp(0, _numpy(reader.link.gap_logits)) + reader.link.SMALLEST_GAP

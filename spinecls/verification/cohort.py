@@ -28,13 +28,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A case that may be examined; `case` and `description` where it is one of a dataset."""
+    """A case that may be examined; `annotated` where it is one of a dataset, with the description of that."""
 
     identifier: str
     patient: str
     images: tuple[Path, ...]
-    case: Case | None = None
-    description: DatasetDescription | None = None
+    annotated: tuple[Case, DatasetDescription] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ def dataset_cohort(folder: Path, plan: Plan, model: TrainedModel) -> Cohort:
             f"({', '.join(plan.channel_names)})."
         )
     sources = [
-        Source(identifier=c.identifier, patient=c.patient, images=c.images, case=c, description=description)
+        Source(identifier=c.identifier, patient=c.patient, images=c.images, annotated=(c, description))
         for c in raw.cases
     ]
     unseen = _held_out_cases(model)
@@ -139,7 +138,7 @@ def build_study(instrument: Instrument, cohort: Cohort, vertebrae: int, donors: 
             "images like those that the model learned from."
         )
     chosen = evenly([len(scan.regions) for scan in scans], vertebrae, np.random.default_rng(seed))
-    annotated = any(source.case is not None for source in cohort.sources)
+    annotated = any(source.annotated is not None for source in cohort.sources)
     return Study(tuple(scans), chosen, donors, seed, annotated)
 
 
@@ -155,10 +154,11 @@ def read_scan(instrument: Instrument, source: Source) -> Scan | None:
         Question(image=image, grid=volume.geometry, region=region, marrow=located.marrow)
         for region in located.regions
     ]
-    truth, lesions = (None,) * len(questions), {}
-    if source.case is not None:
-        truth = classes_at(located, truth_of(source.case, source.description))
-        lesions = _lesions(source.case, source.description, volume.array.shape[1:])
+    truth: tuple[int | None, ...] = (None,) * len(questions)
+    lesions: Mapping[int, np.ndarray] = {}
+    if source.annotated is not None:
+        truth = classes_at(located, truth_of(*source.annotated))
+        lesions = _lesions(*source.annotated, volume.array.shape[1:])
     return Scan(
         identifier=source.identifier,
         patient=source.patient,

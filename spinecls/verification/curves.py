@@ -60,7 +60,10 @@ def deletion_and_insertion(instrument: Instrument, study: Study) -> CheckResult:
     inserting by its reverse.
     """
     title = "deletion and insertion by evidence"
-    deleted, inserted, by_chance, patients = [], [], [], []
+    deleted: list[float] = []
+    inserted: list[float] = []
+    by_chance: list[float] = []
+    patients = []
     positive = [place for place in study.chosen if study.predicted(place) > 0]
     for place in spread(positive, MOST_VERTEBRAE):
         target = study.predicted(place)

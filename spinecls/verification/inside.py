@@ -110,8 +110,8 @@ def region_shift(instrument: Instrument, study: Study) -> CheckResult:
         found = changes(instrument.reference(question, len(asked)), instrument.ask(asked))
         for name, change in zip(variants, found, strict=True):
             by_variant.setdefault(name, []).append(change.flipped)
-        flips.append(np.mean([change.flipped for change in found]))
-        largest.append(np.mean([change.largest_probability for change in found]))
+        flips.append(float(np.mean([change.flipped for change in found])))
+        largest.append(float(np.mean([change.largest_probability for change in found])))
         patients.append(study.patient(place))
     rate, mean_change = mean_over_patients(flips, patients), mean_over_patients(largest, patients)
     worst = max(by_variant, key=lambda name: np.mean(by_variant[name]))

@@ -11,7 +11,7 @@ import torch
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.verification.instrument import Answers, Instrument
 from spinecls.verification.measures import jensen_shannon
-from spinecls.verification.results import CheckResult, Outcome, mean_over_patients, not_applicable
+from spinecls.verification.results import CheckResult, Number, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.study import Place, Study
 from spinecls.verification.swaps import EXTREMES, centre_voxel, intensity_matched, placed, with_blob, with_outside
 
@@ -112,14 +112,14 @@ def outside_swap(instrument: Instrument, study: Study) -> CheckResult:
     patients = [study.patient(place) for place in study.chosen]
     unequal = sum(change.unequal for change in (*flat, *extreme))
     total = len(flat) + len(extreme)
-    flips = mean_over_patients([np.mean([c.flipped for c in found]) for found in per_vertebra], patients)
-    divergence = mean_over_patients([np.mean([c.divergence for c in found]) for found in per_vertebra], patients)
-    numbers = {
+    flips = mean_over_patients([float(np.mean([c.flipped for c in found])) for found in per_vertebra], patients)
+    divergences = [float(np.mean([c.divergence for c in found])) for found in per_vertebra]
+    numbers: dict[str, Number] = {
         "unequal": unequal,
         "swaps": total,
         "largest_logit_change": max(change.largest_logit for change in (*flat, *extreme)),
         "flip_rate": flips,
-        "mean_divergence": divergence,
+        "mean_divergence": mean_over_patients(divergences, patients),
         "vertebrae": len(study.chosen),
     }
     sentence = (

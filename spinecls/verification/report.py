@@ -47,7 +47,7 @@ def write_report(folder: Path, report: Mapping[str, Any], results: Sequence[Chec
 
 
 def _rows(result: CheckResult) -> list[dict[str, Any]]:
-    common = {
+    common: dict[str, Any] = {
         "check": result.key,
         "outcome": result.outcome.value,
         "guarantee": result.guarantee,

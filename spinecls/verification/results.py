@@ -76,7 +76,7 @@ def not_applicable(key: str, title: str, reason: str) -> CheckResult:
     return CheckResult(key=key, title=title, outcome=Outcome.NOT_APPLICABLE, sentence=reason)
 
 
-def mean_over_patients(values: Sequence[float], patients: Sequence[str]) -> Interval:
+def mean_over_patients(values: Sequence[float] | np.ndarray, patients: Sequence[str]) -> Interval:
     """Mean of the items with its 95 % interval over patients; items that are not a number are left out."""
     numbers = np.asarray(values, float)
     known = np.isfinite(numbers)

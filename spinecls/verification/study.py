@@ -9,6 +9,7 @@ import numpy as np
 
 from spinecls.geometry import Geometry
 from spinecls.sealing.region import Region
+from spinecls.types import T
 from spinecls.verification.instrument import Answers, Question
 from spinecls.verification.swaps import whole_mask
 
@@ -104,9 +105,9 @@ class Study:
         return np.random.default_rng((self.seed, *purpose))
 
 
-def spread(places: Sequence[Place], limit: int) -> Sequence[Place]:
-    """At most `limit` of the places, evenly spaced."""
-    return places[:: max(1, -(-len(places) // limit))]
+def spread(items: Sequence[T], limit: int) -> Sequence[T]:
+    """At most `limit` of the items, evenly spaced."""
+    return items[:: max(1, -(-len(items) // limit))]
 
 
 def evenly(scans: Sequence[int], limit: int, generator: np.random.Generator) -> tuple[Place, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,8 +19,6 @@ from spinecls.verification.outside import lesion_in_neighbour, outside_swap, out
 from spinecls.verification.randomisation import model_randomisation
 from spinecls.verification.results import CheckResult, Outcome, not_applicable
 from spinecls.verification.study import Study
-
-logger = logging.getLogger(__name__)
 
 CHECKS: tuple[Callable[[Instrument, Study], CheckResult], ...] = (
     outside_swap,

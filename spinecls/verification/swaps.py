@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from spinecls.geometry import Geometry
 from spinecls.sealing.region import Region
+from spinecls.types import triple
 
 EXTREMES = (-1e30, 1e30)
 """Finite values far beyond any image; divided by the smallest marrow spread they still fit into float32."""
@@ -129,7 +130,7 @@ def region_of(mask: np.ndarray, grid: Geometry, source: str, outline: np.ndarray
         return None
     low, high = index.min(axis=0), index.max(axis=0) + 1
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    start = tuple(map(int, low))
+    start = triple(map(int, low))
     return Region(mask[box], start, grid.cropped(low, high), source, None if outline is None else outline[box])
 
 

@@ -1,20 +1,20 @@
 import numpy as np
 import pytest
 
-from spinecls.beliefs.voxel import MASS_STEPS, hard_beliefs, mean_beliefs, voxel_beliefs
+from spinecls.beliefs.voxel import MASS_STEPS, mean_beliefs, voxel_beliefs
 from spinecls.errors import UsageError
 
 LABELS = np.array([[[0, 1, 2], [255, 2, 1]]])
 
 
-def test_a_hard_map_puts_all_mass_on_what_is_drawn():
-    beliefs = hard_beliefs(LABELS, 3, unknown=255)
+def test_a_single_reader_puts_all_mass_on_what_is_drawn():
+    beliefs = mean_beliefs([LABELS], 3)
     for index in range(3):
         assert np.array_equal(beliefs.mass([index]), index == LABELS)
 
 
 def test_what_is_unknown_says_nothing():
-    assert np.array_equal(hard_beliefs(LABELS, 3, unknown=255).silent, LABELS == 255)
+    assert np.array_equal(mean_beliefs([LABELS], 3).silent, LABELS == 255)
 
 
 def test_masses_come_back_to_a_hundredth():
@@ -36,7 +36,6 @@ def test_mass_on_all_classes_says_nothing():
 
 
 def test_code_zero_says_nothing():
-    assert hard_beliefs(LABELS, 3, 255).masses[0].sum() == 0
     assert voxel_beliefs({(0,): np.ones((1, 2, 2))}, 2).masses[0].sum() == 0
 
 

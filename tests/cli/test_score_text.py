@@ -4,7 +4,7 @@ import pytest
 from evaluation.conftest import make_case, make_description, make_vertebra
 
 from spinecls.cli.score_text import score_text
-from spinecls.evaluation import summary
+from spinecls.evaluation import matching, summary
 from spinecls.evaluation.matching import CaseTruth
 
 PLACE = (0, 0, 0)
@@ -13,9 +13,9 @@ PLACE = (0, 0, 0)
 def text_of(flags=(), class_names=("normal", "oedema"), remarks=(), missed=()):
     predicted = dataclasses.replace(make_vertebra("L1", PLACE, (0.2, 0.8)[: len(class_names)]), flags=flags)
     truth = CaseTruth(identifier="a", patient="p", centres_lps={"L1": PLACE}, classes={"L1": 1} if class_names else {})
-    scores = summary.evaluate(
-        [make_case("a", [predicted], class_names)], [truth], make_description(class_names=class_names), None, None, 5
-    )
+    description = make_description(class_names=class_names)
+    outcomes = matching.judge([make_case("a", [predicted], class_names)], [truth], description, None)
+    scores = summary.summarise(outcomes, description, None, None, draws=5)
     reference = {"cases": 7, "taken_from": "the training cases of the dataset"}
     head = {"dataset": "Dataset007_Test", "split": "Ts", "training_reference": reference}
     return score_text({**head, "remarks": remarks, "missed_cases": dict.fromkeys(missed, ""), **scores})

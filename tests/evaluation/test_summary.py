@@ -30,7 +30,8 @@ def patient(name, classes=(0, 1, 0), **more):
 
 
 def run(predictions, truth, description, prior=(0.75, 0.25), lowest="L3"):
-    return summary.evaluate(predictions, truth, description, prior, lowest, draws=40)
+    outcomes = matching.judge(predictions, truth, description, lowest)
+    return summary.summarise(outcomes, description, prior, lowest, draws=40)
 
 
 @pytest.fixture
@@ -143,7 +144,8 @@ def test_coverage_verdict_asks_for_the_upper_end(vertebra, case, description, co
         chosen = ("normal",) if index < covered else ("oedema",)
         predictions.append(case(str(index), [vertebra("L1", (0, 0, 80), prediction_set=chosen)]))
         truth.append(patient(str(index), (0, None, None)))
-    result = summary.evaluate(predictions, truth, description(), None, None, draws=500)
+    outcomes = matching.judge(predictions, truth, description(), None)
+    result = summary.summarise(outcomes, description(), None, None, draws=500)
     by_class = result["classification"]["prediction_sets"]["coverage_by_class"]
     assert by_class["normal"]["not_below_target"] is verdict
 

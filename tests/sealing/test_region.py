@@ -118,11 +118,6 @@ def test_centre_of_a_region_is_the_middle_of_its_box_in_the_world():
     assert region.centre_lps == pytest.approx(GRID.to_world((4, 29.5, 19.5)))
 
 
-def test_region_at_the_upper_end_touches_the_border():
-    assert region_from_mask(box_mask((3, 0, 10), (6, 9, 30)), GRID, 0.0).touches_border(GRID.shape)
-    assert not region_from_mask(box_mask((3, 9, 10), (6, 20, 30)), GRID, 0.0).touches_border(GRID.shape)
-
-
 def test_region_is_a_box_of_its_grid():
     region = region_from_mask(box_mask((3, 20, 10), (6, 40, 30)), GRID, margin_mm=3.0)
     assert isinstance(region, Region)

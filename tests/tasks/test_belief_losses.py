@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from spinecls.beliefs.voxel import hard_beliefs, mean_beliefs, voxel_beliefs
+from spinecls.beliefs.voxel import mean_beliefs, voxel_beliefs
 from spinecls.tasks.belief_losses import (
     bag_loss,
     disagreement,
@@ -28,7 +28,7 @@ def patches(beliefs, q=0.0):
 
 
 def hard_patches(labels, q=0.0):
-    return patches(hard_beliefs(labels[0].numpy(), 3, 255), q)
+    return patches(mean_beliefs([labels[0].numpy()], 3), q)
 
 
 def log_p(logits=LOGITS):
@@ -96,7 +96,7 @@ def test_unknown_voxels_do_not_dilute_the_others():
 
 def test_the_gradient_of_averaged_readers_is_the_mean_of_theirs():
     readers = [torch.randint(0, 3, SHAPE, generator=torch.Generator().manual_seed(s)).numpy() for s in range(4)]
-    separate = torch.stack([gradient(hard_beliefs(labels, 3, 255)) for labels in readers]).mean(dim=0)
+    separate = torch.stack([gradient(mean_beliefs([labels], 3)) for labels in readers]).mean(dim=0)
     assert torch.allclose(gradient(mean_beliefs(readers, 3)), separate, atol=1e-6)
 
 
@@ -112,7 +112,7 @@ def test_the_order_in_which_sets_are_stored_changes_nothing(q):
 def test_q_bounds_what_a_wrong_voxel_costs():
     logits = torch.zeros((1, 2, *SHAPE))
     logits[:, 0] = 50
-    beliefs = patches(hard_beliefs(np.ones(SHAPE, int), 2, 255), q=0.5)
+    beliefs = patches(mean_beliefs([np.ones(SHAPE, int)], 2), q=0.5)
     assert voxel_belief_loss(log_p(logits), beliefs).item() == pytest.approx(2.0, abs=1e-4)
 
 
