@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -92,11 +91,6 @@ def make_crops(
     return torch.stack([crop.image for crop in made]), torch.stack([crop.pooled for crop in made])
 
 
-def readers_of(model: SpineModel) -> Sequence[Reader]:
-    """Readers of a model."""
-    return cast(Sequence[Reader], model.readers)  # torch does not tell what a ModuleList holds
-
-
 @torch.inference_mode()
 def classify(
     models: Sequence[SpineModel],
@@ -123,7 +117,7 @@ def classify(
     shifts = np.broadcast_to(balanced_shift, (len(models), np.shape(balanced_shift)[-1]))
     for model, shift in zip(models, shifts, strict=True):
         members.append([])
-        for reader in readers_of(model):
+        for reader in model.readers:
             outputs = _in_chunks(reader, seen, counted, device)
             shifted = outputs.logits.double() + torch.from_numpy(shift.copy())
             probabilities = torch.softmax(shifted, dim=1).numpy()

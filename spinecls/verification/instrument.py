@@ -15,7 +15,7 @@ import torch
 
 from spinecls.geometry import Geometry
 from spinecls.inference.predictor import Predictor
-from spinecls.inference.sealed_pass import CHUNK, UNCHANGED, classify, make_crops, readers_of
+from spinecls.inference.sealed_pass import CHUNK, UNCHANGED, classify, make_crops
 from spinecls.networks.model import SpineModel
 from spinecls.networks.reader import Reader
 from spinecls.sealing.crop import evidence_to_native, shown_voxels, snapped_centre
@@ -114,7 +114,7 @@ class Instrument:
     @property
     def readers(self) -> list[Reader]:
         """All readers of all folds."""
-        return [reader for model in self.models for reader in readers_of(model)]
+        return [reader for model in self.models for reader in model.readers]
 
     @property
     def device(self) -> torch.device:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from spinecls.inference.sealed_pass import readers_of
 from spinecls.networks.model import SpineModel
 from spinecls.networks.reader import Reader
 from spinecls.verification.instrument import Instrument
@@ -35,10 +34,10 @@ def output_blocks(reader: Reader) -> list[tuple[str, list[nn.Module]]]:
 def randomised(model: SpineModel, seed: int) -> Iterator[tuple[str, SpineModel]]:
     """Copies of a model in each of whose readers one more block, from the output down, has new weights."""
     changed = copy.deepcopy(model)
-    for number, (name, _) in enumerate(output_blocks(readers_of(model)[0])):
+    for number, (name, _) in enumerate(output_blocks(model.readers[0])):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
-            for block in (block for reader in readers_of(changed) for block in output_blocks(reader)[number][1]):
+            for block in (block for reader in changed.readers for block in output_blocks(reader)[number][1]):
                 for module in block.modules():
                     if callable(reset := getattr(module, "reset_parameters", None)):
                         reset()
