@@ -26,7 +26,7 @@ from common import provenance, score_text
 
 from spinecls.evaluation import matching, summary
 from spinecls.evaluation.trivial_counter import commonest_lowest_level
-from spinecls.inference import predictor as prediction
+from spinecls.inference import locating
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.inference.results import case_prediction
 from spinecls.io.preprocessed import load_case
@@ -111,7 +111,7 @@ def cut(case, fraction: float, share: float, description):
 def time_decoding(model, seconds: list[float]) -> None:
     """Measure peaks, outliers and decoding inside `locate`."""
     for name in ("find_centres", "drop_outliers", "decode_levels", "see_anchors"):
-        original = getattr(prediction, name)
+        original = getattr(locating, name)
         if hasattr(original, "timed"):
             continue
 
@@ -125,7 +125,7 @@ def time_decoding(model, seconds: list[float]) -> None:
             return result
 
         timed.timed = True
-        setattr(prediction, name, timed)
+        setattr(locating, name, timed)
 
 
 def report(options: argparse.Namespace, outcomes, named, seconds) -> None:

@@ -23,7 +23,7 @@ from levels import FRACTIONS, PLACES, cut, parse
 from spinecls.anatomy import RANK
 from spinecls.evaluation.matching import DETECTION_RADIUS_MM
 from spinecls.inference import levels as decoding
-from spinecls.inference import predictor as prediction
+from spinecls.inference import locating
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.preprocessed import load_case
 from spinecls.trainers.validation import plan_description
@@ -55,7 +55,7 @@ def located_views(options, fold: str) -> list[dict]:
     description = plan_description(model.plan)
     given: list[dict] = []
     original = decoding.decode_levels
-    prediction.decode_levels = partial(recorded, original, given)
+    locating.decode_levels = partial(recorded, original, given)
     views = []
     for identifier, fraction in itertools.product(split["val"], FRACTIONS):
         case = load_case(preprocessed, f"spineclsPlans_{options.configuration}", identifier)
@@ -66,7 +66,7 @@ def located_views(options, fold: str) -> list[dict]:
             if truth.centres_lps and len(given[0]["centres"]):
                 view = {**given[0], "fraction": fraction, "geometry": geometry}
                 views.append(view | {"names": names_of(view["centres"], truth.centres_lps)})
-    prediction.decode_levels = original
+    locating.decode_levels = original
     return views
 
 
@@ -87,7 +87,7 @@ def names_of(centres: np.ndarray, truth: dict) -> dict[int, str]:
 
 def judged(view: dict, share: float) -> dict:
     """Nats and errors of one column, decoded with the opinions counted by `share`."""
-    visible = view["visible"] / prediction.EVIDENCE_SHARE * share
+    visible = view["visible"] / locating.EVIDENCE_SHARE * share
     column = decoding.decode_levels(view["centres"], view["logs"], view["pitch"], visibility=np.minimum(visible, 1))
     column = decoding.see_anchors(column, view["centres"], view["geometry"], view["pitch"])
     nats = [-np.log(max(column.posterior[i, RANK[name]], 1e-12)) for i, name in view["names"].items()]

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from spinecls import files
-from spinecls.inference import predictor as prediction
+from spinecls.inference import locating
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.inference.results import case_prediction
 from spinecls.io.images import read_image, read_label_map
@@ -102,13 +102,13 @@ def test_without_readers_vertebrae_are_found_and_written_without_classes(predict
 
 
 def test_in_an_unfamiliar_image_the_network_counts_less_for_names(predictor, volumes, monkeypatch):
-    counted, decode = [], prediction.decode_levels
+    counted, decode = [], locating.decode_levels
 
     def recorded(*arguments, visibility):
         counted.append(visibility)
         return decode(*arguments, visibility=visibility)
 
-    monkeypatch.setattr(prediction, "decode_levels", recorded)
+    monkeypatch.setattr(locating, "decode_levels", recorded)
     for unlike in (False, True):
         predictor.locate(volumes[0].array, volumes[0].geometry, unlike)
     assert len(counted[0]) > 0

@@ -7,8 +7,8 @@ import torch
 from bundles import members_of
 from support import run_cli, set_roots
 
+from spinecls.inference.locating import PEAK_THRESHOLD
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.inference.predictor import PEAK_THRESHOLD
 from spinecls.inference.sliding_window import open_maps
 from spinecls.io.images import read_image
 from spinecls.planning.volume import preprocess_volume
