@@ -19,6 +19,7 @@ from spinecls import files
 from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.errors import DatasetError, Interrupted, ModelError, UsageError
+from spinecls.model_folder import FINAL, FoldFolder
 from spinecls.networks.model import FINDER
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
@@ -44,7 +45,7 @@ BAD_STEPS_IN_A_ROW = 10
 EPOCHS = 20
 """Rows of progress.csv and checkpoints of a network; more when an epoch would be longer than `LONGEST_EPOCH` steps."""
 LONGEST_EPOCH = 50
-PREDICTING = "checkpoint_final.pt"
+PREDICTING = FINAL
 READER = "reader"
 SEGMENTATION = "vertebra_map"
 """Head that masks come from."""
@@ -169,11 +170,11 @@ class Trainer(ABC):
 
     @property
     def latest_path(self) -> Path:
-        return self.settings.folder / "checkpoint_latest.pt"
+        return FoldFolder(self.settings.folder).states[0]
 
     @property
     def previous_path(self) -> Path:
-        return self.settings.folder / "checkpoint_previous.pt"
+        return FoldFolder(self.settings.folder).states[1]
 
     @property
     def final_path(self) -> Path:
