@@ -3,10 +3,10 @@
 import dataclasses
 
 from spinecls.planning.plan import Configuration
-from spinecls.tasks.base import WeightedTask
 from spinecls.tasks.classification import ClassificationTask
-from spinecls.trainers.base import Trainer
+from spinecls.tasks.task import WeightedTask
 from spinecls.trainers.open_baseline import with_context
+from spinecls.trainers.trainer import Trainer
 
 
 class ClassOnlyTrainer(Trainer):

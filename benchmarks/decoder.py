@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from spinecls.anatomy import LEVELS
-from spinecls.inference.levels import decode_levels
+from spinecls.inference.level_decoding import decode_levels
 
 ORACLE = Path(__file__).parents[1] / "tests" / "inference" / "test_levels.py"
 

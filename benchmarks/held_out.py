@@ -12,8 +12,8 @@ from spinecls import files
 from spinecls.errors import SpineclsError
 from spinecls.evaluation import intervals, matching, metrics, summary
 from spinecls.evaluation.intervals import Interval, PatientDraws, Statistic
+from spinecls.inference.case_results import case_prediction
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.inference.results import case_prediction
 from spinecls.io.preprocessed import load_case
 from spinecls.networks.device import pick_device
 from spinecls.planning.plan import Plan, load_plan

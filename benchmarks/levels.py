@@ -27,8 +27,8 @@ from common import provenance, score_text
 from spinecls.evaluation import matching, summary
 from spinecls.evaluation.trivial_counter import commonest_lowest_level
 from spinecls.inference import locating
+from spinecls.inference.case_results import case_prediction
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.inference.results import case_prediction
 from spinecls.io.preprocessed import load_case
 from spinecls.trainers.validation import plan_description
 

@@ -22,7 +22,7 @@ from levels import FRACTIONS, PLACES, cut, parse
 
 from spinecls.anatomy import RANK
 from spinecls.evaluation.matching import DETECTION_RADIUS_MM
-from spinecls.inference import levels as decoding
+from spinecls.inference import level_decoding as decoding
 from spinecls.inference import locating
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.preprocessed import load_case

@@ -27,10 +27,10 @@ from common import provenance
 from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.networks.model import FINDER
 from spinecls.planning.plan import load_plan
-from spinecls.trainers.base import READER, RunSettings, Trainer
 from spinecls.trainers.fold_cases import fold_cases
-from spinecls.trainers.part import Part
+from spinecls.trainers.network_training import Part
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import READER, RunSettings, Trainer
 from spinecls.trainers.training_data import load_training_data
 
 TRAINERS = (

@@ -43,7 +43,7 @@ from spinecls.calibration.temperature import cross_fitted
 from spinecls.evaluation import intervals, matching, metrics
 from spinecls.evaluation.summary import COVERAGE_MIN_PATIENTS, TARGET_COVERAGE
 from spinecls.evaluation.truth import truth_of
-from spinecls.inference.calibrating import out_of_fold
+from spinecls.inference.model_calibration import out_of_fold
 from spinecls.inference.models import ModelChoice, TrainedModel, choose_model
 from spinecls.io import predictions as prediction_files
 from spinecls.io.dataset import load_dataset

@@ -31,9 +31,9 @@ from sklearn.model_selection import GroupKFold
 
 from spinecls import files
 from spinecls.evaluation import intervals, matching, metrics
+from spinecls.inference.case_results import case_prediction
 from spinecls.inference.models import ModelChoice, TrainedModel, choose_model, load_predictor
 from spinecls.inference.predictor import Predictor
-from spinecls.inference.results import case_prediction
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map
 from spinecls.paths import preprocessed_folder

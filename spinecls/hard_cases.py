@@ -67,7 +67,7 @@ class HardCases:
         except Interrupted:
             raise
         except Exception as error:
-            reason = plain_reason(error)
+            reason = _plain_reason(error)
             if reason is None:
                 reason = self._note_defect(identifier, error)
             logger.debug("case %s failed", identifier, exc_info=True)
@@ -111,7 +111,7 @@ class HardCases:
         raise PartialFailure(text)
 
 
-def plain_reason(error: BaseException) -> str | None:
+def _plain_reason(error: BaseException) -> str | None:
     """Why a case cannot be done, in one line without names of the program; None for a defect."""
     if isinstance(error, SpineclsError):
         return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or "no reason was given"

@@ -16,7 +16,7 @@ def raw_root() -> Path:
     return _root("spinecls_raw", "raw")
 
 
-def preprocessed_root() -> Path:
+def _preprocessed_root() -> Path:
     """Folder of plans and preprocessed data: `$spinecls_preprocessed`, else ./spinecls_data/preprocessed."""
     return _root("spinecls_preprocessed", "preprocessed")
 
@@ -56,7 +56,7 @@ def dataset_name(text: str) -> str:
         if not path.is_dir():
             raise DatasetError(f"{text}: no such dataset folder.")
         return path.resolve().name
-    roots = (raw_root(), preprocessed_root(), results_root())
+    roots = (raw_root(), _preprocessed_root(), results_root())
     present = sorted({entry.name for root in roots if root.is_dir() for entry in root.iterdir() if entry.is_dir()})
     datasets = [name for name in present if name.startswith("Dataset")]
     if text in present:
@@ -92,4 +92,4 @@ def raw_dataset_folder(text: str) -> Path:
 
 def preprocessed_folder(name: str) -> Path:
     """Folder of the plan and the preprocessed data of a dataset's full name."""
-    return preprocessed_root() / name
+    return _preprocessed_root() / name

@@ -120,5 +120,10 @@ def test_the_training_loop_does_not_import_the_audit():
     import subprocess
     import sys
 
-    code = "import sys, spinecls.trainers.base; sys.exit(int('spinecls.evaluation.audit' in sys.modules))"
+    code = "import sys, spinecls.trainers.trainer; sys.exit(int('spinecls.evaluation.label_audit' in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_two_modules_share_a_name_beside_those_of_commands():
+    stems = [path.stem for path in SOURCES if path.stem != "__init__" and path.parent.name != "cli"]
+    assert not {stem for stem in stems if stems.count(stem) > 1}

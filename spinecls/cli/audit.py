@@ -38,7 +38,7 @@ def audit(
     require_writable(output.parent)
     from spinecls import files, paths
     from spinecls.errors import DatasetError, UsageError
-    from spinecls.evaluation import audit as auditing
+    from spinecls.evaluation import label_audit as auditing
     from spinecls.inference.models import ModelChoice, choose_model
     from spinecls.io.dataset import load_dataset
     from spinecls.io.predictions import is_case_json
@@ -75,7 +75,7 @@ def audit(
 
 def _apply(dataset: str, table: Path) -> None:
     from spinecls import files, paths
-    from spinecls.evaluation import audit as auditing
+    from spinecls.evaluation import label_audit as auditing
     from spinecls.io.dataset import load_dataset
 
     folder = paths.raw_dataset_folder(dataset)

@@ -21,7 +21,7 @@ def ensemble(
 
     refuse_other_folder(target)
     require_writable(target)
-    from spinecls.inference.ensemble import ensemble_folders
+    from spinecls.inference.averaged_predictions import ensemble_folders
 
     done = ensemble_folders(sources, target)
     count = sum(len(case.vertebrae) for case in done)

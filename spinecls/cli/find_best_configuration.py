@@ -25,8 +25,8 @@ def find_best_configuration(
     """
     from spinecls import files
     from spinecls.evaluation.intervals import format_score
-    from spinecls.inference.best import INSTRUCTIONS, BestRequest, find_best
-    from spinecls.inference.models import BEST
+    from spinecls.inference.best_configuration import INSTRUCTIONS, BestRequest, find_best
+    from spinecls.inference.models import BEST_CONFIGURATION
 
     judged, folder = find_best(
         BestRequest(
@@ -39,7 +39,7 @@ def find_best_configuration(
             unsealed=unsealed,
         )
     )
-    score = files.read_json(folder / BEST)["score"]
+    score = files.read_json(folder / BEST_CONFIGURATION)["score"]
     print(f"{score}, out of fold, 95 % intervals, gain over the chosen one:")
     for found in judged:
         gain = "" if found.gain is None else "  " + format_score(found.gain.as_dict(), "+.3f")

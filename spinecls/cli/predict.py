@@ -78,7 +78,7 @@ def predict(
                 raise
             defects += [str(error)] if isinstance(error, DefectiveCases) else []
     if len(chosen) > 1:
-        from spinecls.inference.ensemble import ensemble_folders
+        from spinecls.inference.averaged_predictions import ensemble_folders
 
         names = find_inputs(source, len(predictor.plan.channel_names), output=target).names
         try:

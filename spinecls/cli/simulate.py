@@ -54,8 +54,8 @@ def simulate(
         refuse_useless(context, ("--shortcut_correlation", "--shortcut_contrast"), "needs --shortcut. Give both")
     elif not {"m1", "m2"} & set(shortcut):
         refuse_useless(context, ("--shortcut_contrast",), "is of --shortcut m1 and m2 only. Leave it out")
-    from spinecls.simulation.dataset import simulate_dataset
     from spinecls.simulation.options import SimulationOptions
+    from spinecls.simulation.simulated_dataset import simulate_dataset
 
     options = SimulationOptions(
         seed=seed,
@@ -110,7 +110,7 @@ def new_dataset_folder(text: str) -> Path:
 
 def _say(folder: Path) -> None:
     from spinecls.files import read_csv
-    from spinecls.simulation.dataset import LESIONS, TABLE
+    from spinecls.simulation.simulated_dataset import LESIONS, TABLE
 
     classes = Counter(row["class"] or "(not read)" for row in read_csv(folder / TABLE))
     inserts = read_csv(folder / LESIONS)

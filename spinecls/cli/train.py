@@ -150,7 +150,7 @@ def _calibrate(fold: FoldFolder) -> None:
     """Calibrate the model of a fold as soon as two folds or more were validated."""
     from filelock import Timeout
 
-    from spinecls.inference.calibrating import calibrate_model
+    from spinecls.inference.model_calibration import calibrate_model
     from spinecls.inference.models import model_at
 
     model = model_at(fold.path.parent)

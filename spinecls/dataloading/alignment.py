@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch.nn.functional import grid_sample
 
 from spinecls.anatomy import REGIONS, region
-from spinecls.dataloading.bodies import Body
+from spinecls.dataloading.body_shapes import Body
 from spinecls.geometry import Geometry
 
 HELD, HELD_NODES = 2.5, (21, 41, 41)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spinecls.anatomy import LEVELS, RANK, VARIANTS, chain
-from spinecls.dataloading.bodies import level_extent_mm
+from spinecls.dataloading.body_shapes import level_extent_mm
 from spinecls.planning.plan import Plan
 
 LUMBOSACRAL_BEND = 2.0

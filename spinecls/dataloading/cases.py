@@ -12,7 +12,7 @@ from spinecls.beliefs import Belief
 from spinecls.beliefs.readers import Readers
 from spinecls.curve import image_tangents_lps
 from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbours, unknown_zone
-from spinecls.dataloading.bodies import level_extent_mm, likely_bodies
+from spinecls.dataloading.body_shapes import level_extent_mm, likely_bodies
 from spinecls.dataloading.forms import CompiledMap, body_mask, depth_mm, tolerance_mm
 from spinecls.dataloading.placed import PlacedVertebra, axes_and_sizes_mm, placed_vertebrae
 from spinecls.dataloading.readings import label_of
@@ -22,9 +22,9 @@ from spinecls.io.annotation_forms import PARTLY_DRAWN
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.records import EXACT
-from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, mask_distance, padded_box, region_from_ellipsoid
+from spinecls.sealing.sealing_levels import is_guaranteed
 
 CORE_SHARE = 0.7
 """Share of a vertebra's size that surely is marrow, used for the marrow reference without a mask."""

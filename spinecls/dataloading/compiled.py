@@ -12,7 +12,7 @@ from spinecls.beliefs.bags import bag_map
 from spinecls.beliefs.looseness import DrawnVertebra, Shapes, measured_slack_mm, shapes_of
 from spinecls.beliefs.voxel import mean_beliefs
 from spinecls.dataloading import alignment
-from spinecls.dataloading.bodies import Body, extents_by_pitch_mm
+from spinecls.dataloading.body_shapes import Body, extents_by_pitch_mm
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.forms import (
     CompiledMap,

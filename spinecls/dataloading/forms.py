@@ -19,7 +19,7 @@ from spinecls.beliefs.bags import Bag, BagMap, bag_map, exists_bag, size_bag
 from spinecls.beliefs.looseness import ASSUMED_SLACK_MM, USUAL_FILL, Shapes
 from spinecls.beliefs.voxel import VoxelBeliefs, voxel_beliefs
 from spinecls.curve import image_tangents_lps
-from spinecls.dataloading.bodies import Body, body_distance
+from spinecls.dataloading.body_shapes import Body, body_distance
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
 from spinecls.records import AnnotationForm

@@ -65,7 +65,7 @@ def open_arrays(
     rows = [open_patch(cases[i], configuration, tasks, rng) for i in drawn]
     arrays = {key: [row[key] for row in rows] for key in rows[0]} | {"data": np.stack([row["data"] for row in rows])}
     if images:
-        arrays["images"] = plain_patches(images, configuration, rng)
+        arrays["images"] = _plain_patches(images, configuration, rng)
     return arrays
 
 
@@ -81,7 +81,7 @@ def open_batch(arrays: dict, tasks: Sequence[OwnsTarget]) -> OpenBatch:
     return ImageBatch(**vars(batch), images=torch.from_numpy(np.asarray(arrays["images"], np.float32)))
 
 
-def plain_patches(cases: Sequence[TrainingCase], configuration: Configuration, rng: np.random.Generator) -> np.ndarray:
+def _plain_patches(cases: Sequence[TrainingCase], configuration: Configuration, rng: np.random.Generator) -> np.ndarray:
     """(B, C, S, R, A) patches of any scans, turned and scaled as others, their intensities left as they are."""
     patches = []
     for i in rng.integers(len(cases), size=configuration.batch_size):

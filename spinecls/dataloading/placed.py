@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinecls.curve import image_tangents_lps
-from spinecls.dataloading.bodies import Body, extents_by_pitch_mm
+from spinecls.dataloading.body_shapes import Body, extents_by_pitch_mm
 from spinecls.geometry import Geometry
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.io.preprocessed_records import PreparedVertebra

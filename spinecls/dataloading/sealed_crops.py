@@ -118,7 +118,7 @@ def training_crop(
         rng,
         configuration.sealed_rotation_degrees,
         configuration.scale_range,
-        configuration.sealed_mirror_axes if source.distance is not None else without_front_back(configuration),
+        configuration.sealed_mirror_axes if source.distance is not None else _without_front_back(configuration),
     )
     size, spacing_mm = configuration.sealed_size, configuration.sealed_spacing_mm
     centre = snapped_centre(region, size, spacing_mm, region.centre_lps + rng.normal(0, 1.5, 3))
@@ -129,7 +129,7 @@ def training_crop(
     return crop, CropSampler(grid, configuration, centre, matrix)
 
 
-def without_front_back(configuration: Configuration) -> tuple[int, ...]:
+def _without_front_back(configuration: Configuration) -> tuple[int, ...]:
     """Axes that a crop around an ellipsoid is mirrored on.
 
     An ellipsoid holds some of the canal behind the body, as bright as oedema; where the back is tells them apart.

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from spinecls import files
-from spinecls.evaluation.comparison import Comparison
+from spinecls.evaluation.paired_comparison import Comparison
 
 
 def write_learning_curve(path: Path, comparisons: Sequence[Comparison], patients: Mapping[str, int]) -> None:

@@ -160,7 +160,7 @@ def inside_span(points_lps: Sequence[Sequence[float]] | np.ndarray, centres_lps:
     return (heights_mm >= lower_mm) & (heights_mm <= upper_mm)
 
 
-def restrict_to_span(predicted_lps: Centres, annotated_lps: Centres) -> Centres:
+def _restrict_to_span(predicted_lps: Centres, annotated_lps: Centres) -> Centres:
     """Predictions within the annotated part of the column; the others can neither help nor harm."""
     if not predicted_lps or not annotated_lps:
         return predicted_lps
@@ -283,7 +283,7 @@ def _judge_case(
     complete = description.vertebrae_complete and all(level in truth.centres_lps for level in levels)
 
     def visible(centres_lps: Centres) -> Centres:
-        return centres_lps if complete else restrict_to_span(centres_lps, truth.centres_lps)
+        return centres_lps if complete else _restrict_to_span(centres_lps, truth.centres_lps)
 
     by_level = {vertebra.level: vertebra for vertebra in prediction.vertebrae}
     predicted_lps = {level: vertebra.centre_lps for level, vertebra in by_level.items()}

@@ -50,7 +50,7 @@ def truth_of(
     dice: dict[str, list[float]] = {}
     for path in case.vertebra_maps.values():
         array, grid = read_label_map(path)
-        for level, centre in centroids_lps(array, grid, description).items():
+        for level, centre in _centroids_lps(array, grid, description).items():
             centroids.setdefault(level, []).append(centre)
         if predicted_map is not None:
             predicted = _map_on_grid(predicted_map, grid)
@@ -73,7 +73,7 @@ def truth_of(
     )
 
 
-def centroids_lps(
+def _centroids_lps(
     array: np.ndarray, grid: Geometry, description: DatasetDescription
 ) -> dict[str, tuple[float, float, float]]:
     """Centroid, in world mm, of the voxels of each level in a vertebra map (S, R, A)."""

@@ -29,7 +29,7 @@ def agreed_plans(model: ModelFolder, folds: Sequence[str]) -> dict[str, Plan]:
         Naming two folds that do not, and how they differ.
     """
     plans = {fold: fold_plan(model.fold(fold)) for fold in folds}
-    meanings = {fold: fold_meaning(plan, model.configuration) for fold, plan in plans.items()}
+    meanings = {fold: _fold_meaning(plan, model.configuration) for fold, plan in plans.items()}
     named = {f"fold {fold}": found for fold, found in meanings.items()}
     require_same(named, model.name, f"Choose folds that agree by -f ({_groups(meanings)}), or train the others anew.")
     return plans
@@ -45,7 +45,7 @@ def fold_plan(fold: FoldFolder) -> Plan:
     return load_plan(fold.plan)
 
 
-def fold_meaning(plan: Plan, configuration: str) -> dict[str, Any]:
+def _fold_meaning(plan: Plan, configuration: str) -> dict[str, Any]:
     """Meaning of a fold, and the patch that the folds of a model are run with together."""
     planned = plan.configuration(configuration)
     return {**meaning(plan, planned), "patch_size": list(planned.patch_size)}
@@ -81,10 +81,10 @@ def unlike_folds(model: ModelFolder, fold: str, plan: Plan) -> dict[str, list[st
 
     A plan that cannot be read, or lacks the configuration, is told where it is used.
     """
-    own, found = fold_meaning(plan, model.configuration), {}
+    own, found = _fold_meaning(plan, model.configuration), {}
     for other in model.all_folds():
         try:
-            theirs = fold_meaning(fold_plan(other), model.configuration)
+            theirs = _fold_meaning(fold_plan(other), model.configuration)
         except SpineclsError:
             continue
         if other.number != fold and (told := differences(own, theirs, f"fold {fold}", f"fold {other.number}")):

@@ -10,13 +10,13 @@ import torch
 
 from spinecls.anatomy import LEVELS
 from spinecls.curve import drop_outliers, image_frame, image_tangents_lps
-from spinecls.dataloading.bodies import level_extent_mm
+from spinecls.dataloading.body_shapes import level_extent_mm
 from spinecls.dataloading.cases import core_region
 from spinecls.geometry import Geometry
+from spinecls.inference.case_results import Located
 from spinecls.inference.instances import vote_instances
-from spinecls.inference.levels import decode_levels, see_anchors
+from spinecls.inference.level_decoding import decode_levels, see_anchors
 from spinecls.inference.peaks import find_centres
-from spinecls.inference.results import Located
 from spinecls.inference.sliding_window import open_maps, values_at
 from spinecls.networks.model import SpineModel
 from spinecls.planning.plan import Configuration, Plan

@@ -20,13 +20,13 @@ from spinecls.inference.scored import best_validated
 from spinecls.model_folder import FINAL, PLAN, FoldFolder, ModelFolder, is_fold, model_folder_at, model_folders
 from spinecls.planning.meaning import class_meaning, differences, flat, require_same, said
 from spinecls.planning.plan import Plan
-from spinecls.sealing.levels import GUARANTEED, is_guaranteed
+from spinecls.sealing.sealing_levels import GUARANTEED, is_guaranteed
 from spinecls.tasks.checkpoint import build_model, read_spec, short_hash
 from spinecls.tasks.classification import class_prior
 
 logger = logging.getLogger(__name__)
 
-BEST = "best_configuration.json"
+BEST_CONFIGURATION = "best_configuration.json"
 """In a dataset's results folder: `models`, folder names, and their `folds`, that prediction takes by default."""
 
 
@@ -183,7 +183,7 @@ def _fitting(choice: ModelChoice) -> list[TrainedModel]:
 
 def _remembered(models: Sequence[TrainedModel]) -> list[tuple[TrainedModel, tuple[str, ...]]]:
     """What was chosen for the dataset of some models, with its folds; empty when nothing was, or it is gone."""
-    path = models[0].path.parent / BEST
+    path = models[0].path.parent / BEST_CONFIGURATION
     if not path.exists():
         return []
     content = files.read_json(path)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from spinecls.geometry import Geometry
-from spinecls.inference.results import Located
+from spinecls.inference.case_results import Located
 from spinecls.inference.sealed_pass import SealedResult
 from spinecls.planning.plan import Configuration
 from spinecls.sealing.crop import evidence_to_native, shares_to_native, shown_voxels, snapped_centre

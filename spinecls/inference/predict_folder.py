@@ -15,10 +15,10 @@ from spinecls import __version__, files
 from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, UsageError, some_names
 from spinecls.hard_cases import HardCases
-from spinecls.inference.calibrating import described
+from spinecls.inference.case_results import VolumePrediction, case_prediction, class_names
+from spinecls.inference.model_calibration import described
 from spinecls.inference.models import TrainedModel
 from spinecls.inference.predictor import Predictor
-from spinecls.inference.results import VolumePrediction, case_prediction, class_names
 from spinecls.io.image_digests import image_digests
 from spinecls.io.images import read_image, write_map
 from spinecls.io.input_files import InputCase, Inputs, find_inputs

@@ -18,9 +18,9 @@ from spinecls.calibration.record import Calibration
 from spinecls.errors import DatasetError
 from spinecls.geometry import Geometry
 from spinecls.inference import native_maps
+from spinecls.inference.case_results import ImagePrediction, Located, VolumePrediction, with_warnings
 from spinecls.inference.locating import Locator
 from spinecls.inference.reported import report_classes
-from spinecls.inference.results import ImagePrediction, Located, VolumePrediction, with_warnings
 from spinecls.inference.sealed_pass import UNCHANGED, SealedResult, augmented_views, classify, make_crops
 from spinecls.inference.vertebrae import ModelFacts, reported_vertebra
 from spinecls.networks.model import SpineModel

@@ -32,7 +32,7 @@ class _Scored:
     @property
     def preference(self) -> tuple:
         """Ascending: folds count more than the score, and that anything is found more than both."""
-        something, score, found = preference(self.score, self.found, chance_of(self.plan))
+        something, score, found = preference(self.score, self.found, _chance_of(self.plan))
         return something, self.folds, score, found
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ def _scored(model: TrainedModel) -> _Scored | None:
         logger.warning("Not chosen among: %s", error)
         return None
     known = [score for score in map(validation_score, folds) if score is not None]
-    found = sum(map(validation_found, folds)) / len(folds)
+    found = sum(map(_validation_found, folds)) / len(folds)
     return _Scored(model, plan, len(folds), sum(known) / len(known) if known else None, found)
 
 
@@ -97,7 +97,7 @@ def validation_score(fold: FoldFolder) -> float | None:
     return content["location"]["identification_rate"]["estimate"]
 
 
-def validation_found(fold: FoldFolder) -> float:
+def _validation_found(fold: FoldFolder) -> float:
     """Share of the vertebrae of a fold's validation that it found and named: of those with a place, else with a class.
 
     A macro AUC does not tell: where nothing is found all vertebrae have the same probabilities, and it is 0.5.
@@ -115,6 +115,6 @@ def score_name(plan: Plan) -> str:
     return "macro AUC, end to end" if len(plan.class_names) > 1 else "identification rate"
 
 
-def chance_of(plan: Plan) -> float:
+def _chance_of(plan: Plan) -> float:
     """That score of a model that knows nothing."""
     return CHANCE if len(plan.class_names) > 1 else 0.0

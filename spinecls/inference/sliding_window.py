@@ -37,7 +37,7 @@ def tile_weight(size: Sequence[int]) -> torch.Tensor:
     return weight.clamp_min(1e-3)
 
 
-def padded_to(image: torch.Tensor, tile: Sequence[int], multiple: Sequence[int]) -> torch.Tensor:
+def _padded_to(image: torch.Tensor, tile: Sequence[int], multiple: Sequence[int]) -> torch.Tensor:
     """Image padded with zeros behind, to at least a tile and to multiples of `multiple`."""
     target = [max(t, -(-n // m) * m) for n, t, m in zip(image.shape[-3:], tile, multiple, strict=True)]
     pads = [t - n for t, n in zip(target, image.shape[-3:], strict=True)]
@@ -73,7 +73,7 @@ def open_maps(
         padded behind to multiples of `multiple`.
     """
     whole = torch.from_numpy(image)[None].to(device)
-    padded = padded_to(whole, tile, multiple)
+    padded = _padded_to(whole, tile, multiple)
     shape = padded.shape[-3:]
     sums: dict[str, torch.Tensor] = {}
     weights: dict[str, torch.Tensor] = {}

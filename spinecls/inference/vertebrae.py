@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spinecls.anatomy import LEVELS
+from spinecls.inference.case_results import Located, entropy_of, reported_levels
 from spinecls.inference.reported import ClassReport
-from spinecls.inference.results import Located, entropy_of, reported_levels
 from spinecls.inference.sealed_pass import SealedResult
 from spinecls.planning.plan import Configuration
 from spinecls.records import NO_MASK, NUMBERING_AMBIGUOUS, REFER, TRUNCATED, UNSURE, VertebraPrediction
-from spinecls.sealing.levels import is_guaranteed
+from spinecls.sealing.sealing_levels import is_guaranteed
 from spinecls.types import triple
 
 FULLY_VISIBLE = 0.9

@@ -38,7 +38,7 @@ class MapFiles:
     findings: tuple[Finding, ...]
 
 
-def identifier_fault(name: str) -> str | None:
+def _identifier_fault(name: str) -> str | None:
     """Why `name` cannot be a case identifier on every system, or None."""
     bad = next((c for c in name if not _SAFE_CHARACTER.match(c)), None)
     if bad is not None:
@@ -147,7 +147,7 @@ def _name_findings(cases: Iterable[str]) -> list[Finding]:
     found = []
     twins: dict[str, str] = {}
     for case in cases:
-        fault = identifier_fault(case)
+        fault = _identifier_fault(case)
         if fault:
             found.append(error("201", f"the case name {case!r} {fault}", case))
         plain = folded(case)

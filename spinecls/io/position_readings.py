@@ -114,10 +114,10 @@ def is_column(positions: Mapping[str, Sequence[float]], geometry: Geometry) -> b
     if np.linalg.norm(np.diff(points, axis=0), axis=1).min() < SAME_PLACE_MM:
         return False
     low, high = PLAUSIBLE_PITCH
-    return runs_down(points, geometry) and low <= quotient <= high
+    return _runs_down(points, geometry) and low <= quotient <= high
 
 
-def runs_down(points: np.ndarray, geometry: Geometry) -> bool:
+def _runs_down(points: np.ndarray, geometry: Geometry) -> bool:
     """Whether points follow each other towards the feet, and mostly so."""
     rows_mm = geometry.to_index(points)[:, 1] * geometry.spacing_mm[1]
     return bool(np.all(np.diff(rows_mm) > _STEP_MM)) and descent_share(points, geometry) >= _LEAST_DESCENT

@@ -80,7 +80,7 @@ def contribution_file(case: str, name: str, names: Sequence[str]) -> str:
     return f"{case}_evidence_{name if name == SEVERITY else f'class{names.index(name) + 1}'}.nii.gz"
 
 
-def case_files(case: str, evidence: Sequence[str]) -> list[str]:
+def _case_files(case: str, evidence: Sequence[str]) -> list[str]:
     """Names of all files that may be written of a case; the JSON first.
 
     Parameters
@@ -182,7 +182,7 @@ class PredictionFolder:
         return clashing
 
     def _files(self, case: str) -> list[str]:
-        return case_files(case, self._evidence)
+        return _case_files(case, self._evidence)
 
     def clear(self, case: str) -> None:
         """Delete what an earlier call wrote of a case, its JSON first, except files of other cases."""

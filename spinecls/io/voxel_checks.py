@@ -47,14 +47,14 @@ class _Grids(NamedTuple):
 def inspect_cases(
     cases: Sequence[CaseFiles], description: DatasetDescription, verify_voxels: bool, num_processes: int
 ) -> dict[str, CaseFacts]:
-    """Facts of cases by identifier, see `inspect_case`.
+    """Facts of cases by identifier, see `_inspect_case`.
 
     Raises
     ------
     ResourceError
         When a worker process died, usually for want of memory.
     """
-    inspect = partial(inspect_case, description=description, verify_voxels=verify_voxels)
+    inspect = partial(_inspect_case, description=description, verify_voxels=verify_voxels)
     if num_processes <= 1 or len(cases) < 2:
         return {case.identifier: inspect(case) for case in cases}
     # New processes rather than forks: a fork inherits locks of libraries that already run threads.
@@ -68,7 +68,7 @@ def inspect_cases(
     return {item.identifier: item for item in facts}
 
 
-def inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels: bool) -> CaseFacts:
+def _inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxels: bool) -> CaseFacts:
     """Read the files of a case and judge them.
 
     Maps are always read, since they say which vertebrae exist; the voxels of images only with `verify_voxels`.

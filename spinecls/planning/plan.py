@@ -14,7 +14,7 @@ from pathlib import Path
 from spinecls import files
 from spinecls.errors import PlanError, nearest
 from spinecls.plain import from_plain
-from spinecls.sealing.levels import SEALS
+from spinecls.sealing.sealing_levels import SEALS
 from spinecls.types import SpacingMm, Triple, triple
 
 

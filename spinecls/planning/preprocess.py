@@ -19,7 +19,7 @@ from spinecls.io.preprocessed_records import grid_folder_name
 from spinecls.planning.inputs import INDEX_NAME
 from spinecls.planning.outdated import Job, Outcome, PreprocessReport, settings_of, update_preprocessed
 from spinecls.planning.plan import Plan
-from spinecls.planning.prepare import combine_readers, prepare_case
+from spinecls.planning.preprocess_case import combine_readers, prepare_case
 from spinecls.planning.workers import KILLED, WorkerDied, run_each
 from spinecls.records import Case, RawDataset
 

@@ -26,7 +26,7 @@ _TIE_SHIFT = 1e-4
 structure gains at one surface it loses at the opposite one and its volume is kept."""
 
 
-def axis_weights(
+def _axis_weights(
     size_in: int, size_out: int, step: float, offset: float, *, outside_is_zero: bool = False, labels: bool = False
 ) -> sparse.csr_array | None:
     """Matrix that resamples one axis.
@@ -71,7 +71,7 @@ def _matrices(
     offset = source.to_index(target.origin_lps)
     step = np.divide(target.spacing_mm, source.spacing_mm)
     return [
-        axis_weights(*numbers, outside_is_zero=outside_is_zero, labels=labels)
+        _axis_weights(*numbers, outside_is_zero=outside_is_zero, labels=labels)
         for numbers in zip(source.shape, target.shape, step, offset, strict=True)
     ]
 

@@ -18,9 +18,9 @@ from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
 from spinecls.geometry import Geometry
-from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import own_reference
 from spinecls.sealing.region import Region
+from spinecls.sealing.sealing_levels import is_guaranteed
 from spinecls.types import triple
 
 INTENSITY_LIMITS = (-8.0, 12.0)
@@ -74,7 +74,7 @@ def vertebra_crop(
     image : (C, S, R, A) native array that `region.slices` refers to; of an open crop any native array around the region
     grid : grid of `image`
     marrow : (C, 2) reference of the case, which S3 does not look at
-    size, spacing_mm, affine, centre_lps : as for `sample_grid`; the centre is `snapped_centre` by default
+    size, spacing_mm, affine, centre_lps : as for `_sample_grid`; the centre is `snapped_centre` by default
     """
     affine = np.eye(3) if affine is None else affine
     centre = snapped_centre(region, size, spacing_mm) if centre_lps is None else centre_lps
@@ -83,7 +83,7 @@ def vertebra_crop(
         crop = sealed_crop(image, region, reference, size, spacing_mm, affine, centre)
         inside = crop[-1] > 0
         return VertebraCrop(crop, inside, inside)
-    crop, shown = open_crop(image, grid, region, marrow, size, spacing_mm, affine, centre)
+    crop, shown = _open_crop(image, grid, region, marrow, size, spacing_mm, affine, centre)
     return VertebraCrop(crop, shown, shown if seal == "S0" else crop[-1] > 0)
 
 
@@ -131,7 +131,7 @@ def smoothing_sigma(native_mm: tuple[float, ...], target_mm: tuple[float, ...]) 
     return tuple(float(v) for v in 0.5 * np.sqrt(np.maximum(0.0, ratio**2 - 1)) * (ratio > 1.05))
 
 
-def sample_grid(
+def _sample_grid(
     size: tuple[int, int, int], spacing_mm: tuple[float, ...], box: Geometry, centre_lps: np.ndarray, affine: np.ndarray
 ) -> torch.Tensor:
     """Sampling positions of a crop for `grid_sample`, in a box that has a rim of `RIM` empty voxels.
@@ -175,7 +175,7 @@ def sealed_crop(
     box = region.geometry
     sealed = smooth_inside(seal(image, region, marrow), region.mask, smoothing_sigma(box.spacing_mm, spacing_mm))
     centre = snapped_centre(region, size, spacing_mm) if centre_lps is None else centre_lps
-    grid = sample_grid(size, spacing_mm, box, centre, np.eye(3) if affine is None else affine)
+    grid = _sample_grid(size, spacing_mm, box, centre, np.eye(3) if affine is None else affine)
     values, inside = _sampled(sealed, region.mask, grid)
     return torch.cat([values, _with_outline(inside, region, grid)])
 
@@ -189,7 +189,7 @@ def _with_outline(inside: torch.Tensor, region: Region, grid: torch.Tensor) -> t
 
 
 def _sampled(values: np.ndarray, mask: np.ndarray, grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values inside a mask, `FILL` outside, and the mask (1 inside), on the positions of `sample_grid`.
+    """Values inside a mask, `FILL` outside, and the mask (1 inside), on the positions of `_sample_grid`.
 
     Dividing by the interpolated mask removes the fill that linear interpolation mixed in at its border.
     """
@@ -201,7 +201,7 @@ def _sampled(values: np.ndarray, mask: np.ndarray, grid: torch.Tensor) -> tuple[
     return torch.where(inside > 0, sampled[:-1] / sampled[-1:].clamp_min(0.5), torch.tensor(FILL)), inside
 
 
-def open_crop(
+def _open_crop(
     image: np.ndarray,
     geometry: Geometry,
     region: Region,
@@ -231,8 +231,8 @@ def open_crop(
     if max(sigma) > 0:
         smoothed = [ndimage.gaussian_filter(c, sigma, truncate=SMOOTHING_REACH, mode="nearest") for c in cut]
         cut = np.stack(smoothed)
-    values, shown = _sampled(cut, np.ones(box.shape, bool), sample_grid(size, spacing_mm, box, centre_lps, affine))
-    own_grid = sample_grid(size, spacing_mm, region.geometry, centre_lps, affine)
+    values, shown = _sampled(cut, np.ones(box.shape, bool), _sample_grid(size, spacing_mm, box, centre_lps, affine))
+    own_grid = _sample_grid(size, spacing_mm, region.geometry, centre_lps, affine)
     _, inside = _sampled(np.zeros((0, *region.mask.shape), np.float32), region.mask, own_grid)
     return torch.cat([values, _with_outline(inside, region, own_grid)]), shown[0] > 0
 

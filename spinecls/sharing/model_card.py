@@ -19,7 +19,7 @@ from spinecls.inference.models import TrainedModel
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan, load_plan
 from spinecls.planning.stages import FINGERPRINT
-from spinecls.sealing.levels import is_guaranteed
+from spinecls.sealing.sealing_levels import is_guaranteed
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 
 TO_FILL = "TO FILL"

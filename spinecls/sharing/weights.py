@@ -26,7 +26,7 @@ MOST_READERS = 64
 """Bounds of what a bundle may describe, far beyond any network that was ever planned."""
 
 
-def first_names(model: nn.Module) -> dict[str, str]:
+def _first_names(model: nn.Module) -> dict[str, str]:
     """Every name in the state dictionary -> the first name of the same tensor.
 
     The network library registers a convolution under several names, of which one is enough in a file.
@@ -38,7 +38,7 @@ def first_names(model: nn.Module) -> dict[str, str]:
 def weights_to_bytes(model: nn.Module) -> bytes:
     """Content of a safetensors file; equal weights give equal bytes."""
     state = model.state_dict()
-    return save({name: state[name].contiguous() for name in sorted(set(first_names(model).values()))})
+    return save({name: state[name].contiguous() for name in sorted(set(_first_names(model).values()))})
 
 
 def read_weights(path: Path, spec: ModelSpec, where: str) -> dict[str, torch.Tensor]:
@@ -55,7 +55,7 @@ def read_weights(path: Path, spec: ModelSpec, where: str) -> dict[str, torch.Ten
         model in name, shape and type, or hold anything but finite numbers.
     """
     expected = outline(spec, where)
-    names, state = first_names(expected), expected.state_dict()
+    names, state = _first_names(expected), expected.state_dict()
     wanted = {name: state[name] for name in names.values()}
     try:
         with safe_open(path, framework="pt") as stream:

@@ -76,7 +76,7 @@ def draw_contrast(rng: np.random.Generator, name: str) -> float:
     return low + rng.uniform(*_INSIDE_STRATUM) * (high - low)
 
 
-def draw_states(levels: Sequence[str], options: SimulationOptions, stream: Stream) -> dict[str, bool]:
+def _draw_states(levels: Sequence[str], options: SimulationOptions, stream: Stream) -> dict[str, bool]:
     """Whether each vertebra is diseased, independently of all others.
 
     With marker m4 every second vertebra is a carrier: it is diseased with the probability of a marker given the state
@@ -89,13 +89,13 @@ def draw_states(levels: Sequence[str], options: SimulationOptions, stream: Strea
     states: dict[str, bool] = {}
     for number, level in enumerate(levels):
         probability = options.prevalence
-        if is_carrier(number, options):
+        if _is_carrier(number, options):
             probability = marker_probability(states[levels[number - 1]], options)
         states[level] = bool(stream(level, "state").random() < probability)
     return states
 
 
-def is_carrier(number: int, options: SimulationOptions) -> bool:
+def _is_carrier(number: int, options: SimulationOptions) -> bool:
     """Whether the vertebra of this number from the head carries marker m4."""
     return "m4" in options.shortcuts and number % 2 == 1
 
@@ -143,7 +143,7 @@ def insert_lesions(
     image = image.copy()
     outlines = np.zeros(image.shape[1:], np.uint8)
     candidates = draw_candidates(bodies, channels[0].sequence, options, stream)
-    states = draw_states(list(candidates), options, stream)
+    states = _draw_states(list(candidates), options, stream)
     classes, inserts = {}, []
     for number, (level, candidate) in enumerate(candidates.items()):
         name = class_of(options.task, candidate.kind, candidate.grade) if states[level] else class_list[0]
@@ -162,7 +162,7 @@ def insert_lesions(
                 kind=candidate.kind,
                 site=candidate.shape.site,
                 grade=candidate.grade,
-                marker="m4" if is_carrier(number, options) and states[level] else "",
+                marker="m4" if _is_carrier(number, options) and states[level] else "",
                 channel=channel_names[strongest],
                 contrast=strength[strongest],
                 stratum=stratum_of(strength[strongest]) if states[level] else SHAM,

@@ -18,10 +18,10 @@ from spinecls.io.annotation_forms import plain_forms
 from spinecls.io.case_table import CASE_TABLE
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map, write_map
-from spinecls.planning.prepare import combine_readers
+from spinecls.planning.preprocess_case import combine_readers
 from spinecls.records import Case, ClassReading, RawDataset, VertebraAnnotation
 from spinecls.simulation import loosening
-from spinecls.simulation.dataset import map_ending
+from spinecls.simulation.simulated_dataset import map_ending
 from spinecls.simulation.streams import case_stream
 
 SETTINGS, TABLE, TIMES = "loosening.json", "vertebraeTr.csv", "loosening.csv"

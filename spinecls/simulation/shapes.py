@@ -82,8 +82,8 @@ def _one_shape(rng: np.random.Generator, body: Body, kind: str, grade: int) -> S
     start_mm = rng.uniform(-0.3, 0.3) * width_mm
     half_mm = rng.uniform(0.3, 0.5) * width_mm if kind == "sclerosis" else rng.uniform(6, 14)
     half_mm = max(half_mm, 1.5 * spacing_mm[0])
-    warp_mm = _WARP_MM * random_field(rng, body.mask.shape, spacing_mm, _WARP_CORRELATION_MM)
-    texture = 1 + _TEXTURE * random_field(rng, body.mask.shape, spacing_mm, _TEXTURE_CORRELATION_MM)
+    warp_mm = _WARP_MM * _random_field(rng, body.mask.shape, spacing_mm, _WARP_CORRELATION_MM)
+    texture = 1 + _TEXTURE * _random_field(rng, body.mask.shape, spacing_mm, _TEXTURE_CORRELATION_MM)
     alpha = np.zeros(body.mask.shape)
     for offset in (np.arange(_SUBSLICES) + 0.5) / _SUBSLICES - 0.5:
         across = (body.position_mm[0] + offset * spacing_mm[0] - start_mm) / half_mm
@@ -128,7 +128,7 @@ def sigmoid_edge(beyond_mm: np.ndarray, edge_mm: float) -> np.ndarray:
     return 1 / (1 + np.exp(np.clip(beyond_mm * (_TO_SIGMOID / edge_mm), -30, 30)))
 
 
-def random_field(rng: np.random.Generator, shape, spacing_mm, correlation_mm: float) -> np.ndarray:
+def _random_field(rng: np.random.Generator, shape, spacing_mm, correlation_mm: float) -> np.ndarray:
     """Smooth Gaussian noise of mean 0 and standard deviation 1."""
     white = rng.standard_normal(shape)
     field = ndimage.gaussian_filter(white, correlation_mm / 2 / np.asarray(spacing_mm), mode="wrap")

@@ -145,7 +145,7 @@ def _add(
     scene: Scene, body: Body, spot: Spot, target: float, rng: np.random.Generator, least: float, tissue: bool = True
 ) -> dict | None:
     """Add a spot to every channel; None, and no change, when it lies in a body or is too small or too faint."""
-    slices, alpha = spot_alpha(scene.geometry, body, spot)
+    slices, alpha = _spot_alpha(scene.geometry, body, spot)
     if alpha.size == 0:
         return None
     alpha = alpha * scene.free[slices]
@@ -174,7 +174,7 @@ def _add(
     }
 
 
-def spot_alpha(geometry: Geometry, body: Body, spot: Spot) -> tuple[tuple[slice, slice, slice], np.ndarray]:
+def _spot_alpha(geometry: Geometry, body: Body, spot: Spot) -> tuple[tuple[slice, slice, slice], np.ndarray]:
     """Box of a spot in a grid and the share of each of its voxels, averaged through the slices."""
     centre_lps = body.world(*spot.centre_mm)
     reach_mm = np.asarray(spot.radii_mm) + 2 * spot.edge_mm

@@ -9,7 +9,7 @@ from spinecls.anatomy import LEVELS, RANK, SUCCESSORS
 from spinecls.dataloading.batch import ImageBatch
 from spinecls.networks.finder import Finder
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import ImageTask, OwnOutputs
+from spinecls.tasks.task import ImageTask, OwnOutputs
 
 
 def forbidden_pairs() -> torch.Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from spinecls.tasks.base import WeightedTask
+from spinecls.tasks.task import WeightedTask
 
 MEASURED_FROM = 30
 MEASURED_STEPS = 20

@@ -13,8 +13,8 @@ from spinecls.dataloading.cases import SealedSource
 from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.dataloading.targets import Target, stacked
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import CropOutputs, SealedTask
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
+from spinecls.tasks.task import CropOutputs, SealedTask
 
 LARGEST_PRIOR_RATIO = 100.0
 

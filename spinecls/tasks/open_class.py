@@ -18,10 +18,10 @@ from spinecls.networks.finder import Finder
 from spinecls.networks.grades import CumulativeLink
 from spinecls.networks.pooling import POOLINGS
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import OpenOutputs, OpenTask
 from spinecls.tasks.classification import class_prior
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
 from spinecls.tasks.open_targets import vertebra_numbers
+from spinecls.tasks.task import OpenOutputs, OpenTask
 
 CLASS_SHOWN = 0.5
 """Share of a vertebra that an open patch must show for its class to be learnt there."""
@@ -45,7 +45,7 @@ class ClassRegions:
     masses: torch.Tensor
 
 
-def shown_labels(case: TrainingCase, numbers: np.ndarray, sampler: OpenSampler) -> dict[int, Belief]:
+def _shown_labels(case: TrainingCase, numbers: np.ndarray, sampler: OpenSampler) -> dict[int, Belief]:
     """Beliefs about the classes of the vertebrae that a patch shows, by number; the less of them the less is believed.
 
     Parameters
@@ -62,7 +62,7 @@ def shown_labels(case: TrainingCase, numbers: np.ndarray, sampler: OpenSampler) 
     }
 
 
-def class_regions(rows: Sequence[Target]) -> ClassRegions | None:
+def _class_regions(rows: Sequence[Target]) -> ClassRegions | None:
     """Vertebrae of all patches; None when nothing is believed of any of them."""
     found = [(patch, number, label) for patch, row in enumerate(rows) for number, label in row["labels"].items()]
     if not found:
@@ -122,13 +122,13 @@ class OpenClassTask(OpenTask):
         if not case.classes:
             return None
         numbers = vertebra_numbers(case, sampler)
-        return {"numbers": numbers, "labels": shown_labels(case, numbers, sampler)}
+        return {"numbers": numbers, "labels": _shown_labels(case, numbers, sampler)}
 
     def empty(self) -> Target:
         return {"numbers": np.zeros(self.size, np.uint8), "labels": {}}
 
     def batched(self, rows: Sequence[Target]) -> dict[str, ClassRegions | None]:
-        return {"classes": class_regions(rows)}
+        return {"classes": _class_regions(rows)}
 
     def loss(self, outputs: OpenOutputs, batch: OpenBatch) -> torch.Tensor:
         evidence = outputs.open[self.name]

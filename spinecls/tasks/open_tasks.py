@@ -12,9 +12,9 @@ from spinecls.dataloading.batch import OpenBatch
 from spinecls.dataloading.cases import UNKNOWN, TrainingCase
 from spinecls.dataloading.open_patches import OpenSampler
 from spinecls.dataloading.targets import Target
-from spinecls.tasks.base import OpenOutputs, OpenTask
 from spinecls.tasks.losses import heatmap_loss, map_loss, offset_loss
 from spinecls.tasks.open_targets import binary_map, heatmap_target, offset_target, vertebra_numbers
+from spinecls.tasks.task import OpenOutputs, OpenTask
 
 
 class CentreTask(OpenTask):
@@ -70,11 +70,11 @@ class LevelTask(OpenTask):
         logits, wanted = outputs.open["level"].float(), batch.targets[self.name]
         if len(wanted["rank"]) == 0:
             return 0 * logits.sum()
-        found = logits_at(logits, wanted["patch"], wanted["index"], batch.image.shape[2:])
+        found = _logits_at(logits, wanted["patch"], wanted["index"], batch.image.shape[2:])
         return functional.cross_entropy(found, wanted["rank"], ignore_index=-1, label_smoothing=0.05)
 
 
-def logits_at(logits: torch.Tensor, batch_index: torch.Tensor, index: torch.Tensor, full_shape) -> torch.Tensor:
+def _logits_at(logits: torch.Tensor, batch_index: torch.Tensor, index: torch.Tensor, full_shape) -> torch.Tensor:
     """(N, L) values of a coarse (B, L, s, r, a) map at continuous indices of the full-resolution grid."""
     extent = torch.tensor([float(n) for n in full_shape], device=logits.device)
     unit = (2 * index.to(logits.device) + 1) / extent - 1

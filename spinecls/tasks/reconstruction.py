@@ -19,7 +19,7 @@ from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import NetworkPlan
-from spinecls.tasks.base import ImageTask, OwnOutputs, OwnPassTask
+from spinecls.tasks.task import ImageTask, OwnOutputs, OwnPassTask
 from spinecls.types import SpacingMm, triple
 
 LARGEST_NOISE = 0.3
@@ -89,7 +89,7 @@ class ReconstructionTask(ImageTask[Reconstruction]):
         return Reconstruction(made, image, counts)
 
     def loss(self, outputs: OwnOutputs[Reconstruction], batch: ImageBatch) -> torch.Tensor:
-        return reconstruction_loss(outputs.own)
+        return _reconstruction_loss(outputs.own)
 
 
 class SealedReconstructionTask(OwnPassTask[Reader, SealedSource, CropSampler, SealedBatch, Reconstruction]):
@@ -112,10 +112,10 @@ class SealedReconstructionTask(OwnPassTask[Reader, SealedSource, CropSampler, Se
         return Reconstruction(network.auxiliary[self.name](bottleneck), image, counts * inside)
 
     def loss(self, outputs: OwnOutputs[Reconstruction], batch: SealedBatch) -> torch.Tensor:
-        return reconstruction_loss(outputs.own)
+        return _reconstruction_loss(outputs.own)
 
 
-def reconstruction_loss(made: Reconstruction) -> torch.Tensor:
+def _reconstruction_loss(made: Reconstruction) -> torch.Tensor:
     """Mean absolute error where it counts."""
     error = (made.image.float() - made.target).abs()
     return (error * made.counts).sum() / (made.counts.sum() * error.shape[1]).clamp_min(1.0)

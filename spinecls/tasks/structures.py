@@ -12,8 +12,8 @@ from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.dataloading.spatial import PatchSampler
 from spinecls.dataloading.targets import Target
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import CropOutputs, OpenOutputs, OpenTask, SealedTask, Task
 from spinecls.tasks.losses import map_loss
+from spinecls.tasks.task import CropOutputs, OpenOutputs, OpenTask, SealedTask, Task
 
 
 def codes_target(drawn: np.ndarray | None, sampler: PatchSampler) -> Target | None:

@@ -25,10 +25,10 @@ from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.planner import plan as make_plan
 from spinecls.planning.preprocess import preprocess_dataset
 from spinecls.planning.rules_configuration import MachineProfile
-from spinecls.tasks.base import OwnPassTask, Task
+from spinecls.tasks.task import OwnPassTask, Task
 from spinecls.testing.phantom import write_dataset
-from spinecls.trainers.base import PREDICTING, RunSettings, Trainer
-from spinecls.trainers.part import Part, loss_of
+from spinecls.trainers.network_training import Part, loss_of
+from spinecls.trainers.trainer import PREDICTING, RunSettings, Trainer
 from spinecls.trainers.training_data import load_training_data
 from spinecls.trainers.user_code import made_trainer
 
@@ -79,11 +79,11 @@ def check_trainer(trainer_class: type[Trainer]) -> None:
         names = [t.task.name for t in trainer.tasks]
         for part in trainer.parts[:2]:
             # Readers are alike, so one of them is looked at.
-            batch = checked_batch(part, data, configuration)
+            batch = _checked_batch(part, data, configuration)
             for weighted in part.tasks:
                 # Halfway, where what comes in slowly counts in full.
                 weighted.task.progress = 0.5
-                check_task(part, weighted.task, batch)
+                _check_task(part, weighted.task, batch)
         trainer.fit(data)
         if trainer.final_name == PREDICTING:
             _check_checkpoint(trainer, len(plan.channel_names))
@@ -111,7 +111,7 @@ def material(folder: Path, trainer_class: type[Trainer]) -> tuple[Plan, Configur
     return plan, configuration, data
 
 
-def checked_batch(part: Part, data: TrainingData, configuration: Configuration) -> Batch:
+def _checked_batch(part: Part, data: TrainingData, configuration: Configuration) -> Batch:
     """First batch of a network, made twice as training makes it: its targets must be what the step and seed say."""
     batch, again = _batch(part, data, configuration), _batch(part, data, configuration)
     for weighted in part.tasks:
@@ -144,7 +144,7 @@ def _content(value: object) -> object:
     return {name: _content(part) for name, part in value.items()} if isinstance(value, Mapping) else value
 
 
-def check_task(part: Part, task: Task, batch: Batch) -> None:
+def _check_task(part: Part, task: Task, batch: Batch) -> None:
     """Loss of one task of a network on an annotated batch and on one of which nothing is known."""
     weights = copy.deepcopy(part.network.state_dict())
     first = _loss(part, task, batch).detach()

@@ -73,7 +73,7 @@ class Vertebra:
         return self.centre_mm + np.array([t, v, u]) @ self.axes
 
 
-def level_names(variant: str) -> list[str]:
+def _level_names(variant: str) -> list[str]:
     """Levels of a person from head to feet; `variant` is one of `phantom_options.VARIANTS`."""
     extra = {"T13": {"T13"}, "L6": {"L6"}}.get(variant, set())
     absent = {"no_T12": {"T12"}, "no_L5": {"L5"}}.get(variant, set())
@@ -85,7 +85,7 @@ def build_column(rng: np.random.Generator, options: PhantomOptions) -> list[Vert
 
     Where the field begins within its part of the column is random, so that the level cannot be told from the position.
     """
-    names = [*level_names(str(rng.choice(options.variants))), *_SACRUM_BELOW_S1]
+    names = [*_level_names(str(rng.choice(options.variants))), *_SACRUM_BELOW_S1]
     scale = rng.uniform(0.94, 1.06)
     sizes = {name: np.array(_size(names, name)) * ([scale] * 4 + [1.0]) for name in names}
     lean = {name: values[4] * options.lordosis * rng.uniform(0.85, 1.15) for name, values in sizes.items()}
@@ -127,7 +127,7 @@ def visible_fraction(vertebra: Vertebra, extent_mm: np.ndarray) -> float:
 def _size(names: list[str], name: str) -> tuple[float, ...]:
     """Size of one vertebra; in a column with L6 or without L5 the last lumbar one has the shape of L5."""
     lumbar = [other for other in names if other[0] == "L"]
-    rank = {other: float(position) for position, other in enumerate([*level_names("none"), *_SACRUM_BELOW_S1])}
+    rank = {other: float(position) for position, other in enumerate([*_level_names("none"), *_SACRUM_BELOW_S1])}
     if name in lumbar:
         position = rank["L1"] + 4.0 * lumbar.index(name) / (len(lumbar) - 1)
     elif name == "T13":

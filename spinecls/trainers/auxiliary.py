@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from spinecls.tasks.adjacency import NonAdjacencyTask
-from spinecls.tasks.base import WeightedTask
-from spinecls.tasks.lesions import LesionEvidenceTask, lesion_codes
+from spinecls.tasks.lesion_evidence import LesionEvidenceTask, lesion_codes
 from spinecls.tasks.open_tasks import VertebraMapTask
 from spinecls.tasks.reconstruction import ReconstructionTask, SealedReconstructionTask
 from spinecls.tasks.structures import SealedStructuresTask, StructuresTask
-from spinecls.trainers.base import TRAINERS, Trainer
+from spinecls.tasks.task import WeightedTask
 from spinecls.trainers.baseline import BaselineTrainer
+from spinecls.trainers.trainer import TRAINERS, Trainer
 
 
 @TRAINERS.register

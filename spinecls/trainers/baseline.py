@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from spinecls.tasks.base import WeightedTask
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.open_tasks import CentreTask, LevelTask
-from spinecls.trainers.base import TRAINERS, Trainer
+from spinecls.tasks.task import WeightedTask
+from spinecls.trainers.trainer import TRAINERS, Trainer
 
 
 @TRAINERS.register

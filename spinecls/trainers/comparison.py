@@ -15,8 +15,8 @@ from filelock import FileLock
 
 from spinecls import files, paths
 from spinecls.errors import Busy, DefectiveCases, ModelError, PartialFailure, UsageError
-from spinecls.evaluation.comparison import Comparison, compare
 from spinecls.evaluation.learning_curve import write_learning_curve
+from spinecls.evaluation.paired_comparison import Comparison, compare
 from spinecls.evaluation.vertebra_table import read_validation
 from spinecls.io.preprocessed_records import read_native
 from spinecls.model_folder import FoldFolder
@@ -24,11 +24,11 @@ from spinecls.planning.current import require_current
 from spinecls.planning.plan import load_plan
 from spinecls.planning.splits import stored_folds
 from spinecls.tasks.checkpoint import load_checkpoint
-from spinecls.trainers.base import PREDICTING
 from spinecls.trainers.fold_cases import annotated_classes, fold_cases
 from spinecls.trainers.registered import find_trainer
 from spinecls.trainers.request import TrainingRequest
 from spinecls.trainers.run import train_fold
+from spinecls.trainers.trainer import PREDICTING
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
     """
     preprocessed = paths.preprocessed_folder(paths.dataset_name(request.dataset))
     require_current(request.dataset, load_plan(preprocessed / f"{request.plans}.json"))
-    runs = planned_runs(request)
+    runs = _planned_runs(request)
     folder = runs[0].fold.path.parents[2]
     _remember(request, folder)
     for run in runs:
@@ -115,7 +115,7 @@ def run_comparison(request: ComparisonRequest) -> tuple[list[Comparison], Path]:
     return _report(request, runs, folder), folder
 
 
-def planned_runs(request: ComparisonRequest) -> list[Run]:
+def _planned_runs(request: ComparisonRequest) -> list[Run]:
     """All runs, draw by draw, so that a comparison that is cut short has whole draws."""
     dataset = paths.dataset_name(request.dataset)
     preprocessed = paths.preprocessed_folder(dataset)

@@ -38,7 +38,7 @@ def suited_trainer(preprocessed: Path) -> tuple[str, str]:
     return WITHOUT_MAPS, f"{which}, too few to learn shapes from"
 
 
-def trainer_of_runs(dataset: str, configuration: str, plans: str, folds: Sequence[str], refined: bool) -> str | None:
+def _trainer_of_runs(dataset: str, configuration: str, plans: str, folds: Sequence[str], refined: bool) -> str | None:
     """Name of the trainer that began the folds which are to go on or to be validated; None when nothing was begun.
 
     Raises
@@ -69,7 +69,7 @@ def default_trainer(
     begun : whether runs are to go on or to be validated, whose trainer it then is
     refined : whether those are second rounds
     """
-    if begun and (name := trainer_of_runs(dataset, configuration, plans, folds, refined)) is not None:
+    if begun and (name := _trainer_of_runs(dataset, configuration, plans, folds, refined)) is not None:
         logger.info("-tr not given: %s, which began this training.", name)
         return name
     name, reason = suited_trainer(paths.preprocessed_folder(dataset))

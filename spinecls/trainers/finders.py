@@ -24,7 +24,7 @@ from spinecls.networks.finder import Finder
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 from spinecls.tasks.open_class import OpenClassTask
-from spinecls.trainers.part import Part
+from spinecls.trainers.network_training import Part
 
 OF_READERS = (
     "name", "members", "seal", "pooling", "logit_adjustment", "class_q", "balanced_crop_share", "sealing_margin_mm",

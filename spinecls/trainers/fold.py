@@ -17,13 +17,13 @@ from spinecls.model_folder import FoldFolder, ModelFolder, model_folder
 from spinecls.planning.current import require_current
 from spinecls.planning.meaning import said
 from spinecls.planning.plan import Configuration, Plan, load_plan
-from spinecls.trainers.base import Trainer
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.fold_plan import kept_plan, new_plan
 from spinecls.trainers.refinement import REFINED, Refinement
 from spinecls.trainers.request import TrainingRequest
 from spinecls.trainers.same_data import require_same_data
 from spinecls.trainers.second_round import refinement
+from spinecls.trainers.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from spinecls.model_folder import FoldFolder
 from spinecls.planning.familiarity import familiar_images
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.rules_override import check_used, parse_overrides
-from spinecls.trainers.base import Trainer
 from spinecls.trainers.fold_cases import annotated_classes, fingerprints_of
 from spinecls.trainers.refinement import Refinement
 from spinecls.trainers.request import TrainingRequest
+from spinecls.trainers.trainer import Trainer
 from spinecls.trainers.training_images import training_images
 
 FIXED_BY_PREPROCESSING = ("spacing_mm", "normalisation")

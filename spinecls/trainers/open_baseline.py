@@ -6,8 +6,8 @@ import dataclasses
 
 from spinecls.planning.plan import Configuration
 from spinecls.planning.topology import round_up
-from spinecls.trainers.base import TRAINERS
 from spinecls.trainers.baseline import BaselineTrainer
+from spinecls.trainers.trainer import TRAINERS
 from spinecls.types import triple
 
 CONTEXT_MM = 16.0

@@ -26,7 +26,7 @@ STEP_OVERHEAD_SECONDS = {"cpu": 0.15, "cuda": 0.05}
 """Making a batch and stepping the optimiser: on the CPU in the same process, beside a GPU in workers."""
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """Cores that this process may run on; in a container fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -56,7 +56,7 @@ def machine_profile(device: torch.device, steps: int = 4) -> MachineProfile:
     return MachineProfile(
         device="cuda" if cuda else "cpu",
         memory_gb=round(memory / 1e9, 2),
-        cores=usable_cores(),
+        cores=_usable_cores(),
         gflop_per_second=float(f"{training_gflop(PROBE_NETWORK, PROBE_SIZE, 1) / min(seconds[1:]):.3g}"),
         step_overhead_seconds=STEP_OVERHEAD_SECONDS["cuda" if cuda else "cpu"],
     )

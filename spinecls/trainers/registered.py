@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spinecls.errors import UsageError
 from spinecls.trainers import auxiliary, baseline, open_baseline, uncertain  # noqa: F401 - they register themselves
-from spinecls.trainers.base import TRAINERS, Trainer
+from spinecls.trainers.trainer import TRAINERS, Trainer
 
 __all__ = ["TRAINERS", "find_trainer"]
 
@@ -13,7 +13,7 @@ def find_trainer(name: str) -> type[Trainer]:
     """Trainer class of a name, `file.py:Class` or `module:Class`."""
     found = TRAINERS.find(name)
     if not (isinstance(found, type) and issubclass(found, Trainer)):
-        raise UsageError(f"{name}: not a subclass of spinecls.trainers.base.Trainer.")
+        raise UsageError(f"{name}: not a subclass of spinecls.trainers.trainer.Trainer.")
     if lacking := sorted(getattr(found, "__abstractmethods__", ())):
         raise UsageError(f"{name}: lacks {', '.join(lacking)}(), which every trainer must have.")
     return found

@@ -8,10 +8,10 @@ from spinecls.errors import Busy
 from spinecls.inference.folds import own_checkpoint
 from spinecls.model_folder import FoldFolder
 from spinecls.networks.model import FINDER
-from spinecls.trainers.base import PREDICTING
 from spinecls.trainers.fold import Fold, prepared_fold, tell_of_other_meanings
 from spinecls.trainers.registered import find_trainer
 from spinecls.trainers.request import TrainingRequest
+from spinecls.trainers.trainer import PREDICTING
 from spinecls.trainers.training import train
 from spinecls.trainers.user_code import told_as_the_users
 from spinecls.trainers.validation import validate

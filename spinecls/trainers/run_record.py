@@ -11,8 +11,8 @@ from spinecls import __version__, files
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import UsageError
 from spinecls.tasks.pretrained import Taken
-from spinecls.trainers.base import Trainer
 from spinecls.trainers.fold import Fold
+from spinecls.trainers.trainer import Trainer
 
 
 def write_record(

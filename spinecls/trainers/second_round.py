@@ -11,7 +11,7 @@ import numpy as np
 
 from spinecls.beliefs import agreed_class
 from spinecls.errors import UsageError, some_names
-from spinecls.evaluation.audit import Noise, held_out_predictions, label_noise
+from spinecls.evaluation.label_audit import Noise, held_out_predictions, label_noise
 from spinecls.inference.models import checkpoint_hashes, with_finished_folds
 from spinecls.io.preprocessed_records import read_native
 from spinecls.model_folder import FoldFolder, ModelFolder

@@ -11,12 +11,12 @@ from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import UsageError, counted
 from spinecls.planning.plan import save_plan
 from spinecls.tasks.pretrained import Taken, take_pretrained
-from spinecls.trainers.base import RunSettings, Trainer
 from spinecls.trainers.finders import finders_folder
 from spinecls.trainers.fold import Fold
 from spinecls.trainers.fold_cases import unlabelled_cases
 from spinecls.trainers.placement import PLACES
 from spinecls.trainers.run_record import refined_by, start_of, write_record
+from spinecls.trainers.trainer import RunSettings, Trainer
 from spinecls.trainers.training_data import load_training_data
 from spinecls.trainers.user_code import made_trainer
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from spinecls.tasks.base import Task, WeightedTask
 from spinecls.tasks.classification import ClassificationTask
-from spinecls.tasks.open_class import OpenClassTask
-from spinecls.tasks.open_tasks import VertebraMapTask
-from spinecls.tasks.structures import StructuresTask
-from spinecls.tasks.uncertain import (
+from spinecls.tasks.loose_tasks import (
     BelievedMapTask,
     BelievedStructuresTask,
     ConsistencyTask,
     ReaderClassificationTask,
 )
+from spinecls.tasks.open_class import OpenClassTask
+from spinecls.tasks.open_tasks import VertebraMapTask
+from spinecls.tasks.structures import StructuresTask
+from spinecls.tasks.task import Task, WeightedTask
 from spinecls.trainers.auxiliary import Autoencoding, AuxSegTrainer
-from spinecls.trainers.base import TRAINERS
+from spinecls.trainers.trainer import TRAINERS
 
 CONSISTENCY_WEIGHT = 0.1
 

@@ -67,12 +67,12 @@ def made_trainer(trainer_class: type, *arguments: object):
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
             raise
         raise TrainerError(
-            f"{trainer_class.__name__} ({source_of(trainer_class)}): cannot be made from plan, configuration and "
+            f"{trainer_class.__name__} ({_source_of(trainer_class)}): cannot be made from plan, configuration and "
             f"settings: {error}. Leave __init__ out, or give it these three and call that of Trainer."
         ) from error
 
 
-def source_of(kind: type) -> str:
+def _source_of(kind: type) -> str:
     """Where a class is written: file and line, as far as Python knows."""
     try:
         return f"{inspect.getfile(kind)}, line {inspect.getsourcelines(kind)[1]}"

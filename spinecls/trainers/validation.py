@@ -14,8 +14,8 @@ from spinecls.beliefs import agreed_class
 from spinecls.evaluation import matching, summary, trivial_counter
 from spinecls.evaluation.score_files import write_scores
 from spinecls.hard_cases import HardCases
+from spinecls.inference.case_results import case_prediction
 from spinecls.inference.predictor import Predictor
-from spinecls.inference.results import case_prediction
 from spinecls.io.predictions import FAILURES_NAME, write_case_json, write_failures, write_table
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.familiarity import unfamiliar

@@ -20,8 +20,8 @@ from spinecls.networks.pooling import (
     Pooling,
 )
 from spinecls.networks.reader import Reader
+from spinecls.verification.check_results import CheckResult, Outcome
 from spinecls.verification.instrument import Crops, Instrument
-from spinecls.verification.results import CheckResult, Outcome
 from spinecls.verification.study import Study
 
 TOLERANCE = 1e-4
@@ -33,35 +33,35 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 @singledispatch
-def pooled_evidence(pooling: Pooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
+def _pooled_evidence(pooling: Pooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     """(E,) pooled evidence (E, V) of the counted voxels with features (F, V), without the bias."""
     raise NotImplementedError(f"{type(pooling).__name__}: no formula is documented here. Add one, as of the others.")
 
 
-@pooled_evidence.register
+@_pooled_evidence.register
 def _(pooling: MeanPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     return evidence.mean(axis=1)
 
 
-@pooled_evidence.register
+@_pooled_evidence.register
 def _(pooling: MaxPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     return evidence.max(axis=1)
 
 
-@pooled_evidence.register
+@_pooled_evidence.register
 def _soft_maximum(pooling: LogSumExpPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     sharpness = 1 + 9 * expit(_numpy(pooling.sharpness_logit))
     return (logsumexp(sharpness[:, None] * evidence, axis=1) - np.log(evidence.shape[1])) / sharpness
 
 
-@pooled_evidence.register
+@_pooled_evidence.register
 def _(pooling: ExtentPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     strength, extent = (np.logaddexp(0, _numpy(p)) for p in (pooling.strength_logit, pooling.extent_logit))
     size = np.log(pooling.SMALLEST + expit(evidence).mean(axis=1))
     return strength * _soft_maximum(pooling, evidence, features) + extent * size
 
 
-@pooled_evidence.register
+@_pooled_evidence.register
 def _(pooling: AttentionPooling, evidence: np.ndarray, features: np.ndarray) -> np.ndarray:
     content, gate = (
         _numpy(conv.weight).reshape(len(conv.weight), -1) @ features + _numpy(conv.get_parameter("bias"))[:, None]
@@ -80,7 +80,7 @@ def recomputed_logits(reader: Reader, evidence: np.ndarray, features: np.ndarray
     """
     pooled = _numpy(reader.pooling.bias)
     if counted.any():
-        pooled = pooled + pooled_evidence(reader.pooling, evidence[:, counted], features[:, counted])
+        pooled = pooled + _pooled_evidence(reader.pooling, evidence[:, counted], features[:, counted])
     if not reader.ordinal:
         return np.concatenate([[0.0], pooled])
     gaps = np.logaddexp(0, _numpy(reader.link.gap_logits)) + reader.link.SMALLEST_GAP

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from spinecls.verification.check_results import CheckResult, Number, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.instrument import Crops, Instrument
 from spinecls.verification.measures import HIT_RADIUS_MM, average_precision, distance_to_set_mm
-from spinecls.verification.results import CheckResult, Number, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.study import Study, spread
 
 MOST_VERTEBRAE = 20

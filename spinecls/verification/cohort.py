@@ -13,8 +13,8 @@ from tqdm import tqdm
 from spinecls.errors import DatasetError, SpineclsError, UsageError, counted
 from spinecls.evaluation.matching import DETECTION_RADIUS_MM, CaseTruth
 from spinecls.evaluation.truth import truth_of
+from spinecls.inference.case_results import Located
 from spinecls.inference.models import TrainedModel, checkpoint_hashes
-from spinecls.inference.results import Located
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_image, read_label_map
 from spinecls.io.input_files import find_inputs

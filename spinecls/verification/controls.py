@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from spinecls.evaluation.intervals import format_interval
 from spinecls.evaluation.probes import PROBE_FOLDS, probe_auc
-from spinecls.verification.results import CheckResult, Outcome, not_applicable
+from spinecls.verification.check_results import CheckResult, Outcome, not_applicable
 from spinecls.verification.study import Place, Scan, Study
 from spinecls.verification.swaps import bounding_box
 

@@ -8,9 +8,9 @@ from scipy import ndimage
 
 from spinecls.sealing.crop import FILL
 from spinecls.verification.attribution import MOST_VERTEBRAE
+from spinecls.verification.check_results import CheckResult, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.instrument import Crops, Instrument
 from spinecls.verification.measures import area_under_curve
-from spinecls.verification.results import CheckResult, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.study import Study, spread
 
 STEPS = 20

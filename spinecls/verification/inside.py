@@ -8,9 +8,9 @@ import numpy as np
 
 from spinecls.geometry import Geometry
 from spinecls.sealing.region import Region
+from spinecls.verification.check_results import CheckResult, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.instrument import Instrument
 from spinecls.verification.outside import changes
-from spinecls.verification.results import CheckResult, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.study import Place, Study
 from spinecls.verification.swaps import grown_region, moved_region, with_content
 

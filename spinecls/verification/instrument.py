@@ -19,9 +19,9 @@ from spinecls.inference.sealed_pass import CHUNK, UNCHANGED, classify, make_crop
 from spinecls.networks.model import SpineModel
 from spinecls.networks.reader import Reader
 from spinecls.sealing.crop import evidence_to_native, shown_voxels, snapped_centre
-from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.region import Region
-from spinecls.verification.results import Outcome
+from spinecls.sealing.sealing_levels import is_guaranteed
+from spinecls.verification.check_results import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

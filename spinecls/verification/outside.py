@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from spinecls.sealing.marrow import marrow_reference
+from spinecls.verification.check_results import CheckResult, Number, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.instrument import Answers, Instrument
 from spinecls.verification.measures import jensen_shannon
-from spinecls.verification.results import CheckResult, Number, Outcome, mean_over_patients, not_applicable
 from spinecls.verification.study import Place, Study
 from spinecls.verification.swaps import EXTREMES, centre_voxel, intensity_matched, placed, with_blob, with_outside
 

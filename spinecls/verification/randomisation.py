@@ -11,9 +11,9 @@ from torch import nn
 
 from spinecls.networks.model import SpineModel
 from spinecls.networks.reader import Reader
+from spinecls.verification.check_results import CheckResult, Outcome, mean_over_patients
 from spinecls.verification.instrument import Instrument
 from spinecls.verification.measures import spearman
-from spinecls.verification.results import CheckResult, Outcome, mean_over_patients
 from spinecls.verification.study import Study
 
 LARGEST_CORRELATION = 0.2
@@ -22,7 +22,7 @@ DRAWS = 3
 """Random networks for each depth; a single one may resemble the trained one by chance."""
 
 
-def output_blocks(reader: Reader) -> list[tuple[str, list[nn.Module]]]:
+def _output_blocks(reader: Reader) -> list[tuple[str, list[nn.Module]]]:
     """Blocks of a reader from the output down: the evidence head, then the decoder's stages."""
     decoder = reader.backbone.unet.decoder
     stages = list(zip(decoder.stages, decoder.transpconvs, strict=True))[::-1]
@@ -34,10 +34,10 @@ def output_blocks(reader: Reader) -> list[tuple[str, list[nn.Module]]]:
 def randomised(model: SpineModel, seed: int) -> Iterator[tuple[str, SpineModel]]:
     """Copies of a model in each of whose readers one more block, from the output down, has new weights."""
     changed = copy.deepcopy(model)
-    for number, (name, _) in enumerate(output_blocks(model.readers[0])):
+    for number, (name, _) in enumerate(_output_blocks(model.readers[0])):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + number)
-            for block in (block for reader in changed.readers for block in output_blocks(reader)[number][1]):
+            for block in (block for reader in changed.readers for block in _output_blocks(reader)[number][1]):
                 for module in block.modules():
                     if callable(reset := getattr(module, "reset_parameters", None)):
                         reset()

@@ -9,7 +9,7 @@ from typing import Any
 from spinecls import __version__, files
 from spinecls.errors import counted
 from spinecls.evaluation.intervals import Interval, format_score
-from spinecls.verification.results import CheckResult, Number
+from spinecls.verification.check_results import CheckResult, Number
 from spinecls.verification.study import Study
 from spinecls.verification.suite import Verdict
 

@@ -11,13 +11,13 @@ from spinecls.errors import ModelError
 from spinecls.inference.predictor import Predictor
 from spinecls.verification.additivity import evidence_adds_up
 from spinecls.verification.attribution import attribution_inside, captum_is_installed, evidence_on_lesions
+from spinecls.verification.check_results import CheckResult, Outcome, not_applicable
 from spinecls.verification.controls import controls
 from spinecls.verification.curves import deletion_and_insertion
 from spinecls.verification.inside import inside_swap, region_shift
 from spinecls.verification.instrument import Instrument, reproducible
 from spinecls.verification.outside import lesion_in_neighbour, outside_swap, outside_swap_with_marrow
 from spinecls.verification.randomisation import model_randomisation
-from spinecls.verification.results import CheckResult, Outcome, not_applicable
 from spinecls.verification.study import Study
 
 CHECKS: tuple[Callable[[Instrument, Study], CheckResult], ...] = (

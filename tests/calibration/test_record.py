@@ -6,7 +6,7 @@ import pytest
 from made_up_predictions import World
 
 from spinecls.calibration import conformal
-from spinecls.calibration.calibrate import calibrate
+from spinecls.calibration.fit import calibrate
 from spinecls.calibration.record import load_calibration, save_calibration
 from spinecls.calibration.temperature import apply_temperature
 from spinecls.errors import ModelError, UsageError

@@ -7,7 +7,7 @@ from test_cases import CONFIGURATION, GRID, PLAN, SHAPE, a_case, vertebra
 
 from spinecls.dataloading import alignment
 from spinecls.dataloading.alignment import ALIGNED_ERROR_MM, aligned, surroundings
-from spinecls.dataloading.bodies import Body
+from spinecls.dataloading.body_shapes import Body
 from spinecls.dataloading.cases import sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.forms import body_mask

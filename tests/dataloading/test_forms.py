@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from spinecls.beliefs.looseness import Shapes
-from spinecls.dataloading.bodies import body_distance
+from spinecls.dataloading.body_shapes import body_distance
 from spinecls.dataloading.forms import (
     MarkedVertebra,
     bodies_of,

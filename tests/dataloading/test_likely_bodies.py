@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from spinecls.dataloading.bodies import FILL_OF_BODY, body_distance, extents_by_pitch_mm, likely_bodies
+from spinecls.dataloading.body_shapes import FILL_OF_BODY, body_distance, extents_by_pitch_mm, likely_bodies
 from spinecls.geometry import Geometry
 from spinecls.planning.plan import LevelStatistics
 

@@ -18,9 +18,9 @@ from spinecls.dataloading.open_patches import (
     short_view,
 )
 from spinecls.dataloading.sealed_crops import draw_sources, likeliest_classes, rough_region, training_crop
-from spinecls.tasks.base import Task
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.open_tasks import CentreTask, LevelTask, VertebraMapTask
+from spinecls.tasks.task import Task
 
 DATA = TrainingData(
     [a_case(seed=s) for s in range(3)], [a_source(certain(k % 3, 3), k, with_mask=k % 2 == 0) for k in range(9)]

@@ -3,7 +3,7 @@
 import numpy as np
 from test_cases import a_case, vertebra
 
-from spinecls.dataloading.bodies import Body
+from spinecls.dataloading.body_shapes import Body
 from spinecls.dataloading.placed import placed, placed_vertebrae
 
 BODY = Body(np.zeros(3), np.eye(3), np.full(3, 20.0))

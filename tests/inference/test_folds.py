@@ -15,8 +15,8 @@ from support import run_cli
 
 from spinecls import files
 from spinecls.errors import ModelError
-from spinecls.inference.calibrating import calibrate_model
 from spinecls.inference.folds import require_plan_of
+from spinecls.inference.model_calibration import calibrate_model
 from spinecls.inference.models import load_predictor, model_at
 from spinecls.planning.meaning import class_meaning, meaning
 from spinecls.planning.plan import load_plan, save_plan

@@ -15,7 +15,7 @@ from spinecls.errors import ModelError
 from spinecls.evaluation.intervals import draw_patients
 from spinecls.evaluation.metrics import macro_auc
 from spinecls.evaluation.selection import CHANCE, Candidate, preference, select
-from spinecls.inference.best import BestRequest, find_best
+from spinecls.inference.best_configuration import BestRequest, find_best
 from spinecls.inference.models import ModelChoice, choose_model
 
 OTHER = MODEL.replace("AuxSeg", "Baseline")

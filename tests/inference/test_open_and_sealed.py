@@ -19,8 +19,8 @@ from spinecls.networks.pooling import POOLINGS
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 from spinecls.sealing.crop import shown_voxels
-from spinecls.sealing.levels import GUARANTEED, SEALS
 from spinecls.sealing.region import region_from_mask
+from spinecls.sealing.sealing_levels import GUARANTEED, SEALS
 
 TURN = np.array(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.25).GetMatrix()).reshape(3, 3)
 STRAIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])

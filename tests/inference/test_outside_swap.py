@@ -9,12 +9,12 @@ import torch
 from spinecls.inference.predictor import Predictor
 from spinecls.io.images import read_image, read_label_map
 from spinecls.planning.plan import load_plan
-from spinecls.sealing.levels import is_guaranteed
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import region_from_mask
+from spinecls.sealing.sealing_levels import is_guaranteed
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
-from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings
 from spinecls.trainers.fold_cases import fold_cases
+from spinecls.trainers.trainer import PREDICTING, TRAINERS, RunSettings
 from spinecls.trainers.training_data import load_training_data
 
 VERTEBRAE, DONORS = 50, 8

@@ -15,9 +15,9 @@ import SimpleITK as sitk
 from test_open_and_sealed import predictor_of
 
 from spinecls.errors import DatasetError, DefectiveCases, PartialFailure, ResourceError, UsageError
+from spinecls.inference.case_results import VolumePrediction
 from spinecls.inference.models import TrainedModel
 from spinecls.inference.predict_folder import FolderOptions, predict_folder, refuse_equal_channels
-from spinecls.inference.results import VolumePrediction
 from spinecls.io.prediction_folder import alone_in
 from spinecls.io.predictions import read_case_json, read_failures
 from spinecls.records import VertebraPrediction

@@ -11,8 +11,8 @@ import torch
 
 from spinecls import files
 from spinecls.inference import locating
+from spinecls.inference.case_results import case_prediction
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.inference.results import case_prediction
 from spinecls.io.images import read_image, read_label_map
 from spinecls.io.predictions import read_case_json, write_case_json
 from spinecls.networks.model import SpineModel

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spinecls.calibration.calibrate import calibrate
+from spinecls.calibration.fit import calibrate
 from spinecls.calibration.out_of_fold import OutOfFold
 from spinecls.calibration.temperature import apply_temperature
 from spinecls.errors import UsageError

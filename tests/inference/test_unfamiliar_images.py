@@ -10,9 +10,9 @@ import SimpleITK as sitk
 from test_open_and_sealed import predictor_of
 
 from spinecls.inference import predict_folder
+from spinecls.inference.case_results import case_prediction
 from spinecls.inference.predict_folder import FolderOptions
 from spinecls.inference.predictor import Predictor
-from spinecls.inference.results import case_prediction
 from spinecls.io.predictions import read_case_json
 from spinecls.planning.appearance import appearance
 from spinecls.planning.familiarity import familiar_images

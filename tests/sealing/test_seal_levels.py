@@ -8,9 +8,9 @@ from scipy import ndimage
 
 from spinecls.geometry import Geometry
 from spinecls.sealing.crop import evidence_to_native, shown_voxels, smoothing_sigma, snapped_centre, vertebra_crop
-from spinecls.sealing.levels import GUARANTEED, SEALS
 from spinecls.sealing.marrow import own_reference
 from spinecls.sealing.region import Region, region_from_mask
+from spinecls.sealing.sealing_levels import GUARANTEED, SEALS
 
 TURN = np.array(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.25).GetMatrix()).reshape(3, 3)
 STRAIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spinecls.calibration.calibrate import calibrate
+from spinecls.calibration.fit import calibrate
 from spinecls.calibration.out_of_fold import OutOfFold
 from spinecls.inference.models import checkpoint_hashes
 from spinecls.planning.plan import load_plan

@@ -10,8 +10,8 @@ from spinecls.errors import DatasetError, UsageError
 from spinecls.files import content_hash, read_csv
 from spinecls.io.case_table import read_sequences
 from spinecls.io.dataset import check_dataset
-from spinecls.simulation.dataset import simulate_dataset
 from spinecls.simulation.options import SimulationOptions
+from spinecls.simulation.simulated_dataset import simulate_dataset
 from spinecls.simulation.sources import sequence_of
 from spinecls.testing.phantom_images import to_image
 

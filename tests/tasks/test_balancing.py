@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spinecls.tasks.balancing import MEASURED_FROM, MEASURED_STEPS, TaskWeighting
-from spinecls.tasks.base import Task, WeightedTask
+from spinecls.tasks.task import Task, WeightedTask
 
 AFTER = MEASURED_FROM + MEASURED_STEPS
 

@@ -10,8 +10,8 @@ from spinecls.errors import ModelError, TrainerError
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
-from spinecls.tasks.base import Task, WeightedTask, heads_of
-from spinecls.trainers.base import RunSettings, Trainer
+from spinecls.tasks.task import Task, WeightedTask, heads_of
+from spinecls.trainers.trainer import RunSettings, Trainer
 
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(

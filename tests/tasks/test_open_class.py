@@ -13,9 +13,9 @@ from spinecls.dataloading.batch import OpenBatch
 from spinecls.dataloading.cases import LabelledRegion
 from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
-from spinecls.tasks.base import OpenOutputs
 from spinecls.tasks.open_class import ClassRegions, OpenClassTask
 from spinecls.tasks.open_tasks import VertebraMapTask
+from spinecls.tasks.task import OpenOutputs
 
 SHAPE = (2, 4, 4)
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))

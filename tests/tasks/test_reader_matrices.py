@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
+from spinecls.tasks.loose_tasks import ReaderMatrices, said_log_probabilities
 from spinecls.tasks.losses import belief_loss
-from spinecls.tasks.uncertain import ReaderMatrices, said_log_probabilities
 
 LOG_P = functional.log_softmax(torch.tensor([[0.2, -1.0, 1.5], [0.0, 0.3, -0.7]]), 1)
 

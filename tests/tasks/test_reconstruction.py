@@ -7,7 +7,6 @@ from spinecls.dataloading.batch import ImageBatch, SealedBatch
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
-from spinecls.tasks.base import OwnOutputs
 from spinecls.tasks.reconstruction import (
     BottleneckDecoder,
     Reconstruction,
@@ -15,6 +14,7 @@ from spinecls.tasks.reconstruction import (
     SealedReconstructionTask,
     spoil,
 )
+from spinecls.tasks.task import OwnOutputs
 
 NETWORK = NetworkPlan(
     features=(4, 8, 8), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3))

@@ -8,11 +8,11 @@ import torch
 from spinecls.dataloading.batch import OpenBatch, SealedBatch
 from spinecls.dataloading.cases import UNKNOWN
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan
-from spinecls.tasks.base import CropOutputs, OpenOutputs
 from spinecls.tasks.losses import map_loss
 from spinecls.tasks.structures import SealedStructuresTask, StructuresTask, index_of_code
+from spinecls.tasks.task import CropOutputs, OpenOutputs
 from spinecls.trainers.auxiliary import AuxSegTrainer
-from spinecls.trainers.base import RunSettings
+from spinecls.trainers.trainer import RunSettings
 
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(

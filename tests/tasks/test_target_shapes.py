@@ -6,7 +6,7 @@ import torch
 from made_up_cases import CONFIGURATION, PLAN
 
 from spinecls.errors import TrainerError
-from spinecls.tasks.base import Task
+from spinecls.tasks.task import Task
 
 SIZE = CONFIGURATION.patch_size
 

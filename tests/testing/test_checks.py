@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from spinecls.tasks.base import Task, WeightedTask
+from spinecls.tasks.task import Task, WeightedTask
 from spinecls.testing.checks import BrokenRule, check_trainer
-from spinecls.trainers.base import TRAINERS
 from spinecls.trainers.baseline import BaselineTrainer
+from spinecls.trainers.trainer import TRAINERS
 from spinecls.trainers.uncertain import UncertainLabelsTrainer
 
 

@@ -14,12 +14,12 @@ from spinecls.dataloading.loader import training_batches
 from spinecls.io.preprocessed_records import NATIVE, read_native, write_record
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.balancing import MEASURED_FROM, MEASURED_STEPS
-from spinecls.tasks.base import OpenOutputs
 from spinecls.tasks.checkpoint import load_checkpoint
 from spinecls.tasks.structures import StructuresTask
-from spinecls.trainers.base import RunSettings
+from spinecls.tasks.task import OpenOutputs
 from spinecls.trainers.fold_cases import fold_cases, unlabelled_cases
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import RunSettings
 from spinecls.trainers.training_data import load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"

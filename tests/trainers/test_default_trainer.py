@@ -13,8 +13,8 @@ from support import run_cli
 from spinecls import files
 from spinecls.errors import UsageError
 from spinecls.planning.fingerprint_types import load_fingerprint, save_fingerprint
-from spinecls.trainers.base import TRAINERS
 from spinecls.trainers.default_trainer import WITH_MAPS, WITHOUT_MAPS, default_trainer, suited_trainer
+from spinecls.trainers.trainer import TRAINERS
 
 NAME = "Dataset001_Phantom"
 

@@ -14,8 +14,8 @@ from spinecls import files
 from spinecls.planning.plan import load_plan, save_plan
 from spinecls.planning.rules_configuration import MachineProfile
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
-from spinecls.trainers.base import TRAINERS
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import TRAINERS
 
 pytestmark = pytest.mark.slow
 

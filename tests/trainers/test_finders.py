@@ -14,11 +14,11 @@ from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 from spinecls.testing.checks import material
 from spinecls.trainers.auxiliary import AuxSegTrainer
-from spinecls.trainers.base import RunSettings
 from spinecls.trainers.baseline import BaselineTrainer
 from spinecls.trainers.finders import finder_key, store_finder, take_finder
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import RunSettings
 from spinecls.trainers.training_data import load_training_data
 from spinecls.trainers.uncertain import UncertainLabelsTrainer
 

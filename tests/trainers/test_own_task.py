@@ -17,9 +17,9 @@ from spinecls.errors import Interrupted
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 from spinecls.testing.checks import check_trainer
-from spinecls.trainers.base import RunSettings
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import RunSettings
 from spinecls.trainers.training_data import load_training_data
 
 PAGE = Path(__file__).parents[2] / "documentation/extending/your_own_task.md"

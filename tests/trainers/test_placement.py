@@ -16,9 +16,8 @@ from spinecls.inference.models import ModelChoice, choose_model, load_predictor
 from spinecls.io.preprocessed import load_case
 from spinecls.planning.plan import load_plan
 from spinecls.records import ClassReading
-from spinecls.trainers import base as trainer_base
+from spinecls.trainers import trainer as trainer_base
 from spinecls.trainers import training as trainer_training
-from spinecls.trainers.base import RunSettings
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.placement import (
     PLACES,
@@ -31,6 +30,7 @@ from spinecls.trainers.placement import (
     with_places,
 )
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import RunSettings
 from spinecls.trainers.training_data import load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"

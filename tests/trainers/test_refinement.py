@@ -17,10 +17,10 @@ from spinecls.io.preprocessed_records import read_native
 from spinecls.model_folder import model_folder_at
 from spinecls.planning.plan import load_plan, save_plan
 from spinecls.records import CasePrediction, VertebraPrediction
-from spinecls.trainers.base import RunSettings
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.registered import find_trainer
 from spinecls.trainers.second_round import refinement
+from spinecls.trainers.trainer import RunSettings
 from spinecls.trainers.training_data import load_training_data
 
 NAMES = ("normal", "inflammatory", "structural")

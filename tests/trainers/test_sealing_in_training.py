@@ -12,12 +12,12 @@ from support import run_cli
 from spinecls.dataloading.loader import training_batches
 from spinecls.errors import UsageError
 from spinecls.planning.plan import POOLINGS, load_plan
-from spinecls.sealing.levels import SEALS
+from spinecls.sealing.sealing_levels import SEALS
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
-from spinecls.tasks.lesions import LesionEvidenceTask
-from spinecls.trainers.base import PREDICTING, TRAINERS, RunSettings
+from spinecls.tasks.lesion_evidence import LesionEvidenceTask
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import PREDICTING, TRAINERS, RunSettings
 from spinecls.trainers.training_data import load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"

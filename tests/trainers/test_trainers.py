@@ -19,9 +19,9 @@ from spinecls.inference.folds import require_plan_of
 from spinecls.inference.predictor import Predictor
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import build_model, load_checkpoint, save_checkpoint
-from spinecls.trainers.base import RunSettings
 from spinecls.trainers.fold_cases import fold_cases
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import RunSettings
 from spinecls.trainers.training_data import load_training_data
 
 TRAINERS = (

@@ -13,11 +13,11 @@ from spinecls.dataloading.forms import VERTEBRA
 from spinecls.dataloading.loader import training_batches
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.classification import ClassificationTask
-from spinecls.tasks.uncertain import ConsistencyTask, ReaderClassificationTask
-from spinecls.trainers.base import RunSettings
+from spinecls.tasks.loose_tasks import ConsistencyTask, ReaderClassificationTask
 from spinecls.trainers.fold_cases import fold_cases
-from spinecls.trainers.part import to_device
+from spinecls.trainers.network_training import to_device
 from spinecls.trainers.registered import find_trainer
+from spinecls.trainers.trainer import RunSettings
 from spinecls.trainers.training_data import load_training_data
 
 PLANS_CONFIG = "spineclsPlans_3d_fullres"

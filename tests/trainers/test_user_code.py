@@ -13,7 +13,7 @@ from spinecls.trainers.user_code import made_trainer, told_as_the_users
 
 HEAD = """
 from torch import nn
-from spinecls.tasks.base import Task, WeightedTask
+from spinecls.tasks.task import Task, WeightedTask
 from spinecls.trainers.baseline import BaselineTrainer
 
 
@@ -97,7 +97,7 @@ def test_a_link_to_a_file_of_another_ending_is_refused(tmp_path):
 
 def test_a_trainer_without_its_tasks_is_refused(tmp_path):
     path = tmp_path / "abstract.py"
-    path.write_text("from spinecls.trainers.base import Trainer\nclass Mine(Trainer):\n    pass\n")
+    path.write_text("from spinecls.trainers.trainer import Trainer\nclass Mine(Trainer):\n    pass\n")
     with pytest.raises(UsageError, match=r"lacks build_tasks\(\), which every trainer must have"):
         find_trainer(f"{path}:Mine")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.sealing.levels import is_guaranteed
+from spinecls.sealing.sealing_levels import is_guaranteed
 from spinecls.trainers.open_baseline import with_context
 from spinecls.verification.cohort import build_study, dataset_cohort
 from spinecls.verification.instrument import Instrument

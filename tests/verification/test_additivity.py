@@ -12,8 +12,8 @@ from spinecls.networks.pooling import POOLINGS
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import NetworkPlan
 from spinecls.verification import additivity
+from spinecls.verification.check_results import Outcome
 from spinecls.verification.instrument import Instrument
-from spinecls.verification.results import Outcome
 
 NETWORK = NetworkPlan(
     features=(4, 6), strides=((1, 1, 1), (2, 2, 2)), kernels=((3, 3, 3), (3, 3, 3)), convs_per_stage=1

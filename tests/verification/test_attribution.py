@@ -9,8 +9,8 @@ import torch
 from spinecls.geometry import Geometry
 from spinecls.sealing.region import Region
 from spinecls.verification.attribution import attribution_inside, evidence_on_lesions
+from spinecls.verification.check_results import Outcome
 from spinecls.verification.instrument import Answers
-from spinecls.verification.results import Outcome
 from spinecls.verification.study import Place, Scan, Study
 
 ANGLE = np.deg2rad(30)

@@ -10,7 +10,7 @@ from spinecls.io.images import read_image, read_label_map
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import Region, region_from_mask
 from spinecls.verification import controls
-from spinecls.verification.results import Outcome
+from spinecls.verification.check_results import Outcome
 from spinecls.verification.study import Scan, Study
 
 GRID = Geometry(

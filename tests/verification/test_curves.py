@@ -9,9 +9,9 @@ import torch
 from spinecls.networks.model import SpineModel
 from spinecls.networks.reader import SealedOutputs
 from spinecls.verification import curves
+from spinecls.verification.check_results import Outcome
 from spinecls.verification.instrument import Answers, Crops, Instrument
 from spinecls.verification.measures import area_under_curve
-from spinecls.verification.results import Outcome
 from spinecls.verification.study import Place
 
 VALUES = (4.0, 3.0, 2.0, 1.0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spinecls.verification import inside
+from spinecls.verification.check_results import Outcome
 from spinecls.verification.instrument import Answers
-from spinecls.verification.results import Outcome
 
 
 class Reader:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spinecls.verification import outside
+from spinecls.verification.check_results import Outcome
 from spinecls.verification.instrument import Answers
-from spinecls.verification.results import Outcome
 from spinecls.verification.study import Place
 from spinecls.verification.swaps import centre_voxel, intensity_matched
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spinecls.verification import randomisation
-from spinecls.verification.results import Outcome
+from spinecls.verification.check_results import Outcome
 
 
 def changed_blocks(model, other):

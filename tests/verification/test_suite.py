@@ -10,7 +10,7 @@ from spinecls import files
 from spinecls.errors import ModelError
 from spinecls.networks.model import SpineModel
 from spinecls.verification import report, suite
-from spinecls.verification.results import CheckResult, Outcome
+from spinecls.verification.check_results import CheckResult, Outcome
 
 
 def result(key, outcome, guarantee=False):

@@ -7,7 +7,7 @@ import torch
 
 from spinecls.dataloading.cases import UNKNOWN
 from spinecls.planning.plan import Plan
-from spinecls.tasks.lesions import lesion_codes, lesion_loss
+from spinecls.tasks.lesion_evidence import lesion_codes, lesion_loss
 
 CODES = ((1,), (2,))
 

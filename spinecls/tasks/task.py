@@ -149,7 +149,7 @@ class Task(ABC, Generic[Network, Known, Sampler, Seen, Given]):
         """
         expected = self.empty()
         for row in rows:
-            if fault := target_fault(row, expected, self.size):
+            if fault := _target_fault(row, expected, self.size):
                 raise TrainerError(f"Task {self.name!r} ({type(self).__name__}): its target {fault}")
         return stacked(rows) if expected else {}
 
@@ -168,7 +168,7 @@ class SealedTask(Task[Reader, SealedSource, CropSampler, SealedBatch, CropOutput
     sealed = True
 
 
-def target_fault(target: object, expected: Target, size: Triple) -> str | None:
+def _target_fault(target: object, expected: Target, size: Triple) -> str | None:
     """What forbids a target; None for one that is as expected, and fits the outputs of a head.
 
     Parameters

@@ -15,7 +15,7 @@ from spinecls.anatomy import LEVELS
 from spinecls.dataloading.forms import inside_box
 from spinecls.errors import DatasetError, DefectiveCases, PartialFailure, UsageError
 from spinecls.geometry import Geometry
-from spinecls.inference.ensemble import (
+from spinecls.inference.averaged_predictions import (
     Group,
     SavedCase,
     _box,
@@ -327,7 +327,7 @@ def test_a_map_that_is_not_as_it_was_written_costs_its_case(ending, predicted, t
 
 def test_a_mistake_of_the_program_is_told_as_such(predicted, tmp_path, monkeypatch):
     sources, case = copies(predicted, tmp_path)
-    monkeypatch.setattr("spinecls.inference.ensemble.grouped", lambda centres: centres["x"])
+    monkeypatch.setattr("spinecls.inference.averaged_predictions.grouped", lambda centres: centres["x"])
     with pytest.raises(DefectiveCases, match=f"{case}: a defect of spinecls .*TypeError"):
         ensemble_folders(sources, tmp_path / "out")
     assert "Traceback" in (tmp_path / "out" / f"{case}.log").read_text()

@@ -18,7 +18,6 @@ from spinecls.dataloading.targets import Target
 from spinecls.errors import TrainerError, UsageError
 from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
-from spinecls.tasks.base import CropOutputs, OpenOutputs, OpenTask, OwnOutputs, OwnPassTask
 from spinecls.tasks.belief_losses import bag_loss, disagreement, masked_dice_loss, voxel_belief_loss
 from spinecls.tasks.belief_patches import (
     BagPatches,
@@ -34,6 +33,7 @@ from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.losses import adjusted_log_probabilities, belief_loss
 from spinecls.tasks.open_tasks import VertebraMapTask
 from spinecls.tasks.structures import StructuresTask
+from spinecls.tasks.task import CropOutputs, OpenOutputs, OpenTask, OwnOutputs, OwnPassTask
 
 DICE_WEIGHT = 0.5
 BAG_RAMP = 0.2
@@ -64,7 +64,7 @@ def ramp(progress: float, over: float) -> float:
     return min(1.0, progress / over)
 
 
-def compiled_map(case: TrainingCase, name: str) -> CompiledMap:
+def _compiled_map(case: TrainingCase, name: str) -> CompiledMap:
     """What the annotation of a case says of the voxels of a map.
 
     Raises
@@ -81,7 +81,7 @@ class _BelievedMap(OpenTask):
     """What makes of a task that learns an exact map one that learns it as far as it is annotated."""
 
     def target(self, case: TrainingCase, sampler: OpenSampler) -> Target:
-        return {"patch": map_patch(compiled_map(case, self.name), sampler)}
+        return {"patch": map_patch(_compiled_map(case, self.name), sampler)}
 
     def empty(self) -> Target:
         return {"patch": silent_patch(self.size, self.dense_heads()[self.name])}
@@ -200,7 +200,7 @@ class ConsistencyTask(OwnPassTask[Finder, TrainingCase, OpenSampler, OpenBatch, 
         _follow(self.teacher, network, 0.0)
 
     def target(self, case: TrainingCase, sampler: OpenSampler) -> Target:
-        beliefs = compiled_map(case, "vertebra_map").beliefs
+        beliefs = _compiled_map(case, "vertebra_map").beliefs
         return {"silent": beliefs.masses.sum(axis=1)[belief_codes(beliefs, sampler)] < SAID}
 
     def empty(self) -> Target:

@@ -10,7 +10,7 @@ import pytest
 from spinecls.anatomy import LEVELS
 from spinecls.errors import DatasetError, ModelError
 from spinecls.geometry import Geometry
-from spinecls.inference.levels import TransitionCosts, complete_pitch_mm, decode_levels, see_anchors
+from spinecls.inference.level_decoding import TransitionCosts, complete_pitch_mm, decode_levels, see_anchors
 
 NO_PITCH: dict[str, float] = {}
 

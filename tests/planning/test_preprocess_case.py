@@ -5,7 +5,7 @@ import pytest
 
 from spinecls.anatomy import LEVEL_CODES
 from spinecls.geometry import Geometry
-from spinecls.planning.prepare import combine_readers, prepare_case, smallest_exact
+from spinecls.planning.preprocess_case import combine_readers, prepare_case, smallest_exact
 from spinecls.records import Case, ClassReading, VertebraAnnotation
 
 SHAPE = (6, 40, 60)

@@ -10,8 +10,8 @@ from spinecls.dataloading.cases import UNKNOWN, SealedSource
 from spinecls.dataloading.sealed_crops import CropSampler
 from spinecls.dataloading.targets import Target
 from spinecls.planning.plan import Configuration, Plan
-from spinecls.tasks.base import CropOutputs, SealedTask
 from spinecls.tasks.structures import codes_target, no_codes
+from spinecls.tasks.task import CropOutputs, SealedTask
 
 
 class LesionEvidenceTask(SealedTask):

@@ -12,7 +12,7 @@ import numpy as np
 from spinecls.anatomy import LEVELS
 from spinecls.evaluation.metrics import entropy
 from spinecls.geometry import Geometry
-from spinecls.inference.levels import LevelDecoding
+from spinecls.inference.level_decoding import LevelDecoding
 from spinecls.inference.sealed_pass import SealedResult
 from spinecls.planning.plan import Plan
 from spinecls.records import REFER, UNFAMILIAR_IMAGE, CasePrediction, VertebraPrediction

@@ -17,7 +17,7 @@ from spinecls.networks.finder import Finder
 from spinecls.networks.reader import Reader
 from spinecls.planning.plan import Configuration
 from spinecls.tasks.balancing import TaskWeighting
-from spinecls.tasks.base import WEIGHTING, CropOutputs, OpenOutputs, OwnOutputs, OwnPassTask, Task, WeightedTask
+from spinecls.tasks.task import WEIGHTING, CropOutputs, OpenOutputs, OwnOutputs, OwnPassTask, Task, WeightedTask
 from spinecls.trainers.progress import GradientLog
 from spinecls.trainers.schedule import one_cycle
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from spinecls.errors import DatasetError
-from spinecls.evaluation.audit import (
+from spinecls.evaluation.label_audit import (
     ReadVertebra,
     audit,
     confident_classes,

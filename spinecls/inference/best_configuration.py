@@ -17,9 +17,9 @@ from spinecls.evaluation import metrics
 from spinecls.evaluation.intervals import format_score
 from spinecls.evaluation.selection import Candidate, Judged, classification_candidate, select
 from spinecls.evaluation.vertebra_table import identified_vertebrae, joined, read_validation
-from spinecls.inference.calibrating import calibrate_model
 from spinecls.inference.folds import require_same_classes
-from spinecls.inference.models import BEST, TrainedModel, is_sealed, trained_models, with_finished_folds
+from spinecls.inference.model_calibration import calibrate_model
+from spinecls.inference.models import BEST_CONFIGURATION, TrainedModel, is_sealed, trained_models, with_finished_folds
 from spinecls.inference.scored import score_name
 from spinecls.planning.current import require_current_folds
 from spinecls.planning.plan import Plan
@@ -73,7 +73,7 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
     chosen = [named[name] for name in judged[0].models]
     folder = paths.results_root() / dataset
     files.write_json(
-        folder / BEST,
+        folder / BEST_CONFIGURATION,
         {
             "models": list(judged[0].models),
             "folds": list(folds),

@@ -8,7 +8,7 @@ from made_up_predictions import World
 
 from spinecls import files
 from spinecls.calibration import conformal
-from spinecls.calibration.calibrate import calibrate
+from spinecls.calibration.fit import calibrate
 from spinecls.calibration.temperature import apply_temperature, cross_fitted, fit_temperature
 from spinecls.errors import DatasetError, UsageError
 from spinecls.evaluation.metrics import expected_calibration_error, negative_log_likelihood, patient_shares

@@ -10,7 +10,7 @@ import numpy as np
 from filelock import FileLock
 
 from spinecls import files
-from spinecls.calibration.calibrate import calibrate
+from spinecls.calibration.fit import calibrate
 from spinecls.calibration.out_of_fold import OutOfFold
 from spinecls.calibration.record import CALIBRATION, Calibration, save_calibration
 from spinecls.errors import DatasetError, some_names

@@ -25,10 +25,10 @@ from spinecls.dataloading.forms import inside_box
 from spinecls.errors import DatasetError, UsageError
 from spinecls.geometry import Geometry
 from spinecls.hard_cases import HardCases
-from spinecls.inference.levels import LevelDecoding, decode_levels, see_anchors
+from spinecls.inference.case_results import entropy_of, reported_levels
+from spinecls.inference.level_decoding import LevelDecoding, decode_levels, see_anchors
 from spinecls.inference.native_maps import abnormal_class
 from spinecls.inference.predict_folder import tell_of_empty, tell_of_old_scores
-from spinecls.inference.results import entropy_of, reported_levels
 from spinecls.io.images import Volume, read_map, write_map
 from spinecls.io.kept_results import output_digests, require_whole
 from spinecls.io.prediction_folder import (
@@ -121,7 +121,7 @@ def _average_folders(sources: Sequence[Path], target: Path, cases: Collection[st
         raise DatasetError(f"{', '.join(map(str, sources))}: no case was predicted in all of them.")
     _require_same(sources, everywhere)
     first = next((one for cases_of_one in read for one in cases_of_one), None)
-    model = ensemble_description([cases_of_one[0].model for cases_of_one in read if cases_of_one])
+    model = _ensemble_description([cases_of_one[0].model for cases_of_one in read if cases_of_one])
     maps = sorted({name for cases_of_one in read for one in cases_of_one for v in one.vertebrae for name in v.evidence})
     folder = PredictionFolder(target, wanted, model, maps)
     folder.open()
@@ -136,7 +136,7 @@ def _average_folders(sources: Sequence[Path], target: Path, cases: Collection[st
         for case in everywhere:
             if case not in hard.failed:
                 with hard.case(case), folder.replacing(case):
-                    done.append(average_case([saved_case(source, case) for source in sources], target, folder.model))
+                    done.append(_average_case([saved_case(source, case) for source in sources], target, folder.model))
     finally:
         folder.write_tables(() if first is None else first.class_names, hard.failed)
     tell_of_empty(done, target)
@@ -145,7 +145,7 @@ def _average_folders(sources: Sequence[Path], target: Path, cases: Collection[st
     return done
 
 
-def ensemble_description(models: Sequence[Mapping]) -> dict:
+def _ensemble_description(models: Sequence[Mapping]) -> dict:
     """What an averaged prediction says about where it comes from."""
     return {"ensemble": [dict(model) for model in models], "spinecls_version": __version__}
 
@@ -209,7 +209,7 @@ def saved_case(folder: Path, case: str) -> SavedCase:
     return SavedCase(folder, prediction, posterior, codes, order, flat)
 
 
-def average_case(saved: Sequence[SavedCase], target: Path, model: Mapping) -> CasePrediction:
+def _average_case(saved: Sequence[SavedCase], target: Path, model: Mapping) -> CasePrediction:
     """Average one case and write its files.
 
     Parameters
@@ -225,7 +225,7 @@ def average_case(saved: Sequence[SavedCase], target: Path, model: Mapping) -> Ca
     for other in saved[1:]:
         if first.input.get("voxels") != other.prediction.input.get("voxels"):
             raise DatasetError(f"{other.folder}: predicted from another image of this name than {saved[0].folder}.")
-    if files.plain(ensemble_description([s.prediction.model for s in saved])) != model:
+    if files.plain(_ensemble_description([s.prediction.model for s in saved])) != model:
         raise DatasetError(
             f"{first.identifier}: predicted by another model, or in another way, than other cases of the same folder. "
             "Predict the folders again."

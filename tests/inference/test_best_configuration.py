@@ -9,8 +9,8 @@ from support import run_cli
 import spinecls
 from spinecls import files
 from spinecls.errors import ModelError
-from spinecls.inference.best import INSTRUCTIONS, BestRequest, find_best
-from spinecls.inference.models import BEST, ModelChoice, choose_models
+from spinecls.inference.best_configuration import INSTRUCTIONS, BestRequest, find_best
+from spinecls.inference.models import BEST_CONFIGURATION, ModelChoice, choose_models
 from spinecls.io.predictions import read_folder
 from spinecls.planning.plan import load_plan
 
@@ -70,7 +70,7 @@ def test_a_pair_that_is_shown_to_be_better_is_taken_together(several):
 def test_what_was_found_is_written_with_intervals(several):
     results = several(signal=4.0)
     find_best(BestRequest(dataset="Dataset001_Phantom"))
-    content = files.read_json(results / BEST)
+    content = files.read_json(results / BEST_CONFIGURATION)
     assert content["score"] == "macro AUC, end to end"
     assert len(content["candidates"]) == 3
     first, second = content["candidates"][:2]
@@ -121,7 +121,7 @@ def test_a_model_without_a_guarantee_is_compared_and_never_chosen(several):
 
 def test_a_choice_without_a_guarantee_is_not_taken_unasked(several, caplog):
     results = several(signal=4.0)
-    files.write_json(results / BEST, {"models": [OTHER], "folds": ["0"]})
+    files.write_json(results / BEST_CONFIGURATION, {"models": [OTHER], "folds": ["0"]})
     path = results / OTHER / "fold_0/plan.json"
     path.write_text(path.read_text().replace('"seal": "S2"', '"seal": "S0"'))
     assert [m.path.name for m in choose_models(ModelChoice())] == [MODEL]
@@ -137,7 +137,7 @@ def test_a_model_that_was_tested_on_nobody_is_left_out(several, caplog):
 
 def test_a_damaged_choice_is_refused(several):
     results = several(signal=4.0)
-    (results / BEST).write_text("{}")
+    (results / BEST_CONFIGURATION).write_text("{}")
     with pytest.raises(ModelError, match="Run it again"):
         choose_models(ModelChoice())
 

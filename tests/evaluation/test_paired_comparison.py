@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from spinecls.evaluation.comparison import Comparison, compare, holm
 from spinecls.evaluation.intervals import Interval
+from spinecls.evaluation.paired_comparison import Comparison, compare, holm
 from spinecls.evaluation.vertebra_table import ReadVertebrae
 
 PATIENTS = tuple(f"p{i // 4}" for i in range(80))

@@ -50,7 +50,7 @@ def prepare_case(
     native part, and one part a configuration
     """
     drawn = _drawn_levels(vertebra_map, levels)
-    vertebrae = describe_vertebrae(case.vertebrae, drawn, geometry)
+    vertebrae = _describe_vertebrae(case.vertebrae, drawn, geometry)
     keep = _annotated_box(vertebrae, drawn, geometry)
     body = body_mask(image, geometry.spacing_mm)
     start, stop = body_box(body, geometry.spacing_mm, keep)
@@ -146,7 +146,7 @@ def _drawn_levels(vertebra_map: np.ndarray | None, levels: Mapping[str, int]) ->
     return drawn
 
 
-def describe_vertebrae(
+def _describe_vertebrae(
     annotated: Sequence[VertebraAnnotation], drawn: Mapping[str, _Drawn], geometry: Geometry
 ) -> tuple[PreparedVertebra, ...]:
     """Vertebrae of a case, from head to feet; those only the map knows are included.

@@ -7,7 +7,7 @@ from support import run_cli
 
 from spinecls import files
 from spinecls.calibration.record import CALIBRATION, load_calibration, save_calibration
-from spinecls.inference.calibrating import calibrate_model, described, out_of_fold
+from spinecls.inference.model_calibration import calibrate_model, described, out_of_fold
 from spinecls.inference.models import load_predictor, model_at
 from spinecls.io.predictions import read_folder
 from spinecls.planning.plan import load_plan

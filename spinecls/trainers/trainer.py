@@ -23,7 +23,6 @@ from spinecls.model_folder import FINAL, FoldFolder
 from spinecls.networks.model import FINDER
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.registry import Registry
-from spinecls.tasks.base import ImageTask, OwnPassTask, WeightedTask, heads_of
 from spinecls.tasks.checkpoint import (
     ModelSpec,
     load_checkpoint,
@@ -32,8 +31,9 @@ from spinecls.tasks.checkpoint import (
     save_checkpoint,
     seeded,
 )
+from spinecls.tasks.task import ImageTask, OwnPassTask, WeightedTask, heads_of
 from spinecls.trainers.finders import finder_key, finder_path, store_finder, take_finder
-from spinecls.trainers.part import Part
+from spinecls.trainers.network_training import Part
 from spinecls.trainers.placement import PLACES, load_places, predict_places, save_places, with_places
 from spinecls.trainers.progress import GradientLog, Idle, Progress
 
@@ -126,7 +126,7 @@ class Trainer(ABC):
         listed = self.build_tasks()
         # All of them are looked at, whichever the user gives a weight.
         heads_of(listed)
-        return chosen_tasks(listed, self.configuration.task_weights)
+        return _chosen_tasks(listed, self.configuration.task_weights)
 
     def _made_parts(self) -> list[Part]:
         """Networks that there is something to train in, each with tasks of its own."""
@@ -407,7 +407,7 @@ class Trainer(ABC):
         raise KeyboardInterrupt(told) if self._stop_signal == signal.SIGINT else Interrupted(told)
 
 
-def chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> list[WeightedTask]:
+def _chosen_tasks(tasks: list[WeightedTask], weights: Mapping[str, float]) -> list[WeightedTask]:
     """Tasks without those that have no weight, by the user's word or, where he says nothing, the trainer's.
 
     Raises
