@@ -57,10 +57,15 @@ def compare(folder: Path) -> None:
         found = json.loads((folder / f"{name}.json").read_text())["vertebrae"]
         same = [v["level"] for v in found] == [v["level"] for v in reference]
         turn = matrix if name == "oblique" else np.eye(3)
-        away = [np.linalg.norm(np.array(a["centre_lps"]) - turn @ np.array(b["centre_lps"]))
-                for a, b in zip(found, reference, strict=False)]
-        change = [abs(a["class_probabilities"][k] - b["class_probabilities"][k])
-                  for a, b in zip(found, reference, strict=False) for k in a["class_probabilities"]]
+        away = [
+            np.linalg.norm(np.array(a["centre_lps"]) - turn @ np.array(b["centre_lps"]))
+            for a, b in zip(found, reference, strict=False)
+        ]
+        change = [
+            abs(a["class_probabilities"][k] - b["class_probabilities"][k])
+            for a, b in zip(found, reference, strict=False)
+            for k in a["class_probabilities"]
+        ]
         print(f"| {name} | {len(found)} | {same} | {max(away):.2e} | {max(change):.2e} |")
 
 

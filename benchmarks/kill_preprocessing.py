@@ -106,9 +106,7 @@ def calm_run(command: Command, folder: Path) -> tuple[float, float]:
     return first, time.monotonic() - began
 
 
-def kill_once(
-    command: Command, folder: Path, after_a_case: bool, delay: float, whole_group: bool
-) -> tuple[bool, int]:
+def kill_once(command: Command, folder: Path, after_a_case: bool, delay: float, whole_group: bool) -> tuple[bool, int]:
     """Kill `delay` seconds after the start or the first file: whether it was at work, and how many files it left."""
     process = start_afresh(command, folder)
     if after_a_case:

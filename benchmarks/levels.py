@@ -131,8 +131,15 @@ def time_decoding(model, seconds: list[float]) -> None:
 def report(options: argparse.Namespace, outcomes, named, seconds) -> None:
     print(f"\n{options.dataset}, {options.trainer}, folds {' '.join(options.folds)}; {provenance()}\n")
     whole = summary.summarise([o for o, _ in outcomes[1.0, "whole"]], _no_classes(), None, None)
-    rows = ("identification_rate", "identification_rate_half_pitch", "whole_case_right", "off_by_one_rate",
-            "centre_error_mm", "f1_10mm", "dice")
+    rows = (
+        "identification_rate",
+        "identification_rate_half_pitch",
+        "whole_case_right",
+        "off_by_one_rate",
+        "centre_error_mm",
+        "f1_10mm",
+        "dice",
+    )
     print("| whole scans | value [95 % interval] |\n|---|---|")
     print("\n".join(f"| {row} | {score_text(whole['location'][row])} |" for row in rows))
     counter = [v.counter_right for o, _ in outcomes[1.0, "whole"] for v in o.vertebrae if v.match]
@@ -148,8 +155,11 @@ def report(options: argparse.Namespace, outcomes, named, seconds) -> None:
     print("\nevery case that is not all right:")
     for key, cases in outcomes.items():
         for outcome, volume in cases:
-            wrong = [f"{v.level}: {v.match.status} {v.match.named or ''}".strip() for v in outcome.vertebrae
-                     if v.match and v.match.status != matching.IDENTIFIED]
+            wrong = [
+                f"{v.level}: {v.match.status} {v.match.named or ''}".strip()
+                for v in outcome.vertebrae
+                if v.match and v.match.status != matching.IDENTIFIED
+            ]
             if wrong:
                 margin = volume.located.decoding.shift_margin_nats
                 doubt = "doubted" if outcome.doubted else "not doubted"

@@ -217,8 +217,15 @@ def draw(path: Path, points, dense) -> None:
         for place, row in zip(places, points, strict=True):
             score = row[column]
             error = [[score.estimate - score.low], [score.high - score.estimate]]
-            axes.errorbar(place * (1 + 0.06 * offset), score.estimate, error, fmt="o", color=colour, capsize=3,
-                          label=label if row is points[0] else None)
+            axes.errorbar(
+                place * (1 + 0.06 * offset),
+                score.estimate,
+                error,
+                fmt="o",
+                color=colour,
+                capsize=3,
+                label=label if row is points[0] else None,
+            )
     for number, (place, (form, seconds, *scores)) in enumerate(zip(places, points, strict=True)):
         # The second form of a time is named below, or the names would run into each other.
         second = taken[:number].count(seconds) % 2

@@ -68,8 +68,13 @@ def report(output: Path, trained: float) -> None:
     location = json.loads((output / "summary.json").read_text())["location"]
     print(f"\n{DATASET}, training {trained / 60:.0f} min; {provenance()}\n")
     print("| what | value [95 % interval] |\n|---|---|")
-    for name in ("identification_rate", "trivial_counter_identification_rate", "whole_case_right", "centre_error_mm",
-                 "dice"):
+    for name in (
+        "identification_rate",
+        "trivial_counter_identification_rate",
+        "whole_case_right",
+        "centre_error_mm",
+        "dice",
+    ):
         print(f"| {name} | {score_text(location[name])} |")
     for region, score in location["identification_rate_by_region"].items():
         print(f"| identification, {region} | {score_text(score)} |")

@@ -30,16 +30,33 @@ def main() -> None:
         image = DATA / "Dataset001_LumbarSpA/imagesTr" / f"{case}_0000.nii.gz"
         runs = [measure(image, options) for _ in range(options.runs)]
         seconds = sorted(s for s, _ in runs)
-        print(f"| {case} | {seconds[len(seconds) // 2]:.1f} ({seconds[0]:.1f} to {seconds[-1]:.1f}) "
-              f"| {max(m for _, m in runs):.2f} |")
+        print(
+            f"| {case} | {seconds[len(seconds) // 2]:.1f} ({seconds[0]:.1f} to {seconds[-1]:.1f}) "
+            f"| {max(m for _, m in runs):.2f} |"
+        )
     print(provenance())
 
 
 def measure(image: Path, options: argparse.Namespace) -> tuple[float, float]:
     """Wall seconds and peak resident memory (GB) of one prediction."""
     with tempfile.TemporaryDirectory() as target:
-        words = [sys.executable, "-m", "spinecls", "predict", "-i", image, "-o", target, "-m", options.model,
-                 "-f", options.fold, "--disable_tta", "-device", "cpu"]
+        words = [
+            sys.executable,
+            "-m",
+            "spinecls",
+            "predict",
+            "-i",
+            image,
+            "-o",
+            target,
+            "-m",
+            options.model,
+            "-f",
+            options.fold,
+            "--disable_tta",
+            "-device",
+            "cpu",
+        ]
         began = time.monotonic()
         process = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)

@@ -207,9 +207,7 @@ def report_test(bench: Trainings, model: TrainedModel, options: argparse.Namespa
     """Ensemble against single folds, with one and several views, on patients that no fold has seen."""
     split = "Ts" if (options.test / "imagesTs").is_dir() else "Tr"
     raw = load_dataset(options.test, verify_voxels=False, split=split)
-    seen = {
-        case for fold in model.fold_folders() for case in fold.record()["cases"]
-    }
+    seen = {case for fold in model.fold_folders() for case in fold.record()["cases"]}
     if known := sorted(seen & {case.identifier for case in raw.cases}):
         raise SystemExit(f"{options.test}: {known[0]} was trained on. Give a dataset of other patients.")
     preprocessed = bench.preprocessed(model.dataset)

@@ -11,9 +11,16 @@ from spinecls.planning.plan import Configuration, NetworkPlan, Plan
 
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
-    name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(6, 24, 20), sealed_spacing_mm=(4.0, 2.0, 2.0),
-    sealed_size=(6, 16, 16), network=NETWORK, reader_network=NETWORK, batch_size=2,
-    sealed_batch_size=4, balanced_crop_share=0.5,
+    name="3d_fullres",
+    spacing_mm=(4.0, 2.0, 2.0),
+    patch_size=(6, 24, 20),
+    sealed_spacing_mm=(4.0, 2.0, 2.0),
+    sealed_size=(6, 16, 16),
+    network=NETWORK,
+    reader_network=NETWORK,
+    batch_size=2,
+    sealed_batch_size=4,
+    balanced_crop_share=0.5,
 )
 STILL = dataclasses.replace(
     CONFIGURATION, rotation_degrees=0.0, scale_range=(1.0, 1.0), mirror_axes=(), patch_size=(9, 60, 40)
@@ -21,12 +28,24 @@ STILL = dataclasses.replace(
 """Patches that are the whole image of `a_case`, as it is."""
 
 PLAN = Plan(
-    plans_name="p", dataset_name="d", channel_names=("T2",), class_names=("normal", "inflammatory", "structural"),
-    class_order=False, class_counts={}, levels={}, structures={}, lesion_structures={}, vertebrae_complete=True,
-    ignore_label=255, level_statistics={}, configurations={},
+    plans_name="p",
+    dataset_name="d",
+    channel_names=("T2",),
+    class_names=("normal", "inflammatory", "structural"),
+    class_order=False,
+    class_counts={},
+    levels={},
+    structures={},
+    lesion_structures={},
+    vertebrae_complete=True,
+    ignore_label=255,
+    level_statistics={},
+    configurations={},
 )
 BOX = Geometry(
-    shape=(8, 24, 24), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0),
+    shape=(8, 24, 24),
+    spacing_mm=(4.0, 1.0, 1.0),
+    origin_lps=(0.0, 0.0, 0.0),
     direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
 
@@ -70,10 +89,17 @@ def a_source(label, seed=0, with_mask=True, **changes):
     distance = np.full(BOX.shape, 9.0, np.float32)
     distance[2:6, 5:19, 5:19] = 0
     values = {
-        "image": rng.normal(100, 10, (1, *BOX.shape)).astype(np.float32), "box": BOX,
-        "distance": distance if with_mask else None, "centre_lps": centre, "tangent_lps": np.array([0.0, 0.0, 1.0]),
-        "extent_mm": np.array([20.0, 14.0, 14.0]), "marrow": np.array([[100.0, 10.0]]), "lesions": None,
-        "label": label, "case": f"case{seed}", "level": "L1",
+        "image": rng.normal(100, 10, (1, *BOX.shape)).astype(np.float32),
+        "box": BOX,
+        "distance": distance if with_mask else None,
+        "centre_lps": centre,
+        "tangent_lps": np.array([0.0, 0.0, 1.0]),
+        "extent_mm": np.array([20.0, 14.0, 14.0]),
+        "marrow": np.array([[100.0, 10.0]]),
+        "lesions": None,
+        "label": label,
+        "case": f"case{seed}",
+        "level": "L1",
     }
     return SealedSource(**values | changes)
 

@@ -11,8 +11,17 @@ from support import run_cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "documentation").rglob("*.md"))]
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "check", "demo", "audit",
-            "export_model", "import_model")
+COMMANDS = (
+    "plan_and_preprocess",
+    "train",
+    "predict",
+    "evaluate",
+    "check",
+    "demo",
+    "audit",
+    "export_model",
+    "import_model",
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

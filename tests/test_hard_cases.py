@@ -11,14 +11,18 @@ from spinecls.hard_cases import HardCases
 from spinecls.io.findings import CodedFault
 
 OWN_FAULTS = {
-    "error of the package": (DatasetError("scan.nii.gz: is damaged.\n  Copy it again."),
-                             "scan.nii.gz: is damaged.; Copy it again."),
+    "error of the package": (
+        DatasetError("scan.nii.gz: is damaged.\n  Copy it again."),
+        "scan.nii.gz: is damaged.; Copy it again.",
+    ),
     "coded fault": (CodedFault("E302", "scan.nii.gz", "ends early."), "[E302] scan.nii.gz: ends early."),
     "no memory": (MemoryError(), "Out of memory. Close other programs"),
     "no memory of a device": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "Out of memory."),
     "no memory for torch": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "Out of memory."),
-    "file not given": (PermissionError(errno.EACCES, "Permission denied", "scan.nii.gz"),
-                       "Permission denied: scan.nii.gz"),
+    "file not given": (
+        PermissionError(errno.EACCES, "Permission denied", "scan.nii.gz"),
+        "Permission denied: scan.nii.gz",
+    ),
 }
 
 DEFECTS = [

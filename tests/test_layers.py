@@ -9,8 +9,20 @@ PACKAGE = Path(__file__).parents[1] / "spinecls"
 
 LAYERS = [
     {
-        "errors", "anatomy", "geometry", "files", "plain", "paths", "registry", "records", "beliefs", "curve",
-        "hard_cases", "environment", "model_folder", "types",
+        "errors",
+        "anatomy",
+        "geometry",
+        "files",
+        "plain",
+        "paths",
+        "registry",
+        "records",
+        "beliefs",
+        "curve",
+        "hard_cases",
+        "environment",
+        "model_folder",
+        "types",
         "__init__",
     },
     {"io"},
@@ -86,8 +98,11 @@ def test_a_library_is_used_only_in_its_room(path):
         assert room_of(path) in ROOMS.get(library, {room_of(path)}), f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent.name == "planning" and (
-    p.stem in TORCH_FREE or p.stem.startswith("rules_"))], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [p for p in SOURCES if p.parent.name == "planning" and (p.stem in TORCH_FREE or p.stem.startswith("rules_"))],
+    ids=lambda p: p.stem,
+)
 def test_planning_rules_need_no_torch(path):
     assert not [name for name in imports(path) if name.split(".")[0] == "torch"]
 
@@ -95,8 +110,17 @@ def test_planning_rules_need_no_torch(path):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_code_that_runs_what_a_file_says(path):
     text = path.read_text()
-    for word in ("import pickle", "eval(", "exec(", "os.system", "shell=True", "allow_pickle=True", "pydoc",
-                 "weights_only=" + "False", "import *"):
+    for word in (
+        "import pickle",
+        "eval(",
+        "exec(",
+        "os.system",
+        "shell=True",
+        "allow_pickle=True",
+        "pydoc",
+        "weights_only=" + "False",
+        "import *",
+    ):
         if word in ("eval(", "exec("):
             nodes = ast.walk(ast.parse(text))
             calls = [n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]

@@ -52,9 +52,7 @@ Device = Annotated[
 Processes = Annotated[int, typer.Option("-np", min=1, max=MOST_PROCESSES, help="Number of processes.")]
 BatchProcesses = Annotated[
     int | None,
-    typer.Option(
-        "-np", min=0, max=MOST_PROCESSES, help="Processes that make batches [default: 0, beside a GPU 4]."
-    ),
+    typer.Option("-np", min=0, max=MOST_PROCESSES, help="Processes that make batches [default: 0, beside a GPU 4]."),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override planned numbers: key=value, several allowed.")

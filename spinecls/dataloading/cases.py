@@ -204,8 +204,9 @@ def _drawn_on(labels: np.ndarray, form: str, ignored: int) -> np.ndarray:
 
 def _leave_open_where_not_drawn(vertebra_map: np.ndarray, centres, spacing_mm, extents_mm) -> None:
     """Around a centre whose vertebra the map does not show, background becomes unknown; in place."""
-    grid = np.meshgrid(*(np.arange(n) * s for n, s in zip(vertebra_map.shape, spacing_mm, strict=True)), indexing="ij",
-                       sparse=True)
+    grid = np.meshgrid(
+        *(np.arange(n) * s for n, s in zip(vertebra_map.shape, spacing_mm, strict=True)), indexing="ij", sparse=True
+    )
     for row, (centre, extent) in enumerate(zip(centres, extents_mm, strict=True)):
         if not np.any(vertebra_map == row + 1):
             squared = sum(((g - c * s) / e) ** 2 for g, c, s, e in zip(grid, centre, spacing_mm, extent, strict=True))
@@ -269,9 +270,7 @@ def sealed_sources(
     return sources
 
 
-def _mask(
-    case: PreprocessedCase, plan: Plan, vertebra: PlacedVertebra, drawn: np.ndarray | None
-) -> np.ndarray | None:
+def _mask(case: PreprocessedCase, plan: Plan, vertebra: PlacedVertebra, drawn: np.ndarray | None) -> np.ndarray | None:
     """(S, R, A) bool on the native grid, a vertebra as drawn or as believed; None where nothing tells it."""
     mask = None if drawn is None else drawn == plan.levels[vertebra.level]
     if (mask is None or not mask.any()) and vertebra.body is not None:

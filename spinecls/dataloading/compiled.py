@@ -33,7 +33,6 @@ from spinecls.records import EXACT, AnnotationForm
 logger = logging.getLogger(__name__)
 
 
-
 class AnnotationCompiler:
     """Compiles cases as loosely as they are annotated.
 
@@ -146,9 +145,7 @@ class AnnotationCompiler:
             form = AnnotationForm(form="none")
         if form.form == CHANCES:
             return compile_chances(self._chances(case), trained.unknown)
-        return compile_vertebrae(
-            case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm
-        )
+        return compile_vertebrae(case.geometry, marked, form, background, trained.unknown, self.shapes, self.slack_mm)
 
     def _chances(self, case: PreprocessedCase) -> np.ndarray:
         """(S, R, A) chances in 0..1 to be vertebra; none where the level map says that nothing is known."""

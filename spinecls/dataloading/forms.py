@@ -317,9 +317,7 @@ def _of_box(
     share = float(np.prod(edges) / np.prod(high - low))
     # Of a tight box every plane meets the body, at its ends in a corner that nobody knows. Asked for (`Bag.line`), the
     # whole end grew; without, the believed shape is met better.
-    return likely, size_bag(
-        region, (VERTEBRA,), shapes.fill_of_box[0] * share, min(1.0, shapes.fill_of_box[1] * share)
-    )
+    return likely, size_bag(region, (VERTEBRA,), shapes.fill_of_box[0] * share, min(1.0, shapes.fill_of_box[1] * share))
 
 
 def _tight_edges_mm(low_lps: np.ndarray, high_lps: np.ndarray, slack_mm: float) -> np.ndarray:

@@ -32,9 +32,7 @@ def targets_of(tasks: Iterable[OwnsTarget], case, sampler: PatchSampler) -> dict
     return {name: task.empty() if target is None else target for name, (task, target) in found.items()}
 
 
-def batched_targets(
-    tasks: Iterable[OwnsTarget], rows: Sequence[Mapping[str, Target]]
-) -> dict[str, Mapping[str, Any]]:
+def batched_targets(tasks: Iterable[OwnsTarget], rows: Sequence[Mapping[str, Target]]) -> dict[str, Mapping[str, Any]]:
     """By task its targets of a batch.
 
     Parameters

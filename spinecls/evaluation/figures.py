@@ -126,9 +126,7 @@ def _draw_risk_coverage(
     axes.legend(loc="best", fontsize="small")
 
 
-def _draw_reliability(
-    axes: Axes, vertebrae: Sequence[VertebraOutcome], scores: Mapping[str, Any], draws: int
-) -> None:
+def _draw_reliability(axes: Axes, vertebrae: Sequence[VertebraOutcome], scores: Mapping[str, Any], draws: int) -> None:
     probabilities = summary.probability_table(vertebrae, scores["prior"])
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == np.asarray([v.true_class for v in vertebrae])

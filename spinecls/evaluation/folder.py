@@ -145,9 +145,7 @@ def _score(
     has_maps = any(path.exists() for path in maps.values())
     sequences = read_sequences(raw.folder)
     truth = [
-        truth_of(
-            case, description, maps[case.identifier] if has_maps else None, sequences.get(case.identifier, "")
-        )
+        truth_of(case, description, maps[case.identifier] if has_maps else None, sequences.get(case.identifier, ""))
         for case in cases
     ]
     trained = [vertebra for case in reference.cases for vertebra in case.vertebrae]

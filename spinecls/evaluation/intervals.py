@@ -191,9 +191,7 @@ def joint_intervals(
         values = evaluate_draws(statistic, item_patients, draws)
     reasons = no_interval(statistic, item_patients)
     return {
-        name: interval_of_draws(
-            float(estimates[m]), values[:, m], item_patients, str(reasons[m]), centred, least
-        )
+        name: interval_of_draws(float(estimates[m]), values[:, m], item_patients, str(reasons[m]), centred, least)
         for m, name in enumerate(names)
     }
 

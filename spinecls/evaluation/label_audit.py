@@ -138,9 +138,7 @@ def label_noise(given: np.ndarray, probabilities: np.ndarray) -> Noise:
         raise DatasetError("No vertebra has an exact class and a prediction; there is nothing to audit.")
     count = probabilities.shape[1]
     present = np.bincount(given, minlength=count)
-    thresholds = np.array(
-        [probabilities[given == k, k].mean() if present[k] else np.inf for k in range(count)]
-    )
+    thresholds = np.array([probabilities[given == k, k].mean() if present[k] else np.inf for k in range(count)])
     believed = confident_classes(probabilities, thresholds)
     counts = np.zeros((count, count))
     np.add.at(counts, (given[believed >= 0], believed[believed >= 0]), 1)
@@ -232,9 +230,7 @@ def corrections(path: Path, class_names: Sequence[str]) -> dict[tuple[str, str],
     return found
 
 
-def corrected_rows(
-    rows: Sequence[Mapping[str, str]], wanted: Mapping[tuple[str, str], str]
-) -> list[dict[str, str]]:
+def corrected_rows(rows: Sequence[Mapping[str, str]], wanted: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:
     """Rows of vertebraeTr.csv with corrected classes: one row of a vertebra stays, with all that its rows know.
 
     Raises

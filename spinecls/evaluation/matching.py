@@ -249,9 +249,7 @@ def judge(
     for prediction in predictions:
         _check_prediction(prediction, description)
     empty = CasePrediction(identifier="", class_names=description.class_names, vertebrae=(), model={})
-    return [
-        _judge_case(predicted.get(case.identifier, empty), case, description, counter_reference) for case in truth
-    ]
+    return [_judge_case(predicted.get(case.identifier, empty), case, description, counter_reference) for case in truth]
 
 
 def _check_prediction(prediction: CasePrediction, description: DatasetDescription) -> None:

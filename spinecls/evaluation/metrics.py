@@ -302,9 +302,7 @@ def class_scores(
 
     return brief_class_scores(truth, probabilities, prior, description, patients, draws) | {
         "auc_by_class": {
-            name: score(
-                partial(auc_draws, truth == k, probabilities[:, k]), auc(truth == k, probabilities[:, k])
-            )
+            name: score(partial(auc_draws, truth == k, probabilities[:, k]), auc(truth == k, probabilities[:, k]))
             for k, name in enumerate(names)
         },
         "confusion": confusion(truth, decided, len(names)),

@@ -106,9 +106,7 @@ class Predictor:
             evidence=native_maps.evidence_map(
                 located, sealed, () if report is None else report.probabilities, configuration, geometry
             ),
-            contributions=native_maps.contribution_maps(
-                located, sealed, self.evidence_names, configuration, geometry
-            ),
+            contributions=native_maps.contribution_maps(located, sealed, self.evidence_names, configuration, geometry),
             located=located,
             sealed=sealed,
         )

@@ -15,9 +15,7 @@ from spinecls.records import Case, RawDataset
 __all__ = ["DatasetFaults", "check_dataset", "load_dataset", "read_description"]
 
 
-def load_dataset(
-    folder: Path, verify_voxels: bool = True, split: str = "Tr", num_processes: int = 1
-) -> RawDataset:
+def load_dataset(folder: Path, verify_voxels: bool = True, split: str = "Tr", num_processes: int = 1) -> RawDataset:
     """Raw dataset that passed its checks.
 
     Parameters

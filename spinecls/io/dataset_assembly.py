@@ -93,9 +93,7 @@ def survey(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | Non
     found += _position_findings(parts)
     found += _dataset_findings(parts, cases, count)
     warnings = tuple(finding.line for finding in found if not finding.is_error)
-    dataset = RawDataset(
-        folder=folder, description=description, cases=cases, unlabelled=unlabelled, warnings=warnings
-    )
+    dataset = RawDataset(folder=folder, description=description, cases=cases, unlabelled=unlabelled, warnings=warnings)
     return dataset, found, inventory(folder, description, cases, unlabelled, facts, table)
 
 

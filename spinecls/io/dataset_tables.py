@@ -176,8 +176,10 @@ def _reversed_text(corners: Sequence[float]) -> str:
     odd = [axis for axis, low, high in zip("xyz", corners[:3], corners[3:], strict=True) if low >= high]
     if not odd:
         return ""
-    listed = ", ".join(f"{axis}_min_mm {corners['xyz'.index(axis)]:g} and {axis}_max_mm "
-                       f"{corners['xyz'.index(axis) + 3]:g}" for axis in odd)
+    listed = ", ".join(
+        f"{axis}_min_mm {corners['xyz'.index(axis)]:g} and {axis}_max_mm {corners['xyz'.index(axis) + 3]:g}"
+        for axis in odd
+    )
     text = f"the box has {listed}, and a minimum lies below its maximum. "
     if odd == ["x", "y"]:
         return text + "Were signs changed from RAS to LPS? Then exchange minimum and maximum of x and y too."

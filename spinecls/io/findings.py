@@ -213,9 +213,7 @@ class Report:
             "errors": len(self.errors),
             "warnings": len(self.warnings),
             "inventory": dict(self.inventory),
-            "findings": [
-                {"code": f.code, "title": f.title, "case": f.case, "text": f.text} for f in self.findings
-            ],
+            "findings": [{"code": f.code, "title": f.title, "case": f.case, "text": f.text} for f in self.findings],
         }
 
 

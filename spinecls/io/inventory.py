@@ -47,9 +47,7 @@ def inventory(
         "sequences": _counts(sequences[name] for name in known if name in sequences),
         "channels": list(description.channel_names),
         "grids": _counts(
-            _grid(geometry, facts[name].orientation)
-            for name in known
-            if (geometry := facts[name].geometry) is not None
+            _grid(geometry, facts[name].orientation) for name in known if (geometry := facts[name].geometry) is not None
         ),
         "levels": {
             level: _level(level, description.levels[level], levels[level], facts)

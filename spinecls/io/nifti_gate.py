@@ -153,15 +153,37 @@ def _parse(path: Path, header: bytes) -> dict:
                 raise CodedFault("E306", path, "is the header of a .hdr/.img pair. Save it as one .nii.gz file.")
             if header[344:347] != b"n+1":
                 raise CodedFault("E304", path, f"not a NIfTI file: its mark is {header[344:348]!r}, expected b'n+1'.")
-            return _fields(header, order, dims=("8h", 40), types=70, pixdim=("8f", 76), offset=("f", 108),
-                           codes=("2h", 252), quaternion=("6f", 256), rows=("12f", 280),
-                           scaling=("2f", 112), unit=("b", 123), intent=("h", 68))
+            return _fields(
+                header,
+                order,
+                dims=("8h", 40),
+                types=70,
+                pixdim=("8f", 76),
+                offset=("f", 108),
+                codes=("2h", 252),
+                quaternion=("6f", 256),
+                rows=("12f", 280),
+                scaling=("2f", 112),
+                unit=("b", 123),
+                intent=("h", 68),
+            )
         if size == 540:
             if len(header) < 540:
                 raise CodedFault("E302", path, f"only {len(header)} bytes, a header alone has 540. Copy it again.")
-            return _fields(header, order, dims=("8q", 16), types=12, pixdim=("8d", 104), offset=("q", 168),
-                           codes=("2i", 344), quaternion=("6d", 352), rows=("12d", 400),
-                           scaling=("2d", 176), unit=("i", 500), intent=("i", 504))
+            return _fields(
+                header,
+                order,
+                dims=("8q", 16),
+                types=12,
+                pixdim=("8d", 104),
+                offset=("q", 168),
+                codes=("2i", 344),
+                quaternion=("6d", 352),
+                rows=("12d", 400),
+                scaling=("2d", 176),
+                unit=("i", 500),
+                intent=("i", 504),
+            )
     raise CodedFault("E304", path, f"not a NIfTI file: it starts with {header[:8]!r}.")
 
 

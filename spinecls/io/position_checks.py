@@ -216,9 +216,7 @@ def _copied_positions(placed: Sequence[PlacedCase]) -> list[Finding]:
     return found
 
 
-def box_findings(
-    case: str, boxes: Mapping[str, Box], centres: Mapping[str, Point], loose: bool
-) -> list[Finding]:
+def box_findings(case: str, boxes: Mapping[str, Box], centres: Mapping[str, Point], loose: bool) -> list[Finding]:
     """Boxes of a size that no vertebra has, and boxes that reach over the centre of a neighbour.
 
     Parameters

@@ -96,7 +96,7 @@ def resample_sheared(path: Path, place: Affine) -> str:
     edges = np.linalg.norm(place.matrix, axis=0)[np.abs(place.matrix).argmax(axis=1)]
     name = path.as_posix()
     return (
-        f'python -c "import nibabel as n, nibabel.processing as p; n.save(p.resample_to_output(n.load(\'{name}\'), '
+        f"python -c \"import nibabel as n, nibabel.processing as p; n.save(p.resample_to_output(n.load('{name}'), "
         f"{_numbers(edges)}, order=1), '{name}')\" (order=0 for a map; pip install nibabel scipy)"
     )
 

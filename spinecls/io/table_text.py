@@ -77,7 +77,7 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
     try:
         rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader][skipped:]
     except csv.Error as fault:
-        text = f"{name} line {reader.line_num}: {fault}. Is a quotation mark (\") not closed?"
+        text = f'{name} line {reader.line_num}: {fault}. Is a quotation mark (") not closed?'
         return [], [error("701", text)]
     rows = [(line, cells) for line, cells in rows if any(cells)]
     if not rows:

@@ -80,9 +80,7 @@ class Reader(nn.Module):
         # Parts that only training needs, by task; filled by the trainer, absent from a final checkpoint.
         self.auxiliary = nn.ModuleDict()
 
-    def sealed_pass(
-        self, crops: torch.Tensor, pooled: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def sealed_pass(self, crops: torch.Tensor, pooled: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Class logits and evidence of sealed crops.
 
         Parameters

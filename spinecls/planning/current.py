@@ -192,9 +192,7 @@ def _read(folder: Path, preprocessed: Path) -> tuple[RawDataset, FileHashes]:
     # Preprocessed data may lie where a training cannot write; then what it hashed is not kept.
     keep = os.access(preprocessed, os.W_OK)
     hashes = FileHashes(preprocessed / INDEX_NAME, folder, keep=keep)
-    inspect = partial(
-        inspect_changed, verify_voxels=False, hashes=hashes, cache_path=preprocessed / CHECKED, keep=keep
-    )
+    inspect = partial(inspect_changed, verify_voxels=False, hashes=hashes, cache_path=preprocessed / CHECKED, keep=keep)
     return require_faultless(folder, "Tr", inspect), hashes
 
 

@@ -101,9 +101,7 @@ def _weights(patients: Sequence[str]) -> np.ndarray:
     return np.array([1 / scans[patient] for patient in patients])
 
 
-def _ranges(
-    numbers: Mapping[str, Number], seen: Sequence[tuple[str, Mapping[str, float]]]
-) -> dict[str, FamiliarRange]:
+def _ranges(numbers: Mapping[str, Number], seen: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, FamiliarRange]:
     weights = _weights([patient for patient, _ in seen])
     patients = round(weights.sum())
     if patients < LEAST_PATIENTS:

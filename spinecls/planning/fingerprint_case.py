@@ -23,7 +23,6 @@ INTENSITY_SAMPLES = 200_000
 """Voxels that percentiles are taken from; more would not change them."""
 
 
-
 def fingerprint_case(
     case: Case,
     description: DatasetDescription,

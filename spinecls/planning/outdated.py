@@ -69,7 +69,6 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-
 def settings_of(configuration: Configuration) -> str:
     """Hash of that part of a configuration that the stored images depend on."""
     return grid_settings(configuration.spacing_mm, configuration.normalisation)

@@ -145,9 +145,7 @@ class Configuration:
             raise PlanError(f"{self.name}.class_q: {self.class_q:g} is not between 0 and 1.")
         if 1 in self.mirror_axes:
             raise PlanError(f"{self.name}.mirror_axes: axis 1 runs head to feet; mirroring it would turn levels round.")
-        sizes = (
-            ("patch_size", self.patch_size, self.network), ("sealed_size", self.sealed_size, self.reader_network)
-        )
+        sizes = (("patch_size", self.patch_size, self.network), ("sealed_size", self.sealed_size, self.reader_network))
         for label, size, network in sizes:
             wrong = [n % d for n, d in zip(size, network.divisor, strict=True)]
             if any(wrong) or min(size) < 1:

@@ -267,9 +267,7 @@ def _sealed_batch(inputs: PlanInputs, choices: Choices, network: NetworkPlan) ->
     )
 
 
-def _patch_and_batch(
-    inputs: PlanInputs, choices: Choices, network: NetworkPlan, name: str
-) -> None:
+def _patch_and_batch(inputs: PlanInputs, choices: Choices, network: NetworkPlan, name: str) -> None:
     flat = name == "2d"
     spacing = choices.values["spacing_mm"]
     candidates, _ = rules_training.batch_candidates(inputs.machine.device, flat)

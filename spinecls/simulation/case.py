@@ -75,6 +75,4 @@ def simulate_case(
         *insert_markers(scene, bodies, diseased, lesions.classes, options, stream),
         *insert_image_markers(scene, bodies, diseased, options, stream),
     ]
-    return SimulatedCase(
-        image=scene.image, outlines=lesions.outlines, classes=lesions.classes, inserts=tuple(inserts)
-    )
+    return SimulatedCase(image=scene.image, outlines=lesions.outlines, classes=lesions.classes, inserts=tuple(inserts))

@@ -275,9 +275,7 @@ class Trainer(ABC):
 
     def _batches(self, part: Part, data: TrainingData) -> Generator[Batch, None, None]:
         tasks, settings = [t.task for t in part.tasks], self.settings
-        return training_batches(
-            data, self.configuration, tasks, part.reads, settings.seed, self.step, settings.workers
-        )
+        return training_batches(data, self.configuration, tasks, part.reads, settings.seed, self.step, settings.workers)
 
     def _placed(self, data: TrainingData) -> TrainingData:
         """Data with crops also of the vertebrae that have no position, at places where the finder sees them."""

@@ -63,9 +63,7 @@ def images_cohort(source: Path, plan: Plan) -> Cohort:
         logger.warning("%s is left out: %s", case, reason)
     for line in found.skipped_lines:
         logger.warning(line)
-    return Cohort(
-        sources=[Source(identifier=c.identifier, patient=c.identifier, images=c.images) for c in found.cases]
-    )
+    return Cohort(sources=[Source(identifier=c.identifier, patient=c.identifier, images=c.images) for c in found.cases])
 
 
 def dataset_cohort(folder: Path, plan: Plan, model: TrainedModel) -> Cohort:
@@ -151,8 +149,7 @@ def read_scan(instrument: Instrument, source: Source) -> Scan | None:
     if not located.regions:
         return None
     questions = [
-        Question(image=image, grid=volume.geometry, region=region, marrow=located.marrow)
-        for region in located.regions
+        Question(image=image, grid=volume.geometry, region=region, marrow=located.marrow) for region in located.regions
     ]
     truth: tuple[int | None, ...] = (None,) * len(questions)
     lesions: Mapping[int, np.ndarray] = {}

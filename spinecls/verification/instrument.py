@@ -122,9 +122,7 @@ class Instrument:
 
     def crops(self, questions: Sequence[Question]) -> Crops:
         """Crops, exactly as prediction makes them."""
-        made = [
-            make_crops(q.image, q.grid, [q.region], q.marrow, self.predictor.configuration) for q in questions
-        ]
+        made = [make_crops(q.image, q.grid, [q.region], q.marrow, self.predictor.configuration) for q in questions]
         return Crops(torch.cat([images for images, _ in made]), torch.cat([pooled for _, pooled in made]))
 
     def answer(self, crops: Crops, models: Sequence[SpineModel] | None = None) -> Answers:

@@ -65,9 +65,7 @@ def model_randomisation(instrument: Instrument, study: Study) -> CheckResult:
                 for row, k in enumerate(targets)
             ]
             correlations.setdefault(name, []).append(rows)
-    numbers = {
-        name: mean_over_patients(np.mean(rows, axis=0), patients) for name, rows in correlations.items()
-    }
+    numbers = {name: mean_over_patients(np.mean(rows, axis=0), patients) for name, rows in correlations.items()}
     depth = list(numbers)[min(JUDGED_BLOCKS, len(numbers)) - 1]
     judged = numbers[depth]
     return CheckResult(

@@ -76,9 +76,7 @@ class Study:
     def question(self, place: Place) -> Question:
         """The vertebra as it is."""
         scan = self.scans[place.scan]
-        return Question(
-            image=scan.image, grid=scan.grid, region=scan.regions[place.vertebra], marrow=scan.marrow
-        )
+        return Question(image=scan.image, grid=scan.grid, region=scan.regions[place.vertebra], marrow=scan.marrow)
 
     def predicted(self, place: Place) -> int:
         """Class that the model gives a vertebra."""

@@ -35,9 +35,7 @@ def placed(donor: np.ndarray, shape: Sequence[int], shift_voxels: Sequence[int])
     shape : wanted (S, R, A)
     shift_voxels : voxel v of the donor lands on voxel v + shift
     """
-    rows = [
-        (np.arange(n) - move) % size for n, move, size in zip(shape, shift_voxels, donor.shape[1:], strict=True)
-    ]
+    rows = [(np.arange(n) - move) % size for n, move, size in zip(shape, shift_voxels, donor.shape[1:], strict=True)]
     return donor[(slice(None), *np.ix_(*rows))]
 
 

@@ -85,27 +85,37 @@ BROKEN_DATASETS = {
     "web page instead of an image": (lambda d: first(d, "imagesTr").write_bytes(b"<html>login</html>"), ["web page"]),
     "pointer of a large-file store": (
         lambda d: first(d, "imagesTr").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
-        ["LFS"]),
+        ["LFS"],
+    ),
     "not finite": (lambda d: not_finite(first(d, "imagesTr")), ["finite"]),
     "huge header": (lambda d: huge_header(first(d, "imagesTr")), ["4096"]),
     "two volumes in one file": (lambda d: four_dimensions(first(d, "imagesTr")), ["phantom_000"]),
     "shifted map": (lambda d: shift_origin(first(d, "labelsTr"), 7.0), ["7", "mm"]),
-    "unknown class": (lambda d: edit_table(d, lambda t: [*t[:1], t[1].replace(t[1].split(",")[3], "tumour"), *t[2:]]),
-                      ["tumour"]),
+    "unknown class": (
+        lambda d: edit_table(d, lambda t: [*t[:1], t[1].replace(t[1].split(",")[3], "tumour"), *t[2:]]),
+        ["tumour"],
+    ),
     "vertebra not in the map": (
         lambda d: edit_table(
-            d, lambda t: [",".join(r.split(",")[:4]) for r in [*t, "phantom_000,phantom_000,C3,normal"]]),
-        ["C3", "phantom_000"]),
+            d, lambda t: [",".join(r.split(",")[:4]) for r in [*t, "phantom_000,phantom_000,C3,normal"]]
+        ),
+        ["C3", "phantom_000"],
+    ),
     "no such level": (
-        lambda d: edit_table(d, lambda t: [*t, t[-1].replace(f",{t[-1].split(',')[2]},", ",L9,")]), ["L9"]),
-    "row of a case without image": (lambda d: edit_table(d, lambda t: [*t, t[-1].replace("phantom_005", "ghost")]),
-                                    ["ghost"]),
+        lambda d: edit_table(d, lambda t: [*t, t[-1].replace(f",{t[-1].split(',')[2]},", ",L9,")]),
+        ["L9"],
+    ),
+    "row of a case without image": (
+        lambda d: edit_table(d, lambda t: [*t, t[-1].replace("phantom_005", "ghost")]),
+        ["ghost"],
+    ),
     "table without header": (lambda d: edit_table(d, lambda t: t[1:]), ["vertebraeTr.csv"]),
     "no table": (lambda d: (d / "vertebraeTr.csv").unlink(), ["vertebraeTr.csv"]),
     "class index out of range": (
-        lambda d: edit_table(d, lambda t: [*t[:1], t[1].replace(f",{t[1].split(',')[3]}", ",7", 1), *t[2:]]), ["7"]),
-    "unknown code in a map": (
-        lambda d: edit_json(d, vertebrae={"L1": 20}), ["vertebra"]),
+        lambda d: edit_table(d, lambda t: [*t[:1], t[1].replace(f",{t[1].split(',')[3]}", ",7", 1), *t[2:]]),
+        ["7"],
+    ),
+    "unknown code in a map": (lambda d: edit_json(d, vertebrae={"L1": 20}), ["vertebra"]),
 }
 
 
@@ -158,7 +168,10 @@ def test_a_wrong_command_is_refused_with_one_message(fault, dataset, capfd, monk
 
 AFTER_PREPROCESSING = {
     "unknown trainer": (
-        ["train", "1", "3d_fullres", "0", "-tr", "AuxSegTraner"], 2, ["AuxSegTraner", "AuxSegTrainer?"]),
+        ["train", "1", "3d_fullres", "0", "-tr", "AuxSegTraner"],
+        2,
+        ["AuxSegTraner", "AuxSegTrainer?"],
+    ),
     "trainer file that is not there": (["train", "1", "3d_fullres", "0", "-tr", "mine.py:T"], 2, ["mine.py"]),
     "not a trainer": (["train", "1", "3d_fullres", "0", "-tr", "json:JSONDecoder"], 2, ["Trainer"]),
     "unknown configuration": (["train", "1", "3d_fulres", "0"], 3, ["3d_fulres", "3d_fullres"]),
@@ -168,7 +181,10 @@ AFTER_PREPROCESSING = {
     "several GPUs": (["train", "1", "3d_fullres", "0", "-num_gpus", "2"], 2, ["-num_gpus"]),
     "CUDA where there is none": (["train", "1", "3d_fullres", "0", "-device", "cuda"], 4, ["cuda"]),
     "setting fixed by preprocessing": (
-        ["train", "1", "3d_fullres", "0", "--set", "spacing_mm=4,1,1"], 2, ["spinecls_plan_and_preprocess"]),
+        ["train", "1", "3d_fullres", "0", "--set", "spacing_mm=4,1,1"],
+        2,
+        ["spinecls_plan_and_preprocess"],
+    ),
 }
 
 

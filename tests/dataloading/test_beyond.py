@@ -8,9 +8,7 @@ from spinecls.dataloading.beyond import distance_to_sacrum_mm, implied_neighbour
 from spinecls.planning.plan import LevelStatistics
 
 SPACING = (4.0, 1.0, 1.0)
-PLAN = SimpleNamespace(
-    level_statistics={"L2": LevelStatistics(count=3, extent_mm=(16.0, 14.0, 14.0), pitch_mm=24.0)}
-)
+PLAN = SimpleNamespace(level_statistics={"L2": LevelStatistics(count=3, extent_mm=(16.0, 14.0, 14.0), pitch_mm=24.0)})
 
 
 @pytest.mark.parametrize(("level", "expected"), [("S1", 0.0), ("L5", 25.2), ("L4", 42.0), ("L2", 24 + 3 * 16.8 + 8.4)])
@@ -42,11 +40,11 @@ def test_only_the_column_above_and_below_the_annotated_span_is_unknown():
     centres = np.array([[5.0, 60.0, 30.0], [5.0, 90.0, 30.0], [5.0, 120.0, 30.0]])
     extents = np.array([[24.0, 26.0, 30.0]] * 3)
     zone = unknown_zone((11, 180, 80), centres, np.array(SPACING), extents)
-    assert zone[5, 30, 30]            # above the first
-    assert zone[5, 150, 30]           # below the last
+    assert zone[5, 30, 30]  # above the first
+    assert zone[5, 150, 30]  # below the last
     assert not zone[5, 60:121, :].any()  # the annotated span
-    assert not zone[5, 40, 75]        # beside the column
-    assert not zone[0, 40, 30]        # slices beside it
+    assert not zone[5, 40, 75]  # beside the column
+    assert not zone[0, 40, 30]  # slices beside it
 
 
 def test_the_unknown_zone_follows_the_direction_of_the_column():

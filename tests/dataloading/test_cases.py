@@ -18,19 +18,33 @@ from spinecls.records import AnnotationForm, AnnotationForms, ClassReading
 
 SHAPE = (7, 80, 50)
 GRID = Geometry(
-    shape=SHAPE, spacing_mm=(4.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0),
+    shape=SHAPE,
+    spacing_mm=(4.0, 1.0, 1.0),
+    origin_lps=(0.0, 0.0, 0.0),
     direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
 NETWORK = NetworkPlan(features=(4, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
-    name="3d_fullres", spacing_mm=(4.0, 1.0, 1.0), patch_size=(6, 24, 20), sealed_spacing_mm=(4.0, 1.0, 1.0),
+    name="3d_fullres",
+    spacing_mm=(4.0, 1.0, 1.0),
+    patch_size=(6, 24, 20),
+    sealed_spacing_mm=(4.0, 1.0, 1.0),
     sealed_size=(6, 32, 32),
-    network=NETWORK, reader_network=NETWORK,
+    network=NETWORK,
+    reader_network=NETWORK,
 )
 PLAN = Plan(
-    plans_name="p", dataset_name="d", channel_names=("T2",), class_names=("normal", "lesion"), class_order=False,
-    class_counts={"normal": 3, "lesion": 2}, levels={"L1": 20, "L2": 21, "L3": 22}, structures={}, lesion_structures={},
-    vertebrae_complete=True, ignore_label=255,
+    plans_name="p",
+    dataset_name="d",
+    channel_names=("T2",),
+    class_names=("normal", "lesion"),
+    class_order=False,
+    class_counts={"normal": 3, "lesion": 2},
+    levels={"L1": 20, "L2": 21, "L3": 22},
+    structures={},
+    lesion_structures={},
+    vertebrae_complete=True,
+    ignore_label=255,
     level_statistics={"L2": LevelStatistics(count=3, extent_mm=(16.0, 14.0, 14.0), pitch_mm=24.0)},
     configurations={"3d_fullres": CONFIGURATION},
 )
@@ -51,12 +65,19 @@ def a_case(vertebrae, vertebra_map="drawn", form=None):
     drawn[2:5, 39:53, 15:29] = 21
     drawn[0, 0, 0] = 255
     values = {
-        "identifier": "c", "patient": "p", "site": "",
+        "identifier": "c",
+        "patient": "p",
+        "site": "",
         "native": np.random.default_rng(0).integers(80, 120, (1, *SHAPE)).astype(np.uint8),
-        "native_geometry": GRID, "native_map": drawn if vertebra_map == "drawn" else None, "native_structures": None,
-        "image": np.zeros((1, *SHAPE), np.float16), "geometry": GRID,
-        "vertebra_map": drawn if vertebra_map == "drawn" else None, "structures": None,
-        "vertebrae": tuple(vertebrae), "normalisation": ((0.0, 1.0),),
+        "native_geometry": GRID,
+        "native_map": drawn if vertebra_map == "drawn" else None,
+        "native_structures": None,
+        "image": np.zeros((1, *SHAPE), np.float16),
+        "geometry": GRID,
+        "vertebra_map": drawn if vertebra_map == "drawn" else None,
+        "structures": None,
+        "vertebrae": tuple(vertebrae),
+        "normalisation": ((0.0, 1.0),),
         "annotation_form": AnnotationForms(vertebrae=AnnotationForm(form=form) if form else None),
     }
     return PreprocessedCase(**values)

@@ -70,8 +70,13 @@ def marked(geometry, drawn=None, box_lps=None):
 def compiled(form, vertebrae, geometry=None, background=None, unknown=None, **more):
     nothing = np.zeros(SHAPE, bool)
     return compile_vertebrae(
-        geometry or grid(), [vertebra(form) for vertebra in vertebrae], form,
-        nothing if background is None else background, nothing if unknown is None else unknown, SHAPES, **more
+        geometry or grid(),
+        [vertebra(form) for vertebra in vertebrae],
+        form,
+        nothing if background is None else background,
+        nothing if unknown is None else unknown,
+        SHAPES,
+        **more,
     )
 
 

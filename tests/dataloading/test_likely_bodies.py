@@ -9,7 +9,9 @@ from spinecls.planning.plan import LevelStatistics
 
 UNKNOWN = 255
 GRID = Geometry(
-    shape=(11, 80, 60), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(0.0, 0.0, 0.0),
+    shape=(11, 80, 60),
+    spacing_mm=(4.0, 1.0, 1.0),
+    origin_lps=(0.0, 0.0, 0.0),
     direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
 CENTRES = np.array([GRID.to_world((5, 20, 30)), GRID.to_world((5, 55, 30))])

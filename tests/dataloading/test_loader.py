@@ -146,8 +146,9 @@ def test_without_an_error_the_region_of_training_is_that_of_the_drawn_mask():
 
 
 def test_regions_of_training_differ_from_step_to_step():
-    masks = [rough_region(a_source(certain(0, 3)), CONFIGURATION, np.random.default_rng(seed)).outline
-             for seed in range(6)]
+    masks = [
+        rough_region(a_source(certain(0, 3)), CONFIGURATION, np.random.default_rng(seed)).outline for seed in range(6)
+    ]
     assert len({mask.tobytes() for mask in masks}) > 1
 
 

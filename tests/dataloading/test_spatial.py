@@ -20,8 +20,10 @@ def test_a_point_moves_with_the_image_under_rotation_zoom_and_mirroring(seed):
     sampler = PatchSampler((16, 64, 48), SPACING, centre + rng.uniform(-2, 2, 3), matrix)
     patch = sampler.image(blob((20, 90, 70), centre)[None])[0].astype(float)
     weights = patch**2 / (patch**2).sum()
-    found = [float((np.arange(n) * weights.sum(axis=tuple(a for a in range(3) if a != axis))).sum())
-             for axis, n in enumerate(patch.shape)]
+    found = [
+        float((np.arange(n) * weights.sum(axis=tuple(a for a in range(3) if a != axis))).sum())
+        for axis, n in enumerate(patch.shape)
+    ]
     assert found == pytest.approx(sampler.points(centre[None])[0], abs=0.15)
 
 

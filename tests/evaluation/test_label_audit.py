@@ -18,9 +18,7 @@ NAMES = ("normal", "inflammatory", "structural")
 
 
 def vertebra(*classes, p=(0.8, 0.1, 0.1), level="L1", case="c"):
-    readings = tuple(
-        ClassReading(classes=tuple(told.split("|")), reader=f"r{i}") for i, told in enumerate(classes)
-    )
+    readings = tuple(ClassReading(classes=tuple(told.split("|")), reader=f"r{i}") for i, told in enumerate(classes))
     return ReadVertebra(case, "p", level, readings, None if p is None else np.array(p))
 
 

@@ -66,8 +66,7 @@ def test_the_interval_holds_the_scatter_of_draws_as_well():
     one = {("A", "all", 0): table(0.5, 1), ("B", "all", 0): table(1.5, 2)}
     two = {**one, ("A", "all", 1): table(1.5, 3), ("B", "all", 1): table(0.5, 4)}
     widths = [
-        found.gain.high - found.gain.low
-        for found in (compare(tables, ["A", "B"], ["all"])[1] for tables in (one, two))
+        found.gain.high - found.gain.low for found in (compare(tables, ["A", "B"], ["all"])[1] for tables in (one, two))
     ]
     assert widths[1] > 1.3 * widths[0]
 

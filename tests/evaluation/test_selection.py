@@ -85,8 +85,11 @@ def test_folds_are_joined_by_name_whatever_their_order():
     def part(rows):
         rows = list(rows)
         return ReadVertebrae(
-            tuple(made.names[i] for i in rows), tuple(made.patients[i] for i in rows), made.truth[rows],
-            made.probabilities[rows], made.found[rows],
+            tuple(made.names[i] for i in rows),
+            tuple(made.patients[i] for i in rows),
+            made.truth[rows],
+            made.probabilities[rows],
+            made.found[rows],
         )
 
     first, second = joined([part(range(80)), part(range(80, 160))]), joined([part(range(159, 79, -1)), part(range(80))])

@@ -39,9 +39,7 @@ def settled_vertebrae(predictor, path):
     volume = read_image([path])
     located = predictor.locate(volume.array, volume.geometry)
     vertebrae = [SimpleNamespace(centre_lps=tuple(centre)) for centre in located.centres_lps]
-    saved = SimpleNamespace(
-        prediction=SimpleNamespace(vertebrae=vertebrae), level_posterior=located.decoding.posterior
-    )
+    saved = SimpleNamespace(prediction=SimpleNamespace(vertebrae=vertebrae), level_posterior=located.decoding.posterior)
     decoding = _decoded([saved], [Group({0: row}) for row in range(len(vertebrae))], volume.geometry)
     return len(vertebrae) if list(decoding.labels) == list(located.decoding.labels) else 0
 
@@ -90,9 +88,7 @@ def test_class_probabilities_are_averaged_vertebra_by_vertebra(predicted, tmp_pa
     for ours, a, b in zip(made.vertebrae, first, second, strict=True):
         assert ours.level == a.level == b.level
         assert a.class_probabilities != b.class_probabilities
-        assert ours.class_probabilities == pytest.approx(
-            (np.array(a.class_probabilities) + b.class_probabilities) / 2
-        )
+        assert ours.class_probabilities == pytest.approx((np.array(a.class_probabilities) + b.class_probabilities) / 2)
     assert read_case_json(tmp_path / "out" / f"{case}.json") == made
 
 

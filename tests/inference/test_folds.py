@@ -295,16 +295,15 @@ def test_training_says_before_it_starts_which_folds_will_not_be_joined(
     assert run_cli(*words) == 0
     told = [record.message for record in caplog.records]
     warned = next(i for i, text in enumerate(told) if text.startswith("Fold 0, which lies beside fold 1"))
-    assert "class_names: [normal, structural, inflammatory] in fold 1, [normal, inflammatory, structural] in" in (
-        told[warned]
+    assert (
+        "class_names: [normal, structural, inflammatory] in fold 1, [normal, inflammatory, structural] in"
+        in (told[warned])
     )
     assert "train fold 0 anew" in told[warned]
     assert warned < next(i for i, text in enumerate(told) if "; on cpu" in text)
 
 
-def test_training_beside_folds_that_mean_the_same_says_nothing_of_them(
-    results, trained_phantom, monkeypatch, caplog
-):
+def test_training_beside_folds_that_mean_the_same_says_nothing_of_them(results, trained_phantom, monkeypatch, caplog):
     monkeypatch.setenv("spinecls_preprocessed", str(trained_phantom / "preprocessed"))
     words = ("train", DATASET, CONFIGURATION, "1", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", "steps=2")
     assert run_cli(*words, "contrast_curve_share=0") == 0

@@ -4,7 +4,9 @@ from spinecls.geometry import Geometry
 from spinecls.inference.instances import vote_instances
 
 GRID = Geometry(
-    shape=(5, 60, 30), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(5.0, 6.0, 7.0),
+    shape=(5, 60, 30),
+    spacing_mm=(4.0, 1.0, 1.0),
+    origin_lps=(5.0, 6.0, 7.0),
     direction=((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
 CENTRES = GRID.to_world([[2, 15, 15], [2, 40, 15]])

@@ -46,7 +46,9 @@ def test_maps_of_an_array_lie_as_the_array_does(model, scan, found, order):
     array = sitk.GetArrayFromImage(image).transpose()
     direction = np.array(image.GetDirection()).reshape(3, 3)
     geometry = spinecls.Geometry(
-        shape=array.shape, spacing_mm=image.GetSpacing(), origin_lps=image.GetOrigin(),
+        shape=array.shape,
+        spacing_mm=image.GetSpacing(),
+        origin_lps=image.GetOrigin(),
         direction=tuple(map(tuple, direction)),
     )
     again = model.predict_array(array, geometry)

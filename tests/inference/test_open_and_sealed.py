@@ -29,9 +29,13 @@ MARROW = np.array([[100.0, 20.0]])
 PRIOR = np.full(3, 1 / 3)
 NETWORK = NetworkPlan(features=(6, 8), strides=((1, 1, 1), (1, 2, 2)), kernels=((1, 3, 3), (3, 3, 3)))
 CONFIGURATION = Configuration(
-    name="3d_fullres", spacing_mm=(4.0, 2.0, 2.0), patch_size=(8, 32, 32), sealed_spacing_mm=(4.0, 2.0, 2.0),
+    name="3d_fullres",
+    spacing_mm=(4.0, 2.0, 2.0),
+    patch_size=(8, 32, 32),
+    sealed_spacing_mm=(4.0, 2.0, 2.0),
     sealed_size=(8, 32, 24),
-    network=NETWORK, reader_network=NETWORK,
+    network=NETWORK,
+    reader_network=NETWORK,
 )
 MODELS = {"nominal": ("lse", False), "attention": ("attention", False), "grades": ("lse", True)}
 
@@ -62,9 +66,19 @@ def predictor_of(seal, kind="nominal", members=2, **more):
     pooling, ordinal = MODELS[kind]
     configuration = dataclasses.replace(CONFIGURATION, seal=seal, pooling=pooling)
     plan = Plan(
-        plans_name="p", dataset_name="d", channel_names=("T2",), class_names=("a", "b", "c"), class_order=ordinal,
-        class_counts={"a": 3, "b": 2, "c": 2}, levels={"L1": 20}, structures={}, lesion_structures={},
-        vertebrae_complete=True, ignore_label=255, level_statistics={}, configurations={"3d_fullres": configuration},
+        plans_name="p",
+        dataset_name="d",
+        channel_names=("T2",),
+        class_names=("a", "b", "c"),
+        class_order=ordinal,
+        class_counts={"a": 3, "b": 2, "c": 2},
+        levels={"L1": 20},
+        structures={},
+        lesion_structures={},
+        vertebrae_complete=True,
+        ignore_label=255,
+        level_statistics={},
+        configurations={"3d_fullres": configuration},
     )
     torch.manual_seed(0)
     readers = [Reader(configuration.reader_network, 1, 3, {}, pooling, ordinal) for _ in range(members)]
@@ -119,6 +133,7 @@ def test_a_voxel_of_the_region_counts_at_every_level(image, grid, regions):
 
 def bright_spots(predictor):
     """Make evidence the brightness of the voxel itself, whatever lies around it."""
+
     class Brightness(torch.nn.Module):
         def forward(self, crops):
             return [crops[:, :1]]

@@ -186,8 +186,10 @@ def test_prediction_is_the_same_in_the_world_for_every_axis_order_and_an_oblique
         for one, two in zip(found, reference, strict=True):
             expected = matrix @ np.array(two["centre_lps"]) if oblique else np.array(two["centre_lps"])
             assert one["centre_lps"] == pytest.approx(expected, abs=1e-2)
-        written, given = sitk.ReadImage(str(tmp_path / "out" / f"{name}.nii.gz")), sitk.ReadImage(
-            str(tmp_path / "in" / f"{name}.nii.gz"))
+        written, given = (
+            sitk.ReadImage(str(tmp_path / "out" / f"{name}.nii.gz")),
+            sitk.ReadImage(str(tmp_path / "in" / f"{name}.nii.gz")),
+        )
         assert written.GetSize() == given.GetSize()
         assert written.GetDirection() == pytest.approx(given.GetDirection(), abs=1e-6)
         assert written.GetOrigin() == pytest.approx(given.GetOrigin(), abs=1e-4)

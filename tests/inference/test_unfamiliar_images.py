@@ -91,8 +91,8 @@ def test_a_short_scan_is_warned_of_in_the_log_and_in_its_file(predictor, further
 
 def test_whether_an_image_is_unlike_those_of_training_is_told_where_names_are_decoded(predictor, further, tmp_path):
     told = []
-    predictor.locate = lambda image, geometry, unlike: told.append(unlike) or Predictor.locate(
-        predictor, image, geometry, unlike
+    predictor.locate = lambda image, geometry, unlike: (
+        told.append(unlike) or Predictor.locate(predictor, image, geometry, unlike)
     )
     (tmp_path / "out").mkdir()
     predicted(predictor, short_of(further), tmp_path)

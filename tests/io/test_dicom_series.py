@@ -18,9 +18,7 @@ def array() -> np.ndarray:
     return np.arange(SLICES * ROWS * COLUMNS, dtype=np.int16).reshape(SLICES, ROWS, COLUMNS)
 
 
-def write_slice(
-    path, pixels, x_mm, orientation=SAGITTAL, series="1.2.3", y_mm=-50.0, keys=(), spacing=(0.7, 0.9, 4.4)
-):
+def write_slice(path, pixels, x_mm, orientation=SAGITTAL, series="1.2.3", y_mm=-50.0, keys=(), spacing=(0.7, 0.9, 4.4)):
     image = sitk.GetImageFromArray(pixels[None])
     image.SetSpacing(spacing)
     values = {

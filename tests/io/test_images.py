@@ -24,9 +24,7 @@ from spinecls.io.images import (
 from spinecls.io.nifti_gate import read_nifti_header
 
 AXIS_ORDERS = [
-    "".join(letters)
-    for pairs in itertools.permutations(("RL", "IS", "PA"))
-    for letters in itertools.product(*pairs)
+    "".join(letters) for pairs in itertools.permutations(("RL", "IS", "PA")) for letters in itertools.product(*pairs)
 ]
 # A rotation about all three axes by less than 45 degrees, so every axis keeps its name.
 TILT = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.25).GetMatrix()

@@ -52,10 +52,16 @@ def test_maps_with_the_usual_codes_have_no_finding(folder):
         (lambda a: np.where(a == 22, 1, 0), "W614", "C1 (code 1) is the only vertebra of the map"),
         (lambda a: np.where(a > 19, a + 1, 0), "W614", "3 of 3 cases have L6, which about one person in twenty has."),
         (lambda a: np.where(a == 26, 27, a), "E603", 'If 27 is the sacrum, write "S1": 27 under `vertebrae`.'),
-        (lambda a: np.where(a > 0, 52 - np.where(a == 26, 25, a), 0) - (a > 0), "E603",
-         """version 2 write "vertebrae": {"S1": 26, "L5": 27, "L4": 28, "L3": 29, "L2": 30, "L1": 31, "T12": 32}"""),
-        (lambda a: np.where(a > 0, 26 - np.where(a == 26, 25, a), 0), "E605",
-         """by those of TotalSegmentator's vertebrae_mr write "vertebrae": {"S1": 1, "L5": 2, "L4": 3, "L3": 4, "L2"""),
+        (
+            lambda a: np.where(a > 0, 52 - np.where(a == 26, 25, a), 0) - (a > 0),
+            "E603",
+            """version 2 write "vertebrae": {"S1": 26, "L5": 27, "L4": 28, "L3": 29, "L2": 30, "L1": 31, "T12": 32}""",
+        ),
+        (
+            lambda a: np.where(a > 0, 26 - np.where(a == 26, 25, a), 0),
+            "E605",
+            """by those of TotalSegmentator's vertebrae_mr write "vertebrae": {"S1": 1, "L5": 2, "L4": 3, "L3": 4, """,
+        ),
         (lambda a: np.where(a > 0, a + 500, 0), "E603", "has 7 values that dataset.json does not name, from 519 to"),
     ],
 )

@@ -64,7 +64,10 @@ def test_forms_that_agree_are_read_alike_under_every_code(tmp_path, codes):
 def test_forms_apart_are_refused_with_both_places_to_choose(tmp_path, codes, mirrored):
     rotation = hand.ROTATION * (1, 1, mirrored)
     path = hand.write(
-        tmp_path / "a.nii.gz", qform_code=codes[0], sform_code=codes[1], qfac=mirrored,
+        tmp_path / "a.nii.gz",
+        qform_code=codes[0],
+        sform_code=codes[1],
+        qfac=mirrored,
         sform=hand.rows(rotation=rotation, origin=MOVED),
     )
     fault = refusal(path)
@@ -100,7 +103,10 @@ def test_half_turn_that_a_quaternion_cannot_tell_exactly_is_rounding(tmp_path):
     rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
     edges = (0.3, 0.3, 4.0)
     path = hand.write(
-        tmp_path / "a.nii.gz", dims=(3, 1024, 1024, 16), quaternion=(0, 0, 1), edges_mm=edges,
+        tmp_path / "a.nii.gz",
+        dims=(3, 1024, 1024, 16),
+        quaternion=(0, 0, 1),
+        edges_mm=edges,
         sform=hand.rows(rotation=rotation, edges_mm=edges),
     )
     assert notes(path) == {}

@@ -64,8 +64,10 @@ def test_points_for_some_vertebrae_have_no_finding(folder):
         (lambda p, case: column.file_indices(p, case)[:, [1, 2, 0]], "voxel indices (j, k, i) of the image file"),
         (lambda p, case: column.file_indices(p, case)[:, [2, 0, 1]], "voxel indices (k, i, j) of the image file"),
         # The file runs to P, I and R, so turned to RAS its last index comes first, and the others are counted back.
-        (lambda p, case: np.abs(column.file_indices(p, case)[:, [2, 0, 1]] - (0, 49, 129)),
-         "voxel indices of the image turned to RAS"),
+        (
+            lambda p, case: np.abs(column.file_indices(p, case)[:, [2, 0, 1]] - (0, 49, 129)),
+            "voxel indices of the image turned to RAS",
+        ),
     ],
 )
 @pytest.mark.parametrize("cases", [("a1",), ("a1", "a2", "a3")])
@@ -87,8 +89,11 @@ def test_another_meaning_of_the_numbers_is_named(folder, change, reading, cases)
         (constant(1), "W724", "y_mm is -90 for all of T12 to S1"),
         (lambda p, _: p[3] + (p - p[3]) * 0.4, "W724", "too close to each other, 0.38 times what is usual"),
         (lambda p, _: p + np.where(np.arange(7)[:, None] == 3, (0, 0, 22), 0), "W724", "L2 and L3 lie 0.3"),
-        (lambda p, _: p + np.where(np.arange(7)[:, None] < 3, (0, 0, 14), (0, 0, -16)), "W724",
-         "L2 and L3 lie 1.8 times as far from each other as the other neighbours do."),
+        (
+            lambda p, _: p + np.where(np.arange(7)[:, None] < 3, (0, 0, 14), (0, 0, -16)),
+            "W724",
+            "L2 and L3 lie 1.8 times as far from each other as the other neighbours do.",
+        ),
         (lambda p, case: column.points("a2"), "E714", "They would fit the image of a2."),
     ],
 )
@@ -127,8 +132,9 @@ def test_a_mirrored_column_inside_the_image_is_told(folder, monkeypatch):
         monkeypatch.setitem(column.CORNERS, case, (33.0, -130.0, 150.0))
     column.write_points(folder, column.rows_of(lambda p, _: p * (-1, 1, 1)))
     # The image reaches from x = 33 to -11 mm, so its middle is 11; the mirrored points lie at -10, the others at 10 mm.
-    assert "[W725] the points lie 21 mm beside the middle of the images, and would lie 1 mm beside it if read as " in (
-        told(folder)[0]
+    assert (
+        "[W725] the points lie 21 mm beside the middle of the images, and would lie 1 mm beside it if read as "
+        in (told(folder)[0])
     )
     assert "millimetres with the sign of x_mm reversed" in told(folder)[0]
 

@@ -32,8 +32,13 @@ L4 = VertebraPrediction(
     flags=("truncated", "uncalibrated"),
 )
 CASE = CasePrediction(
-    identifier="spine_01", class_names=("normal", "oedema"), vertebrae=(L4,), model={"trainer": "T"}, geometry=GRID,
-    warnings=("noise 9; training scans 1",), input={"voxels": ["0a1b"], "files": "ab"},
+    identifier="spine_01",
+    class_names=("normal", "oedema"),
+    vertebrae=(L4,),
+    model={"trainer": "T"},
+    geometry=GRID,
+    warnings=("noise 9; training scans 1",),
+    input={"voxels": ["0a1b"], "files": "ab"},
     outputs={"spine_01.nii.gz": "cd"},
 )
 EMPTY = dataclasses.replace(CASE, identifier="spine_02", vertebrae=(), geometry=None)

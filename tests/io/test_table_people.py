@@ -61,9 +61,7 @@ def test_copied_and_contradicting_rows_are_told_by_case(folder):
     assert lines(folder, "W732") == [
         f"[W732] a1: L1 (lines 2, 3: normal); L2 (lines 4, 5: fracture): rows repeat each other, {end}"
     ]
-    assert lines(folder, "W733") == [
-        f"[W733] a2: L1 (lines 6, 7: normal, fracture): rows contradict each other, {end}"
-    ]
+    assert lines(folder, "W733") == [f"[W733] a2: L1 (lines 6, 7: normal, fracture): rows contradict each other, {end}"]
 
 
 def test_rows_of_named_readers_are_no_copies(folder):

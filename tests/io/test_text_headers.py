@@ -90,7 +90,7 @@ def test_nrrd_that_cannot_be_placed_is_refused(tmp_path, fields, code, words):
 
 
 def test_nrrd_in_metres_can_be_written_in_millimetres_by_the_line_in_the_message(tmp_path):
-    metres = "space: LPS\nspace units: \"m\" \"m\" \"m\"\nspace directions: (0,.001,0) (0,0,-.001) (-.004,0,0)\n"
+    metres = 'space: LPS\nspace units: "m" "m" "m"\nspace directions: (0,.001,0) (0,0,-.001) (-.004,0,0)\n'
     path = nrrd(tmp_path / "a.nrrd", metres + "space origin: (.01,.02,.03)\n")
     (line,) = re.findall(r'python -c "(.*?)"', refusal(path).detail)
     subprocess.run([sys.executable, "-c", line], check=True)

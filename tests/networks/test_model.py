@@ -85,8 +85,10 @@ def test_the_parts_are_the_finder_and_then_the_readers(finder, reader):
     assert [(name, network) for name, network in model.parts()] == [
         ("finder", finder), ("reader_0", reader), ("reader_1", model.readers[1]),
     ]  # fmt: skip
-    assert torch.equal(model.open_pass(torch.ones(1, 2, 8, 16, 16))["heatmap"],
-                       finder.open_pass(torch.ones(1, 2, 8, 16, 16))["heatmap"])
+    assert torch.equal(
+        model.open_pass(torch.ones(1, 2, 8, 16, 16))["heatmap"],
+        finder.open_pass(torch.ones(1, 2, 8, 16, 16))["heatmap"],
+    )
 
 
 def spec_of(members=2, num_classes=3):

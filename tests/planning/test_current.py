@@ -85,9 +85,7 @@ def structures_drawn(raw):
 
 
 def form(raw):
-    files.write_json(
-        raw / "annotationsTr.json", {"phantom_002": {"vertebrae": {"form": "coarse", "tolerance_mm": 3}}}
-    )
+    files.write_json(raw / "annotationsTr.json", {"phantom_002": {"vertebrae": {"form": "coarse", "tolerance_mm": 3}}})
 
 
 def deleted(raw):

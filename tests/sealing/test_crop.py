@@ -19,7 +19,9 @@ from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import region_from_ellipsoid, region_from_mask
 
 FLIPPED = Geometry(
-    shape=(10, 70, 60), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(30.0, -20.0, 80.0),
+    shape=(10, 70, 60),
+    spacing_mm=(4.0, 1.0, 1.0),
+    origin_lps=(30.0, -20.0, 80.0),
     direction=((-0.96, 0.0, 0.28), (0.28, 0.0, 0.96), (0.0, -1.0, 0.0)),
 )
 MARROW = np.array([[100.0, 20.0]])

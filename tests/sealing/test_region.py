@@ -13,7 +13,9 @@ from spinecls.sealing.region import (
 )
 
 GRID = Geometry(
-    shape=(9, 60, 50), spacing_mm=(4.0, 1.0, 1.0), origin_lps=(10.0, -20.0, 30.0),
+    shape=(9, 60, 50),
+    spacing_mm=(4.0, 1.0, 1.0),
+    origin_lps=(10.0, -20.0, 30.0),
     direction=((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
 
@@ -97,7 +99,7 @@ def test_ellipsoid_has_nineteen_twentieths_of_the_extent():
     down = GRID.to_world((4, 31, 25)) - centre
     region = region_from_ellipsoid(GRID, centre, down, np.array([16.1, 20.1, 12.1]) / 0.95)
     index = np.argwhere(region.mask) + region.start
-    assert np.ptp(index[:, 0]) == 4   # 16 mm / 4 mm
+    assert np.ptp(index[:, 0]) == 4  # 16 mm / 4 mm
     assert np.ptp(index[:, 1]) == 20
     assert np.ptp(index[:, 2]) == 12
 
@@ -126,11 +128,15 @@ def test_region_is_a_box_of_its_grid():
 
 
 FLIPPED = Geometry(
-    shape=GRID.shape, spacing_mm=GRID.spacing_mm, origin_lps=(10.0, 20.0, -30.0),
+    shape=GRID.shape,
+    spacing_mm=GRID.spacing_mm,
+    origin_lps=(10.0, 20.0, -30.0),
     direction=((-1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
 )
 OBLIQUE = Geometry(
-    shape=GRID.shape, spacing_mm=(4.0, 1.0, 1.0), origin_lps=(10.0, -20.0, 30.0),
+    shape=GRID.shape,
+    spacing_mm=(4.0, 1.0, 1.0),
+    origin_lps=(10.0, -20.0, 30.0),
     direction=((0.96, 0.0, 0.28), (-0.28, 0.0, 0.96), (0.0, -1.0, 0.0)),
 )
 

@@ -23,7 +23,9 @@ SIZE, SPACING = (8, 32, 32), (4.0, 2.0, 2.0)
 @pytest.fixture(params=DIRECTIONS, ids=str)
 def grid(request):
     return Geometry(
-        shape=SHAPE, spacing_mm=(4.0, 1.0, 1.0), origin_lps=(30.0, -20.0, 80.0),
+        shape=SHAPE,
+        spacing_mm=(4.0, 1.0, 1.0),
+        origin_lps=(30.0, -20.0, 80.0),
         direction=tuple(map(tuple, DIRECTIONS[request.param])),
     )
 
@@ -133,10 +135,19 @@ def test_an_open_crop_is_what_simpleitk_resamples_of_the_smoothed_image(image, g
     source.SetDirection(np.asarray(grid.direction)[:, ::-1].ravel().tolist())
     step = np.asarray(grid.direction) * np.asarray(spacing_mm)
     first = snapped_centre(region, SIZE, spacing_mm) - step @ ((np.asarray(SIZE) - 1) / 2)
-    expected = sitk.GetArrayFromImage(sitk.Resample(
-        source, SIZE[::-1], sitk.Transform(), sitk.sitkLinear, first.tolist(), spacing_mm[::-1],
-        source.GetDirection(), 0.0, sitk.sitkFloat32,
-    ))
+    expected = sitk.GetArrayFromImage(
+        sitk.Resample(
+            source,
+            SIZE[::-1],
+            sitk.Transform(),
+            sitk.sitkLinear,
+            first.tolist(),
+            spacing_mm[::-1],
+            source.GetDirection(),
+            0.0,
+            sitk.sitkFloat32,
+        )
+    )
     inner = torch.from_numpy(ndimage.binary_erosion(found.shown.numpy()))
     assert inner.sum() > 2000
     assert found.image[0][inner].numpy() == pytest.approx(expected[inner.numpy()], abs=2e-4)

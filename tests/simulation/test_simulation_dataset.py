@@ -108,9 +108,7 @@ def test_normal_vertebrae_in_the_files_are_those_of_the_source(source, target):
     assert normal
     for row in normal:
         body = body_map() == CODES[row["vertebra"]]
-        np.testing.assert_array_equal(
-            voxels(target, row["case"])[body], voxels(source, row["case"])[body]
-        )
+        np.testing.assert_array_equal(voxels(target, row["case"])[body], voxels(source, row["case"])[body])
 
 
 def test_a_scan_of_whole_numbers_stays_one_in_a_file_of_whole_numbers(target):

@@ -22,8 +22,10 @@ LABELS = torch.randint(0, 3, (1, *SHAPE), generator=torch.Generator().manual_see
 
 def patches(beliefs, q=0.0):
     return BeliefPatches(
-        torch.from_numpy(beliefs.codes)[None].long(), torch.from_numpy(beliefs.sets),
-        torch.from_numpy(beliefs.masses)[None], torch.tensor([q]),
+        torch.from_numpy(beliefs.codes)[None].long(),
+        torch.from_numpy(beliefs.sets),
+        torch.from_numpy(beliefs.masses)[None],
+        torch.tensor([q]),
     )
 
 
@@ -47,8 +49,14 @@ def bags(region, classes, low, high, line=False, whole=True):
     allowed[0, 0, list(classes)] = True
     position = torch.stack(torch.meshgrid(*(torch.arange(n) for n in SHAPE), indexing="ij"))[None]
     return BagPatches(
-        region.long(), torch.tensor([[[False], [True]]]), allowed, torch.tensor([[low]]), torch.tensor([[high]]),
-        torch.tensor([[whole]]), torch.tensor([[line]]), position,
+        region.long(),
+        torch.tensor([[[False], [True]]]),
+        allowed,
+        torch.tensor([[low]]),
+        torch.tensor([[high]]),
+        torch.tensor([[whole]]),
+        torch.tensor([[line]]),
+        position,
     )
 
 

@@ -177,7 +177,6 @@ def test_a_broken_task_is_told_by_what_is_wrong(task_class):
         check_trainer(Broken)
 
 
-
 class OpenClassesTrainer(UncertainLabelsTrainer):
     """The same with the classes of the open pass."""
 

@@ -55,7 +55,13 @@ def make(root, name, folder, steps, images=(), **settings):
     run = RunSettings(folder, torch.device("cpu"), show_progress=False)
     cases = fold_cases(preprocessed, "0")[0]
     data = load_training_data(
-        preprocessed, plan, configuration, PLANS_CONFIG, cases, trainer_class.regions_from_masks, images,
+        preprocessed,
+        plan,
+        configuration,
+        PLANS_CONFIG,
+        cases,
+        trainer_class.regions_from_masks,
+        images,
         trainer_class.learns_beliefs,
     )
     return trainer_class(plan, configuration, run), data

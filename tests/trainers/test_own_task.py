@@ -122,9 +122,7 @@ def made(phantom, trainer_class):
     plan = load_plan(folder / "spineclsPlans.json")
     small = dataclasses.replace(plan.configuration("3d_fullres"), steps=4, reader_steps=2, members=1)
     cases = fold_cases(folder, "0")[0][:3]
-    data = load_training_data(
-        folder, plan, small, "spineclsPlans_3d_fullres", cases, trainer_class.regions_from_masks
-    )
+    data = load_training_data(folder, plan, small, "spineclsPlans_3d_fullres", cases, trainer_class.regions_from_masks)
 
     def make(run_folder):
         run_folder.mkdir(exist_ok=True)

@@ -45,7 +45,11 @@ def make(name, material, folder, steps, seed=0, **settings):
     folder.mkdir(parents=True, exist_ok=True)
     settings = RunSettings(folder, torch.device("cpu"), seed=seed, show_progress=False)
     data = load_training_data(
-        preprocessed, plan, configuration, "spineclsPlans_3d_fullres", fold_cases(preprocessed, "0")[0],
+        preprocessed,
+        plan,
+        configuration,
+        "spineclsPlans_3d_fullres",
+        fold_cases(preprocessed, "0")[0],
         trainer_class.regions_from_masks,
         (),
         trainer_class.learns_beliefs,

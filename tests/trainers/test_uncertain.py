@@ -63,7 +63,13 @@ def make(folder, run_folder, name="UncertainLabelsTrainer", steps=3, readers=(),
     plan = dataclasses.replace(plan, readers=readers, readers_judged=judged)
     trainer_class = find_trainer(name)
     data = load_training_data(
-        folder, plan, configuration, PLANS_CONFIG, fold_cases(folder, "0")[0], trainer_class.regions_from_masks, (),
+        folder,
+        plan,
+        configuration,
+        PLANS_CONFIG,
+        fold_cases(folder, "0")[0],
+        trainer_class.regions_from_masks,
+        (),
         trainer_class.learns_beliefs,
     )
     run_folder.mkdir(parents=True, exist_ok=True)

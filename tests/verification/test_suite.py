@@ -67,9 +67,7 @@ def test_the_suite_finds_no_fault_in_a_sealed_model(instrument, study):
 
 
 def test_the_same_seed_gives_the_same_numbers(instrument, study):
-    first, second = (
-        [r.as_dict() for r in suite.run_checks(instrument, study, attribution=False)] for _ in range(2)
-    )
+    first, second = ([r.as_dict() for r in suite.run_checks(instrument, study, attribution=False)] for _ in range(2))
     assert repr(first) == repr(second)
 
 
@@ -105,7 +103,5 @@ def test_the_table_on_disk_has_a_row_for_each_number(study, instrument, tmp_path
     report.write_report(tmp_path, content, found)
     with open(tmp_path / report.CSV_NAME, newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [(row["check"], row["number"], row["estimate"]) for row in rows] == [
-        (r.key, "n", "1.0") for r in found
-    ]
+    assert [(row["check"], row["number"], row["estimate"]) for row in rows] == [(r.key, "n", "1.0") for r in found]
     assert files.read_json(tmp_path / report.JSON_NAME)["vertebrae_examined"] == len(study.chosen)
