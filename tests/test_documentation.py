@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -65,9 +64,7 @@ def test_every_option_in_the_command_table_is_known_to_the_command(word, capfd):
 
 
 def test_help_does_not_wait_for_torch():
-    began = time.monotonic()
     code = "import sys; from spinecls.cli.main import run; run('train', ['--help'])"
     done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "torch" not in done.stderr
-    assert time.monotonic() - began < 20

@@ -8,7 +8,6 @@ import resource
 import stat
 import struct
 import sys
-import time
 import zipfile
 
 import numpy as np
@@ -388,11 +387,10 @@ def test_a_network_of_hundreds_of_gigabytes_is_refused_without_taking_memory(mem
     described = edited(members[FOLD], "spec", which, value=network)
     path = empty / "model.spinecls"
     path.write_bytes(pack({**members, FOLD: described, "fold_0/plan.json": plan}))
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ModelError, match=r"the network described in the bundle|tensors of the network are missing"):
         import_model(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
-    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("which", PLANNED)
