@@ -25,6 +25,7 @@ import torch
 from common import provenance
 
 from spinecls.dataloading.loader import TrainingData, training_batches
+from spinecls.io.preprocessed import StoredCases
 from spinecls.networks.model import FINDER
 from spinecls.planning.plan import load_plan
 from spinecls.trainers.fold_cases import fold_cases
@@ -96,15 +97,14 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, float]:
     plan = load_plan(options.preprocessed / "spineclsPlans.json")
     configuration = trainer_class.configured(plan.configuration(options.configuration))
     cases, _ = fold_cases(options.preprocessed, "0")
+    grid = f"spineclsPlans_{options.configuration}"
     data = load_training_data(
-        options.preprocessed,
+        StoredCases(options.preprocessed, grid, cases[:12]),
         plan,
         configuration,
-        f"spineclsPlans_{options.configuration}",
-        cases[:12],
-        trainer_class.regions_from_masks,
-        () if "AE" in name else None,
-        trainer_class.learns_beliefs,
+        masks=trainer_class.regions_from_masks,
+        beliefs=trainer_class.learns_beliefs,
+        images=StoredCases(options.preprocessed, grid, ()) if "AE" in name else None,
     )
     before = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as folder:

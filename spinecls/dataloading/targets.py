@@ -15,7 +15,7 @@ Target = Mapping[str, Any]
 
 
 class OwnsTarget(Protocol):
-    """The part of `tasks.base.Task` that is run while batches are made."""
+    """The part of `tasks.task.Task` that is run while batches are made."""
 
     name: str
 

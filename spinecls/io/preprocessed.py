@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,7 @@ __all__ = [
     "GridPart",
     "NativePart",
     "PreprocessedCase",
+    "StoredCases",
     "check_stored",
     "grid_folder_name",
     "grid_settings",
@@ -165,6 +166,18 @@ def _save_arrays(folder: Path, identifier: str, arrays: Mapping[str, np.ndarray 
         files.write_bytes(path, content)
         stored[name] = StoredArray(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     return stored
+
+
+@dataclass(frozen=True)
+class StoredCases:
+    """Some cases of a dataset, read anew each time somebody goes through them; parameters as for `load_case`."""
+
+    dataset_folder: Path
+    plans_config: str
+    identifiers: Sequence[str]
+
+    def __iter__(self) -> Iterator[PreprocessedCase]:
+        return (load_case(self.dataset_folder, self.plans_config, name) for name in self.identifiers)
 
 
 def load_case(dataset_folder: Path, plans_config: str, identifier: str) -> PreprocessedCase:

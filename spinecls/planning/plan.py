@@ -81,7 +81,7 @@ class Configuration:
     sealing_margin_mm : in-plane growth of a vertebra's region beyond its mask
     region_error_mm : how far the outlines that readers are trained with are off, standard deviation of the border, see
         `dataloading.rough`
-    seal : what the class of a vertebra may depend on, see `sealing.levels.SEALS`
+    seal : what the class of a vertebra may depend on, see `sealing.sealing_levels.SEALS`
     pooling : how evidence is pooled, see `networks.pooling`
     reconstruction : what an autoencoder is given, see `tasks.reconstruction`
     task_weighting : how auxiliary tasks are weighted, see `tasks.balancing`

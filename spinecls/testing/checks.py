@@ -20,6 +20,7 @@ from spinecls.dataloading.batch import Batch
 from spinecls.dataloading.loader import TrainingData, training_batches
 from spinecls.errors import TrainerError
 from spinecls.io.dataset import load_dataset
+from spinecls.io.preprocessed import StoredCases
 from spinecls.planning.fingerprint import extract_fingerprint
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.planning.planner import plan as make_plan
@@ -99,14 +100,12 @@ def material(folder: Path, trainer_class: type[Trainer]) -> tuple[Plan, Configur
     configuration = trainer_class.configured(plan.configuration("3d_fullres"))
     cases = [case.identifier for case in raw.cases]
     data = load_training_data(
-        folder / "preprocessed",
+        StoredCases(folder / "preprocessed", PLANS_CONFIG, cases),
         plan,
         configuration,
-        PLANS_CONFIG,
-        cases,
-        trainer_class.regions_from_masks,
-        (),
-        trainer_class.learns_beliefs,
+        masks=trainer_class.regions_from_masks,
+        beliefs=trainer_class.learns_beliefs,
+        images=StoredCases(folder / "preprocessed", PLANS_CONFIG, ()),
     )
     return plan, configuration, data
 

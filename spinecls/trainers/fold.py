@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spinecls import paths
 from spinecls.errors import UsageError
 from spinecls.inference.folds import unlike_folds
-from spinecls.io.preprocessed import PreprocessedCase, check_stored, grid_folder_name, grid_settings, load_case
+from spinecls.io.preprocessed import StoredCases, check_stored, grid_folder_name, grid_settings
 from spinecls.io.preprocessed_records import read_native
 from spinecls.model_folder import FoldFolder, ModelFolder, model_folder
 from spinecls.planning.current import require_current
@@ -53,9 +53,9 @@ class Fold:
     def plans_config(self) -> str:
         return grid_folder_name(self.request.plans, self.request.configuration)
 
-    def loaded(self, cases: Sequence[str]) -> Iterator[PreprocessedCase]:
-        """Some cases, one after the other."""
-        return (load_case(self.preprocessed, self.plans_config, case) for case in cases)
+    def stored(self, cases: Sequence[str]) -> StoredCases:
+        """Some cases, to be read one after the other."""
+        return StoredCases(self.preprocessed, self.plans_config, cases)
 
     def inputs(self, cases: Sequence[str]) -> dict[str, str]:
         """What each of some cases was preprocessed from (`planning.inputs`)."""

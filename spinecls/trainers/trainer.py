@@ -79,7 +79,7 @@ class Trainer(ABC):
     regions_from_masks : whether sealed crops are cut around masks (the network segments) or around ellipsoids
     learns_beliefs : whether cases say what loose annotation tells of each voxel (`TrainingCase.compiled`), and labels
         of crops who read what
-    seal : sealing level (`sealing.levels.SEALS`) of every model of this trainer; None = what the plan says
+    seal : sealing level (`sealing.sealing_levels.SEALS`) of every model of this trainer; None = what the plan says
     final_name : file of the finished weights; only a `checkpoint_final.pt` is ever predicted with
     """
 

@@ -44,15 +44,13 @@ def train(fold: Fold) -> None:
         trainer.resume()
     unlabelled = unlabelled_cases(fold.preprocessed, fold.validation) if trainer.needs_images else None
     data = load_training_data(
-        fold.preprocessed,
+        fold.stored(fold.train),
         fold.plan,
         fold.configuration,
-        fold.plans_config,
-        fold.train,
-        trainer.regions_from_masks,
-        unlabelled,
-        trainer.learns_beliefs,
-        None if fold.refinement is None else fold.refinement.expected,
+        masks=trainer.regions_from_masks,
+        beliefs=trainer.learns_beliefs,
+        images=None if unlabelled is None else fold.stored(unlabelled),
+        expected=None if fold.refinement is None else fold.refinement.expected,
     )
     start = start_of(fold, _taken(fold, trainer))
     known_finder = trainer.take_trained_finder(data)

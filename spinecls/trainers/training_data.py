@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from spinecls.dataloading.cases import labelled_regions, sealed_sources, training_case
 from spinecls.dataloading.compiled import AnnotationCompiler
 from spinecls.dataloading.loader import TrainingData
 from spinecls.dataloading.readings import readers_of
 from spinecls.errors import DatasetError, counted
-from spinecls.io.preprocessed import PreprocessedCase, load_case
+from spinecls.io.preprocessed import StoredCases
 from spinecls.planning.plan import Configuration, Plan
 from spinecls.records import EXACT
 from spinecls.trainers.placement import lacks_places
@@ -29,14 +26,13 @@ BELIEVED_FORMS = (*TRUSTED_FORMS, "coarse", "probability")
 
 
 def load_training_data(
-    preprocessed: Path,
+    stored: StoredCases,
     plan: Plan,
     configuration: Configuration,
-    plans_config: str,
-    cases: Sequence[str],
+    *,
     masks: bool,
-    unlabelled: Sequence[str] | None = None,
     beliefs: bool = False,
+    images: StoredCases | None = None,
     expected: Expected | None = None,
 ) -> TrainingData:
     """Cases in memory.
@@ -44,12 +40,11 @@ def load_training_data(
     Parameters
     ----------
     masks : whether sealed crops are cut around masks
-    unlabelled : scans without annotation to learn from as images, beside those of `cases`; None = no task does
     beliefs : whether it is to be said what loose annotation tells of each voxel, and who read what
+    images : scans without annotation to learn from as images, beside those with one; None = no task does
     expected : by case and level the class probabilities by an earlier round; None = there was none
     """
-    stored = _StoredCases(preprocessed, plans_config, cases)
-    readers = readers_of(preprocessed, cases, plan, expected) if beliefs else None
+    readers = readers_of(stored.dataset_folder, stored.identifiers, plan, expected) if beliefs else None
     # Passes of its own: what is drawn exactly is the measure of what is not, and cases are not kept in memory.
     compiler = AnnotationCompiler(stored, plan) if beliefs else None
     every, sealed, unplaced, forms = [], [], [], set()
@@ -65,28 +60,13 @@ def load_training_data(
             trained = dataclasses.replace(trained, classes=regions)
         every.append(trained)
         sealed += sealed_sources(case, plan, configuration, masks, readers, told)
-    images = []
-    if unlabelled is not None:
-        others = _StoredCases(preprocessed, plans_config, unlabelled)
-        images = every + [training_case(case, plan) for case in others]
+    seen = [] if images is None else every + [training_case(case, plan) for case in images]
     placed = [case for case in every if len(case.centres)]
     moved = () if compiler is None else tuple(compiler.moved)
-    data = TrainingData(placed, sealed, images, unplaced, readers, expected, moved)
+    data = TrainingData(placed, sealed, seen, unplaced, readers, expected, moved)
     _require_anything(data, len(plan.class_names))
     _tell(data, forms - set(BELIEVED_FORMS if beliefs else TRUSTED_FORMS))
     return data
-
-
-@dataclass(frozen=True)
-class _StoredCases:
-    """Cases that are read anew each time somebody goes through them."""
-
-    preprocessed: Path
-    plans_config: str
-    identifiers: Sequence[str]
-
-    def __iter__(self) -> Iterator[PreprocessedCase]:
-        return (load_case(self.preprocessed, self.plans_config, name) for name in self.identifiers)
 
 
 def _require_anything(data: TrainingData, num_classes: int) -> None:

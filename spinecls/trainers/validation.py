@@ -69,8 +69,7 @@ def validate(fold: Fold, checkpoint: Mapping) -> None:
     source = {"fold": fold.folder.path.name, "training_images": predictor.plan.training_images}
     hard = HardCases(target)
     inputs = fold.inputs(fold.validation)
-    cases = fold.loaded(fold.validation)
-    for case in tqdm(cases, total=len(inputs), desc="validation", unit="case", disable=None):
+    for case in tqdm(fold.stored(fold.validation), total=len(inputs), desc="validation", unit="case", disable=None):
         name = case.identifier
         with hard.case(name):
             unlike = bool(warnings.get(name))

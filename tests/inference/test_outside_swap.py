@@ -8,6 +8,7 @@ import torch
 
 from spinecls.inference.predictor import Predictor
 from spinecls.io.images import read_image, read_label_map
+from spinecls.io.preprocessed import StoredCases
 from spinecls.planning.plan import load_plan
 from spinecls.sealing.marrow import marrow_reference
 from spinecls.sealing.region import region_from_mask
@@ -51,7 +52,12 @@ def test_eight_other_patients_around_fifty_vertebrae_change_no_bit(trainer_class
     plans_config = "spineclsPlans_3d_fullres"
     trainer.fit(
         load_training_data(
-            folder, plan, configuration, plans_config, cases, trainer.regions_from_masks, (), trainer.learns_beliefs
+            StoredCases(folder, plans_config, cases),
+            plan,
+            configuration,
+            masks=trainer.regions_from_masks,
+            beliefs=trainer.learns_beliefs,
+            images=StoredCases(folder, plans_config, ()),
         )
     )
     model = build_model(load_checkpoint(trainer.final_path), trainer.final_path)

@@ -11,6 +11,7 @@ from support import plan_phantom, run_cli, set_roots
 from spinecls import files
 from spinecls.dataloading.batch import OpenBatch
 from spinecls.dataloading.loader import training_batches
+from spinecls.io.preprocessed import StoredCases
 from spinecls.io.preprocessed_records import NATIVE, read_native, write_record
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.balancing import MEASURED_FROM, MEASURED_STEPS
@@ -55,14 +56,12 @@ def make(root, name, folder, steps, images=(), **settings):
     run = RunSettings(folder, torch.device("cpu"), show_progress=False)
     cases = fold_cases(preprocessed, "0")[0]
     data = load_training_data(
-        preprocessed,
+        StoredCases(preprocessed, PLANS_CONFIG, cases),
         plan,
         configuration,
-        PLANS_CONFIG,
-        cases,
-        trainer_class.regions_from_masks,
-        images,
-        trainer_class.learns_beliefs,
+        masks=trainer_class.regions_from_masks,
+        beliefs=trainer_class.learns_beliefs,
+        images=None if images is None else StoredCases(preprocessed, PLANS_CONFIG, images),
     )
     return trainer_class(plan, configuration, run), data
 
@@ -91,7 +90,13 @@ def test_scans_of_validation_patients_are_not_learnt_from(unlabelled, tmp_path):
 def test_patches_for_the_autoencoder_come_from_annotated_and_other_scans(unlabelled):
     folder, plan, configuration = material(unlabelled)
     names = fold_cases(folder, "0")[0][:1]
-    data = load_training_data(folder, plan, configuration, PLANS_CONFIG, names, False, ["unlabelled_000"])
+    data = load_training_data(
+        StoredCases(folder, PLANS_CONFIG, names),
+        plan,
+        configuration,
+        masks=False,
+        images=StoredCases(folder, PLANS_CONFIG, ["unlabelled_000"]),
+    )
     assert [case.identifier for case in data.images] == [*names, "unlabelled_000"]
     batches = training_batches(data, configuration, [], sealed=False, seed=0, first_step=0, workers=0)
     batch = next(batches)
@@ -102,7 +107,7 @@ def test_patches_for_the_autoencoder_come_from_annotated_and_other_scans(unlabel
 def test_no_task_for_images_means_no_patches_for_them(unlabelled):
     folder, plan, configuration = material(unlabelled)
     names = fold_cases(folder, "0")[0][:1]
-    data = load_training_data(folder, plan, configuration, PLANS_CONFIG, names, False)
+    data = load_training_data(StoredCases(folder, PLANS_CONFIG, names), plan, configuration, masks=False)
     assert not data.images
 
 

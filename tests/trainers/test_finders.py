@@ -10,6 +10,7 @@ from support import run_cli
 
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import ModelError
+from spinecls.io.preprocessed import StoredCases
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 from spinecls.testing.checks import material
@@ -139,9 +140,13 @@ def test_the_key_is_the_same_for_data_that_are_loaded_anew(name, phantom, tmp_pa
     configuration = plan.configuration("3d_fullres")
     for _ in range(2):
         data = load_training_data(
-            folder, plan, configuration, "spineclsPlans_3d_fullres", fold_cases(folder, "0")[0][:2],
-            trainer_class.regions_from_masks, (), trainer_class.learns_beliefs,
-        )  # fmt: skip
+            StoredCases(folder, "spineclsPlans_3d_fullres", fold_cases(folder, "0")[0][:2]),
+            plan,
+            configuration,
+            masks=trainer_class.regions_from_masks,
+            beliefs=trainer_class.learns_beliefs,
+            images=StoredCases(folder, "spineclsPlans_3d_fullres", ()),
+        )
         trainer = trainer_class(plan, configuration, RunSettings(tmp_path, torch.device("cpu")))
         keys.append(finder_key(trainer.parts[0], plan, configuration, data, 0))
     assert keys[0] == keys[1] is not None

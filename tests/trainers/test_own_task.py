@@ -14,6 +14,7 @@ from scipy import ndimage
 from spinecls.dataloading.cases import UNKNOWN
 from spinecls.dataloading.open_patches import OpenSampler
 from spinecls.errors import Interrupted
+from spinecls.io.preprocessed import StoredCases
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
 from spinecls.testing.checks import check_trainer
@@ -122,7 +123,8 @@ def made(phantom, trainer_class):
     plan = load_plan(folder / "spineclsPlans.json")
     small = dataclasses.replace(plan.configuration("3d_fullres"), steps=4, reader_steps=2, members=1)
     cases = fold_cases(folder, "0")[0][:3]
-    data = load_training_data(folder, plan, small, "spineclsPlans_3d_fullres", cases, trainer_class.regions_from_masks)
+    stored = StoredCases(folder, "spineclsPlans_3d_fullres", cases)
+    data = load_training_data(stored, plan, small, masks=trainer_class.regions_from_masks)
 
     def make(run_folder):
         run_folder.mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from spinecls.anatomy import RANK
 from spinecls.dataloading.loader import TrainingData
 from spinecls.errors import DatasetError, Interrupted
 from spinecls.inference.models import ModelChoice, choose_model, load_predictor
-from spinecls.io.preprocessed import load_case
+from spinecls.io.preprocessed import StoredCases, load_case
 from spinecls.planning.plan import load_plan
 from spinecls.records import ClassReading
 from spinecls.trainers import trainer as trainer_base
@@ -175,7 +175,7 @@ def training(material, folder, monkeypatch, found=True):
     preprocessed, plan, configuration = material
     configuration = dataclasses.replace(configuration, steps=4, reader_steps=4)
     cases = fold_cases(preprocessed, "0")[0]
-    data = load_training_data(preprocessed, plan, configuration, PLANS_CONFIG, cases[:3], False)
+    data = load_training_data(StoredCases(preprocessed, PLANS_CONFIG, cases[:3]), plan, configuration, masks=False)
     others = [load_case(preprocessed, PLANS_CONFIG, name) for name in cases[3:5]]
     data = dataclasses.replace(data, unplaced=[without_positions(other) for other in others])
     folder.mkdir(exist_ok=True)
@@ -249,10 +249,9 @@ def test_the_command_refuses_a_fold_whose_vertebrae_are_nowhere_found(phantom, t
     set_roots(monkeypatch, phantom, results=tmp_path / "results")
     load = trainer_training.load_training_data
 
-    def parted(*arguments, **more):
-        data = load(*arguments, **more)
-        folder, _, _, plans_config, cases = arguments[:5]
-        unplaced = [without_positions(load_case(folder, plans_config, name)) for name in cases[:1]]
+    def parted(stored, *arguments, **more):
+        data = load(stored, *arguments, **more)
+        unplaced = [without_positions(next(iter(stored)))]
         return dataclasses.replace(data, sealed=[], unplaced=unplaced)
 
     monkeypatch.setattr(trainer_training, "load_training_data", parted)

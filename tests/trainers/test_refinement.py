@@ -13,6 +13,7 @@ from spinecls import files
 from spinecls.errors import UsageError
 from spinecls.inference.models import ModelChoice, choose_model
 from spinecls.io.predictions import write_case_json
+from spinecls.io.preprocessed import StoredCases
 from spinecls.io.preprocessed_records import read_native
 from spinecls.model_folder import model_folder_at
 from spinecls.planning.plan import load_plan, save_plan
@@ -115,7 +116,9 @@ def loaded(root, expected):
     plan = load_plan(folder / "spineclsPlans.json")
     train, _ = fold_cases(folder, "0")
     configuration = plan.configuration("3d_fullres")
-    return load_training_data(folder, plan, configuration, PLANS_CONFIG, train, True, (), True, expected)
+    return load_training_data(
+        StoredCases(folder, PLANS_CONFIG, train), plan, configuration, masks=True, beliefs=True, expected=expected
+    )
 
 
 def test_training_cases_are_expected_to_be_what_the_fold_said_that_held_them_out(roots, tmp_path):

@@ -11,6 +11,7 @@ from support import run_cli
 
 from spinecls.dataloading.loader import training_batches
 from spinecls.errors import UsageError
+from spinecls.io.preprocessed import StoredCases
 from spinecls.planning.plan import POOLINGS, load_plan
 from spinecls.sealing.sealing_levels import SEALS
 from spinecls.tasks.checkpoint import build_model, load_checkpoint
@@ -33,7 +34,9 @@ def material(phantom):
 def data_of(material, configuration, masks=True, beliefs=False):
     folder, plan, _ = material
     cases = fold_cases(folder, "0")[0][:3]
-    return load_training_data(folder, plan, configuration, PLANS_CONFIG, cases, masks, (), beliefs)
+    stored = StoredCases(folder, PLANS_CONFIG, cases)
+    images = StoredCases(folder, PLANS_CONFIG, ())
+    return load_training_data(stored, plan, configuration, masks=masks, beliefs=beliefs, images=images)
 
 
 def trained(material, folder, name="BaselineTrainer", class_order=False, steps=2, **settings):

@@ -17,6 +17,7 @@ from spinecls import files
 from spinecls.errors import Interrupted, ModelError
 from spinecls.inference.folds import require_plan_of
 from spinecls.inference.predictor import Predictor
+from spinecls.io.preprocessed import StoredCases
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.checkpoint import build_model, load_checkpoint, save_checkpoint
 from spinecls.trainers.fold_cases import fold_cases
@@ -45,14 +46,12 @@ def make(name, material, folder, steps, seed=0, **settings):
     folder.mkdir(parents=True, exist_ok=True)
     settings = RunSettings(folder, torch.device("cpu"), seed=seed, show_progress=False)
     data = load_training_data(
-        preprocessed,
+        StoredCases(preprocessed, "spineclsPlans_3d_fullres", fold_cases(preprocessed, "0")[0]),
         plan,
         configuration,
-        "spineclsPlans_3d_fullres",
-        fold_cases(preprocessed, "0")[0],
-        trainer_class.regions_from_masks,
-        (),
-        trainer_class.learns_beliefs,
+        masks=trainer_class.regions_from_masks,
+        beliefs=trainer_class.learns_beliefs,
+        images=StoredCases(preprocessed, "spineclsPlans_3d_fullres", ()),
     )
     return trainer_class(plan, configuration, settings), data
 

@@ -11,6 +11,7 @@ from support import SMALL, run_cli
 from spinecls import files
 from spinecls.dataloading.forms import VERTEBRA
 from spinecls.dataloading.loader import training_batches
+from spinecls.io.preprocessed import StoredCases
 from spinecls.planning.plan import load_plan
 from spinecls.tasks.classification import ClassificationTask
 from spinecls.tasks.loose_tasks import ConsistencyTask, ReaderClassificationTask
@@ -63,14 +64,12 @@ def make(folder, run_folder, name="UncertainLabelsTrainer", steps=3, readers=(),
     plan = dataclasses.replace(plan, readers=readers, readers_judged=judged)
     trainer_class = find_trainer(name)
     data = load_training_data(
-        folder,
+        StoredCases(folder, PLANS_CONFIG, fold_cases(folder, "0")[0]),
         plan,
         configuration,
-        PLANS_CONFIG,
-        fold_cases(folder, "0")[0],
-        trainer_class.regions_from_masks,
-        (),
-        trainer_class.learns_beliefs,
+        masks=trainer_class.regions_from_masks,
+        beliefs=trainer_class.learns_beliefs,
+        images=StoredCases(folder, PLANS_CONFIG, ()),
     )
     run_folder.mkdir(parents=True, exist_ok=True)
     trainer = trainer_class(plan, configuration, RunSettings(run_folder, torch.device("cpu"), show_progress=False))
