@@ -1,6 +1,8 @@
 """Imports go one way, and each library stays in its room."""
 
 import ast
+import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,32 @@ def test_the_training_loop_does_not_import_the_audit():
 def test_no_two_modules_share_a_name_beside_those_of_commands():
     stems = [path.stem for path in SOURCES if path.stem != "__init__" and path.parent.name != "cli"]
     assert not {stem for stem in stems if stems.count(stem) > 1}
+
+
+def stages():
+    """Command -> for each of its stages the files that data go through, as the page on architecture says."""
+    page = (PACKAGE.parent / "documentation/explanation/architecture.md").read_text()
+    rows = page.split("## Through which files data go")[1].split("\n## ")[0].splitlines()
+    commands = {}
+    for row in rows:
+        if named := re.match(r"\| \*\*`spinecls_(\w+)`", row):
+            commands[named[1]] = []
+        elif files := re.findall(r"`([a-z_]+/[a-z_]+\.py)`", row.rpartition("| ")[2] if commands else ""):
+            commands[list(commands)[-1]].append(files)
+    return commands
+
+
+def test_data_go_through_few_stages():
+    assert {command: len(chains) for command, chains in stages().items()} == {
+        "plan_and_preprocess": 4,
+        "train": 5,
+        "predict": 4,
+    }
+
+
+@pytest.mark.parametrize("chain", [chain for chains in stages().values() for chain in chains], ids=" ".join)
+def test_each_stage_is_three_files_that_import_each_other(chain):
+    assert len(chain) == 3
+    for upper, lower in itertools.pairwise(chain):
+        module = "spinecls." + lower.removesuffix(".py").replace("/", ".")
+        assert any(f"{name}.".startswith(f"{module}.") for name in imports(PACKAGE / upper)), f"{upper} -> {lower}"
