@@ -26,6 +26,10 @@ from spinecls.tasks.checkpoint import load_checkpoint, save_checkpoint
 from spinecls.tasks.open_class import OpenClassTask
 from spinecls.trainers.network_training import Part
 
+RECIPE = "one cycle, 2026-12"
+"""How finders are trained, where no setting says it: to be changed with whatever makes the same settings give other
+weights, so that finders of before are not taken for those of now."""
+
 OF_READERS = (
     "name", "members", "seal", "pooling", "logit_adjustment", "class_q", "balanced_crop_share", "sealing_margin_mm",
     "region_error_mm", "estimated_memory_gb", "estimated_step_seconds",
@@ -57,6 +61,7 @@ def finder_key(part: Part, plan: Plan, configuration: Configuration, data: Train
     digest = hashlib.sha256()
     told = {
         "spinecls": spinecls.__version__,
+        "recipe": RECIPE,
         "torch": torch.__version__,
         "device": part.device.type,
         "seed": seed,

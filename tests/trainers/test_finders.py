@@ -160,6 +160,12 @@ def test_a_voxel_makes_another_finder(made):
     assert key_of(made, data=dataclasses.replace(data, cases=[changed, *data.cases[1:]])) != key_of(made)
 
 
+def test_another_way_to_train_makes_another_finder(made, monkeypatch):
+    before = key_of(made)
+    monkeypatch.setattr("spinecls.trainers.finders.RECIPE", "another")
+    assert key_of(made) != before
+
+
 def test_a_file_that_is_no_finder_of_the_plan_is_refused(made, tmp_path):
     folder, plan, configuration, _ = made
     finder = AuxSegTrainer(plan, configuration, RunSettings(folder / "run", torch.device("cpu"))).model.finder
