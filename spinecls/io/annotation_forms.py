@@ -48,15 +48,15 @@ def read_annotation_forms(path: Path, cases: Collection[str]) -> tuple[dict[str,
         return untold, [error("801", str(fault))]
     if not isinstance(content, dict):
         return untold, [error("801", f"{path.name} must hold an object {{...}}.")]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for case, entry in content.items():
         if case != "default" and case not in cases:
             near = difflib.get_close_matches(case, cases, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            found.append(error("803", f"{path.name} speaks of a case that does not exist.{hint}", case))
-        found += [error("802", f"{path.name}: {fault}", case) for fault in _entry_faults(entry)]
-    if found:
-        return untold, found
+            findings.append(error("803", f"{path.name} speaks of a case that does not exist.{hint}", case))
+        findings += [error("802", f"{path.name}: {fault}", case) for fault in _entry_faults(entry)]
+    if findings:
+        return untold, findings
     default = content.get("default", {})
     return {case: _forms({**default, **content.get(case, {})}) for case in cases}, []
 

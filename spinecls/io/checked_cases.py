@@ -50,9 +50,9 @@ def inspect_changed(
         # Brings the libraries that read images, which a run that finds everything up to date does without.
         from spinecls.io.voxel_checks import inspect_cases
 
-        found = inspect_cases(changed, description, verify_voxels, num_processes)
-        facts |= found
-        verified |= dict.fromkeys(found, verify_voxels)
+        changed_facts = inspect_cases(changed, description, verify_voxels, num_processes)
+        facts |= changed_facts
+        verified |= dict.fromkeys(changed_facts, verify_voxels)
     kept = {name: (keys[name], verified[name], item) for name, item in facts.items() if item.faultless}
     if keep and kept != cached:
         _write_cache(cache_path, kept)

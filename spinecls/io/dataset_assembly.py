@@ -74,42 +74,42 @@ def survey(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | Non
         raise UsageError(f"split is {split!r}, expected one of {', '.join(SPLITS)}.")
     if not folder.is_dir():
         return None, [error("101", f"{folder} is no folder. Give the folder that holds dataset.json.")], {}
-    description, count, found = parse_description(folder / "dataset.json")
+    description, count, findings = parse_description(folder / "dataset.json")
     if description is None:
-        return None, found, {}
-    files, names = _find_cases(folder, description, split, found)
-    table = _find_table(folder / f"vertebrae{split}.csv", description, names, split, found)
+        return None, findings, {}
+    files, names = _find_cases(folder, description, split, findings)
+    table = _find_table(folder / f"vertebrae{split}.csv", description, names, split, findings)
     forms, form_findings = read_annotation_forms(folder / f"annotations{split}.json", names)
-    found += form_findings
+    findings += form_findings
     facts = inspect(list(files.values()), description)
     for name in files:
-        found += facts[name].findings
+        findings += facts[name].findings
     downward = [facts[name] for name in files if not any(f.code == "E605" for f in facts[name].findings)]
-    found += name_findings(downward, description.levels)
+    findings += name_findings(downward, description.levels)
     parts = _Parts(
         folder=folder, split=split, description=description, table=table, files=files, facts=facts, forms=forms
     )
-    cases, unlabelled = _joined_cases(parts, found)
-    found += _position_findings(parts)
-    found += _dataset_findings(parts, cases, count)
-    warnings = tuple(finding.line for finding in found if not finding.is_error)
+    cases, unlabelled = _joined_cases(parts, findings)
+    findings += _position_findings(parts)
+    findings += _dataset_findings(parts, cases, count)
+    warnings = tuple(finding.line for finding in findings if not finding.is_error)
     dataset = RawDataset(folder=folder, description=description, cases=cases, unlabelled=unlabelled, warnings=warnings)
-    return dataset, found, inventory(folder, description, cases, unlabelled, facts, table)
+    return dataset, findings, inventory(folder, description, cases, unlabelled, facts, table)
 
 
-def _find_table(path: Path, description: DatasetDescription, names: set[str], split: str, found) -> Table:
+def _find_table(path: Path, description: DatasetDescription, names: set[str], split: str, findings) -> Table:
     if path.is_file():
         table = read_table(path, description, names)
-        found += table.findings
+        findings += table.findings
         return table
     if description.class_names and split == "Tr":
         text = f"{path.name} is missing, but dataset.json declares classes. {missing_table_text(path)}"
-        found.append(error("701", text))
+        findings.append(error("701", text))
     return Table(vertebrae={}, patients={}, sites={}, findings=())
 
 
 def _find_cases(
-    folder: Path, description: DatasetDescription, split: str, found: list[Finding]
+    folder: Path, description: DatasetDescription, split: str, findings: list[Finding]
 ) -> tuple[dict[str, CaseFiles], set[str]]:
     """Files of every usable case, those of imagesUn included, and the names of all cases that have any image.
 
@@ -117,16 +117,16 @@ def _find_cases(
     """
     image_folder = folder / f"images{split}"
     images = find_images(image_folder, description)
-    found += images.findings
+    findings += images.findings
     if not images.names:
-        found.append(empty_folder_finding(image_folder))
+        findings.append(empty_folder_finding(image_folder))
     names = set(images.names)
     maps = find_maps(folder / f"labels{split}", description, names, readers=True)
     structures = find_maps(folder / f"structures{split}", description, names, readers=False)
-    found += [*maps.findings, *structures.findings]
+    findings += [*maps.findings, *structures.findings]
     if any(structures.cases.values()) and not description.structures:
         text = f"structures{split} holds maps, but dataset.json names no structures. Add their codes."
-        found.append(error("106", text))
+        findings.append(error("106", text))
     files = {
         case: CaseFiles(
             identifier=case,
@@ -139,17 +139,17 @@ def _find_cases(
     }
     if split == "Tr":
         extra = find_images(folder / "imagesUn", description)
-        found += extra.findings
+        findings += extra.findings
         for case, paths in extra.cases.items():
             if case in files:
-                found.append(error("204", "the case lies in imagesTr and imagesUn. Keep one.", case))
+                findings.append(error("204", "the case lies in imagesTr and imagesUn. Keep one.", case))
             else:
                 files[case] = CaseFiles(identifier=case, images=paths)
         names |= extra.names
     return files, names
 
 
-def _joined_cases(parts: _Parts, found: list[Finding]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+def _joined_cases(parts: _Parts, findings: list[Finding]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Annotated and unlabelled cases in the order of their identifiers."""
     annotated: list[Case] = []
     unlabelled: list[Case] = []
@@ -165,10 +165,10 @@ def _joined_cases(parts: _Parts, found: list[Finding]) -> tuple[tuple[Case, ...]
             vertebra_maps=files.vertebra_maps,
             chance_map=files.chance_map,
             structure_map=files.structure_map,
-            vertebrae=tuple(_annotation(level, rows.get(level), files, facts, found) for level in levels),
+            vertebrae=tuple(_annotation(level, rows.get(level), files, facts, findings) for level in levels),
             annotation_form=parts.forms.get(identifier, AnnotationForms()),
         )
-        found += _chance_findings(case, parts)
+        findings += _chance_findings(case, parts)
         labelled = rows or files.vertebra_maps or files.chance_map or files.structure_map
         (annotated if labelled else unlabelled).append(case)
     return tuple(annotated), tuple(unlabelled)
@@ -192,7 +192,7 @@ def _chance_findings(case: Case, parts: _Parts) -> list[Finding]:
     return []
 
 
-def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: CaseFacts, found: list[Finding]):
+def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: CaseFacts, findings: list[Finding]):
     in_map = level in facts.centres_lps
     if row is None:
         return VertebraAnnotation(level=level, in_map=in_map)
@@ -201,7 +201,7 @@ def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: 
     if files.vertebra_maps and not in_map and not placed_by_row and facts.faultless:
         there = ", ".join(sorted(facts.centres_lps, key=RANK.__getitem__)) or "none"
         text = f"{level} is in the table, but the map has {there}. Draw it, give x_mm, y_mm, z_mm, or remove the row."
-        found.append(error("711", text, case))
+        findings.append(error("711", text, case))
     return VertebraAnnotation(
         level=level, centre_lps=row.centre_lps, box_lps=row.box_lps, in_map=in_map, readings=row.readings
     )
@@ -209,7 +209,7 @@ def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: 
 
 def _position_findings(parts: _Parts) -> list[Finding]:
     """Faults of the points and boxes of all cases."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     placed: dict[str, list[PlacedCase]] = {"point": [], "box centre": []}
     for case, rows in sorted(parts.table.vertebrae.items()):
         facts = parts.facts.get(case)
@@ -226,37 +226,37 @@ def _position_findings(parts: _Parts) -> list[Finding]:
                 )  # fmt: skip
                 placed[kind].append(item)
         slack_mm = (parts.forms.get(case, AnnotationForms()).vertebrae or EXACT).slack_mm or 0
-        found += box_findings(case, boxes, {**middles, **facts.centres_lps, **points}, loose=slack_mm > 0)
-    return found + position_findings(placed["point"]) + position_findings(placed["box centre"])
+        findings += box_findings(case, boxes, {**middles, **facts.centres_lps, **points}, loose=slack_mm > 0)
+    return findings + position_findings(placed["point"]) + position_findings(placed["box centre"])
 
 
 def _dataset_findings(parts: _Parts, cases: Sequence[Case], count: int | None) -> list[Finding]:
     """Faults that only all cases together show."""
-    found = []
+    findings = []
     images = sum(files.images[0].parent.name == f"images{parts.split}" for files in parts.files.values())
     if count is not None and parts.split == "Tr" and count != images:
-        found.append(warning("109", f"numTraining is {count}, found {images} cases; {images} are used"))
+        findings.append(warning("109", f"numTraining is {count}, found {images} cases; {images} are used"))
     orientations = Counter(facts.orientation for facts in parts.facts.values() if facts.orientation)
     if len(orientations) > 1:
         listed = ", ".join(f"{number} {name}" for name, number in orientations.most_common())
-        found.append(warning("416", f"the files run along different axes ({listed}); all are turned to one order"))
-    found += _copy_findings(parts)
+        findings.append(warning("416", f"the files run along different axes ({listed}); all are turned to one order"))
+    findings += _copy_findings(parts)
     if parts.split == "Tr" and parts.files:
         if not cases:
             text = "no case has a map or a row in the table. Add labelsTr or vertebraeTr.csv."
-            found.append(error("111", text))
+            findings.append(error("111", text))
         elif not any(v.has_position for case in cases for v in case.vertebrae):
             text = "no vertebra of any case has a position, so nothing can learn to find them. Give x_mm, y_mm, z_mm "
             text += f"(centre of each vertebra, LPS mm) in the table for about {_CASES_TO_POINT_AT} cases, or maps."
-            found.append(error("719", text))
+            findings.append(error("719", text))
         if parts.table.vertebrae and not any(finding.is_error for finding in parts.table.findings):
-            found += _class_findings(parts.description.class_names, cases)
-    return found
+            findings += _class_findings(parts.description.class_names, cases)
+    return findings
 
 
 def _copy_findings(parts: _Parts) -> list[Finding]:
     """The same voxels under two names."""
-    found = []
+    findings = []
     first: dict[str, str] = {}
     for identifier, facts in sorted(parts.facts.items()):
         for digest in facts.image_hash:
@@ -264,10 +264,10 @@ def _copy_findings(parts: _Parts) -> list[Finding]:
             patients = {parts.table.patients.get(name, name) for name in (other, identifier)}
             if other != identifier and len(patients) > 1:
                 text = f"has the same voxels as {other}, but another patient ({' and '.join(sorted(patients))})."
-                found.append(error("505", text + " Remove one, or give both one patient.", identifier))
+                findings.append(error("505", text + " Remove one, or give both one patient.", identifier))
             elif other != identifier:
-                found.append(warning("506", f"has the same voxels as {other}", identifier))
-    return found
+                findings.append(warning("506", f"has the same voxels as {other}", identifier))
+    return findings
 
 
 def _class_findings(names: Sequence[str], cases: Sequence[Case]) -> list[Finding]:
@@ -286,11 +286,11 @@ def _class_findings(names: Sequence[str], cases: Sequence[Case]) -> list[Finding
     if len(seen) < 2:
         text = f"of the classes {', '.join(names)} only {', '.join(seen) or 'none'} is ever read. Expected two or more."
         return [error("716", text)]
-    found = [warning("716", f"class {name!r} is never read") for name in names if not patients[name]]
+    findings = [warning("716", f"class {name!r} is never read") for name in names if not patients[name]]
     for name in seen:
         if len(patients[name]) < _FOLDS:
             text = f"class {name!r} has {len(patients[name])} patients; {_FOLDS} folds cannot each have one"
-            found.append(warning("717", text))
+            findings.append(warning("717", text))
     if unread:
-        found.append(warning("718", f"{unread} vertebrae have no class; they count as not read"))
-    return found
+        findings.append(warning("718", f"{unread} vertebrae have no class; they count as not read"))
+    return findings

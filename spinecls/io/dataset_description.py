@@ -52,59 +52,59 @@ def parse_description(path: Path) -> tuple[DatasetDescription | None, int | None
         return None, None, [error("101", str(fault))]
     if not isinstance(content, dict):
         return None, None, [error("101", f"{path} holds a {type(content).__name__}, expected an object {{...}}.")]
-    found: list[Finding] = _key_findings(content)
-    if any(finding.is_error for finding in found):
-        return None, None, found
-    levels = _levels(content, found)
-    classes = _classes(content["classes"], found)
-    structures = _codes(content, "structures", found)
-    ignore_label = _whole(content, "ignore_label", 255, 1, found)
+    findings: list[Finding] = _key_findings(content)
+    if any(finding.is_error for finding in findings):
+        return None, None, findings
+    levels = _levels(content, findings)
+    classes = _classes(content["classes"], findings)
+    structures = _codes(content, "structures", findings)
+    ignore_label = _whole(content, "ignore_label", 255, 1, findings)
     for key, codes in (("vertebrae", levels), ("structures", structures)):
-        found += [
+        findings += [
             error("106", f"{key}: {name} has the code {code}, which is the ignore_label. Use another.")
             for name, code in codes.items()
             if code == ignore_label
         ]
     description = DatasetDescription(
-        name=_text(content, "name", path.parent.resolve().name, found),
-        channel_names=_channels(content["channel_names"], found),
+        name=_text(content, "name", path.parent.resolve().name, findings),
+        channel_names=_channels(content["channel_names"], findings),
         class_names=classes,
-        file_ending=_ending(content["file_ending"], found),
-        class_order=_flag(content, "class_order", False, found),
+        file_ending=_ending(content["file_ending"], findings),
+        class_order=_flag(content, "class_order", False, findings),
         levels=levels,
         structures=structures,
-        lesion_structures=_lesions(content, structures, classes, found),
-        vertebrae_complete=_flag(content, "vertebrae_complete", True, found),
+        lesion_structures=_lesions(content, structures, classes, findings),
+        vertebrae_complete=_flag(content, "vertebrae_complete", True, findings),
         ignore_label=ignore_label,
-        reference=_text(content, "reference", "", found),
-        licence=_text(content, "licence" if "licence" in content else "license", "", found),
+        reference=_text(content, "reference", "", findings),
+        licence=_text(content, "licence" if "licence" in content else "license", "", findings),
     )
-    count = _whole(content, "numTraining", 0, 0, found) if "numTraining" in content else None
-    usable = not any(finding.is_error for finding in found)
-    return (description if usable else None), count, found
+    count = _whole(content, "numTraining", 0, 0, findings) if "numTraining" in content else None
+    usable = not any(finding.is_error for finding in findings)
+    return (description if usable else None), count, findings
 
 
 def _key_findings(content: Mapping[str, Any]) -> list[Finding]:
-    found = []
+    findings = []
     known = (*_REQUIRED, *_OPTIONAL)
     if "modality" in content:
-        found.append(error("108", "key 'modality' is of the first nnU-Net. Rename it to 'channel_names'."))
+        findings.append(error("108", "key 'modality' is of the first nnU-Net. Rename it to 'channel_names'."))
     for key in content:
         if key == "labels" and "vertebrae" not in content and _names_levels(content[key]):
             text = "key 'labels' names vertebrae; here their codes in maps stand under 'vertebrae'. Rename the key "
-            found.append(error("102", text + "(without background), or remove it."))
+            findings.append(error("102", text + "(without background), or remove it."))
         elif key in _IGNORED:
-            found.append(warning("102", f"key {key!r} has no meaning here and is ignored"))
+            findings.append(warning("102", f"key {key!r} has no meaning here and is ignored"))
         elif key not in known and key != "modality":
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-            found.append(error("102", f"key {key!r} is unknown. {hint}"))
+            findings.append(error("102", f"key {key!r} is unknown. {hint}"))
     for key in _REQUIRED:
         if key not in content and not (key == "channel_names" and "modality" in content):
             text = f"key {key!r} is missing."
             text += " Write {} when nothing is to be classified." if key == "classes" else f" Example: {_EXAMPLE}."
-            found.append(error("103", text))
-    return found
+            findings.append(error("103", text))
+    return findings
 
 
 def _names_levels(labels: Any) -> bool:
@@ -116,52 +116,54 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _whole(content, key: str, default: int, lowest: int, found: list[Finding]) -> int:
+def _whole(content, key: str, default: int, lowest: int, findings: list[Finding]) -> int:
     value = content.get(key, default)
     if _is_whole(value) and lowest <= value <= _MAX_CODE:
         return value
-    found.append(error("104", f"{key} is {value!r}, expected a whole number from {lowest} to {_MAX_CODE}."))
+    findings.append(error("104", f"{key} is {value!r}, expected a whole number from {lowest} to {_MAX_CODE}."))
     return default
 
 
-def _flag(content, key: str, default: bool, found: list[Finding]) -> bool:
+def _flag(content, key: str, default: bool, findings: list[Finding]) -> bool:
     value = content.get(key, default)
     if isinstance(value, bool):
         return value
-    found.append(error("104", f"{key} is {value!r}, expected true or false."))
+    findings.append(error("104", f"{key} is {value!r}, expected true or false."))
     return default
 
 
-def _text(content, key: str, default: str, found: list[Finding]) -> str:
+def _text(content, key: str, default: str, findings: list[Finding]) -> str:
     value = content.get(key, default)
     if isinstance(value, str):
         return value
-    found.append(error("104", f"{key} is {value!r}, expected text."))
+    findings.append(error("104", f"{key} is {value!r}, expected text."))
     return default
 
 
-def _ending(value: Any, found: list[Finding]) -> str:
+def _ending(value: Any, findings: list[Finding]) -> str:
     if value in ENDINGS:
         return value
-    found.append(error("104", f"file_ending is {value!r}, expected one of {', '.join(ENDINGS)}."))
+    findings.append(error("104", f"file_ending is {value!r}, expected one of {', '.join(ENDINGS)}."))
     return ""
 
 
-def _channels(value: Any, found: list[Finding]) -> tuple[str, ...]:
+def _channels(value: Any, findings: list[Finding]) -> tuple[str, ...]:
     if not isinstance(value, dict) or not value:
-        found.append(error("104", f'channel_names is {value!r}, expected an object such as {{"0": "T2"}}.'))
+        findings.append(error("104", f'channel_names is {value!r}, expected an object such as {{"0": "T2"}}.'))
         return ()
     wanted = [str(index) for index in range(len(value))]
     if sorted(value) != sorted(wanted) or not all(isinstance(name, str) and name.strip() for name in value.values()):
         text = f"channel_names is {value!r}, expected the keys {', '.join(wanted)}, each with a name."
-        found.append(error("104", text))
+        findings.append(error("104", text))
         return ()
     return tuple(value[key].strip() for key in wanted)
 
 
-def _classes(value: Any, found: list[Finding]) -> tuple[str, ...]:
+def _classes(value: Any, findings: list[Finding]) -> tuple[str, ...]:
     if not isinstance(value, dict):
-        found.append(error("105", f'classes is {value!r}, expected an object such as {{"normal": 0, "fracture": 1}}.'))
+        findings.append(
+            error("105", f'classes is {value!r}, expected an object such as {{"normal": 0, "fracture": 1}}.')
+        )
         return ()
     names = [name.strip() for name in value]
     faults = []
@@ -176,52 +178,54 @@ def _classes(value: Any, found: list[Finding]) -> tuple[str, ...]:
             faults.append(f"the name {name!r} is empty, a number or contains '|'; choose another, such as 'grade 1'.")
         elif is_nothing(name) and name.casefold() not in _WORDS_FOR_NORMAL:
             faults.append(f"the name {name!r} is empty, or what an empty cell of a table is; choose another.")
-    found += [error("105", "classes: " + fault) for fault in faults]
+    findings += [error("105", "classes: " + fault) for fault in faults]
     return () if faults else tuple(sorted(names, key=lambda name: {k.strip(): v for k, v in value.items()}[name]))
 
 
-def _codes(content, key: str, found: list[Finding]) -> dict[str, int]:
+def _codes(content, key: str, findings: list[Finding]) -> dict[str, int]:
     value = content.get(key, {})
     if not isinstance(value, dict):
-        found.append(error("106", f'{key} is {value!r}, expected an object of names and codes such as {{"L1": 20}}.'))
+        findings.append(
+            error("106", f'{key} is {value!r}, expected an object of names and codes such as {{"L1": 20}}.')
+        )
         return {}
     names_of: dict[int, str] = {}
     for name, code in value.items():
         if not (_is_whole(code) and 1 <= code <= _MAX_CODE):
             text = f"{key}: {name} has the code {code!r}, expected a whole number from 1 to {_MAX_CODE}."
-            found.append(error("106", text))
+            findings.append(error("106", text))
         elif code in names_of:
-            found.append(error("106", f"{key}: {names_of[code]} and {name} have the same code {code}."))
+            findings.append(error("106", f"{key}: {names_of[code]} and {name} have the same code {code}."))
         else:
             names_of[code] = name
     return {name: code for code, name in names_of.items()}
 
 
-def _levels(content, found: list[Finding]) -> dict[str, int]:
+def _levels(content, findings: list[Finding]) -> dict[str, int]:
     if "vertebrae" not in content:
         return dict(LEVEL_CODES)
     levels: dict[str, int] = {}
-    for name, code in _codes(content, "vertebrae", found).items():
+    for name, code in _codes(content, "vertebrae", findings).items():
         level = parse_level(name)
         if level is None:
-            found.append(error("106", f"vertebrae: {name!r} is no vertebra. Known: C1-C7, T1-T13, L1-L6, S1."))
+            findings.append(error("106", f"vertebrae: {name!r} is no vertebra. Known: C1-C7, T1-T13, L1-L6, S1."))
         elif level in levels:
-            found.append(error("106", f"vertebrae: {level} is given twice."))
+            findings.append(error("106", f"vertebrae: {level} is given twice."))
         else:
             levels[level] = code
     return levels
 
 
-def _lesions(content, structures, classes, found: list[Finding]) -> dict[str, str]:
+def _lesions(content, structures, classes, findings: list[Finding]) -> dict[str, str]:
     value = content.get("lesion_structures", {})
     if not isinstance(value, dict):
-        found.append(error("107", f"lesion_structures is {value!r}, expected an object of structures and classes."))
+        findings.append(error("107", f"lesion_structures is {value!r}, expected an object of structures and classes."))
         return {}
     for structure, shown in value.items():
         if structure not in structures:
             text = f"lesion_structures: {structure!r} is not in structures ({', '.join(structures) or 'none'})."
-            found.append(error("107", text))
+            findings.append(error("107", text))
         if shown not in classes:
             text = f"lesion_structures: {structure!r} shows {shown!r}, which is not in classes ({', '.join(classes)})."
-            found.append(error("107", text))
+            findings.append(error("107", text))
     return dict(value)

@@ -53,11 +53,11 @@ def _identifier_fault(name: str) -> str | None:
     return None
 
 
-def _entries(folder: Path, found: list[Finding]) -> list[Path]:
+def _entries(folder: Path, findings: list[Finding]) -> list[Path]:
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     hidden = [entry for entry in entries if is_hidden(entry)]
     if hidden:
-        found.append(warning("209", f"{folder.name}: {len(hidden)} hidden files ignored, such as {hidden[0].name}"))
+        findings.append(warning("209", f"{folder.name}: {len(hidden)} hidden files ignored, such as {hidden[0].name}"))
     data = {path for entry in entries for path in detached_data(entry)}
     return [entry for entry in entries if entry not in hidden and entry not in data]
 
@@ -68,15 +68,15 @@ def find_images(folder: Path, description: DatasetDescription) -> ImageFiles:
     A name is `<case>_<channel of four digits><ending>`, see `case_names.split_channel`; the channel may be missing when
     there is one. A folder `<case>_<channel>` is a DICOM series.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     channels = len(description.channel_names)
     by_case: dict[str, dict[int, Path]] = {}
     no_suffix: dict[str, Path] = {}
     endings: Counter[str] = Counter()
-    entries = _entries(folder, found)
+    entries = _entries(folder, findings)
     stems = {image_stem(entry.name) or entry.name for entry in entries}
     for entry in entries:
-        stem = _stem_of(entry, found)
+        stem = _stem_of(entry, findings)
         if stem is None:
             continue
         if entry.is_file() or entry.is_symlink():
@@ -89,45 +89,45 @@ def find_images(folder: Path, description: DatasetDescription) -> ImageFiles:
             by_case.setdefault(case, {})
         elif channel >= channels:
             text = f"{entry.name} is channel {channel}, but dataset.json names {channels} channel(s) (0000 the first)."
-            found.append(error("203", text, case))
+            findings.append(error("203", text, case))
         elif channel in by_case.setdefault(case, {}):
             text = f"{by_case[case][channel].name} and {entry.name} are the same channel. Keep one."
-            found.append(error("204", text, case))
+            findings.append(error("204", text, case))
         else:
             by_case[case][channel] = entry
     if no_suffix and channels == 1:
         text = f"{folder.name}: {len(no_suffix)} images without _0000, such as {next(iter(no_suffix))}; "
         text += "each is taken as the only channel"
-        found.append(warning("208", text))
-    found += _ending_findings(folder, endings, description.file_ending)
-    found += _name_findings(by_case)
+        findings.append(warning("208", text))
+    findings += _ending_findings(folder, endings, description.file_ending)
+    findings += _name_findings(by_case)
     cases = {}
     for case, files in by_case.items():
         missing = [f"_{index:04d}" for index in range(channels) if index not in files]
         if missing:
             there = [*files.values(), *([no_suffix[case]] if case in no_suffix else [])]
             here = ", ".join(path.name for path in there) or "nothing"
-            found.append(error("202", f"needs {', '.join(missing)}; {here} is there.", case))
+            findings.append(error("202", f"needs {', '.join(missing)}; {here} is there.", case))
         else:
             cases[case] = tuple(files[index] for index in range(channels))
-    return ImageFiles(cases=cases, names=frozenset(by_case), findings=tuple(found))
+    return ImageFiles(cases=cases, names=frozenset(by_case), findings=tuple(findings))
 
 
-def _stem_of(entry: Path, found: list[Finding]) -> str | None:
+def _stem_of(entry: Path, findings: list[Finding]) -> str | None:
     stem = image_stem(entry.name)
     if entry.is_dir():
         if stem is not None:
-            found.append(error("301", f"{entry} is a folder with the name of an image.", stem))
+            findings.append(error("301", f"{entry} is a folder with the name of an image.", stem))
             return None
         return entry.name
     if stem is None:
         name = entry.name.lower()
         if name.endswith((".txt", ".md", ".csv", ".tsv", ".json", ".pdf")):
-            found.append(warning("306", f"{entry.parent.name}/{entry.name} is no image and ignored"))
+            findings.append(warning("306", f"{entry.parent.name}/{entry.name} is no image and ignored"))
             return None
         text = f"{entry.parent.name}/{entry.name} {foreign_format(entry) or 'cannot be used'}".removesuffix(".")
         text += f". Supported: {', '.join(ENDINGS)}, or a folder <case>_0000 with one DICOM series."
-        found.append(error("306", text))
+        findings.append(error("306", text))
     return stem
 
 
@@ -144,32 +144,32 @@ def _ending_findings(folder: Path, endings: Counter[str], declared: str) -> list
 
 
 def _name_findings(cases: Iterable[str]) -> list[Finding]:
-    found = []
+    findings = []
     twins: dict[str, str] = {}
     for case in cases:
         fault = _identifier_fault(case)
         if fault:
-            found.append(error("201", f"the case name {case!r} {fault}", case))
+            findings.append(error("201", f"the case name {case!r} {fault}", case))
         plain = folded(case)
         if plain in twins:
             text = f"{twins[plain]!r} and {case!r} are one name on some systems. Rename one."
-            found.append(error("205", text, case))
+            findings.append(error("205", text, case))
         twins[plain] = case
-    return found
+    return findings
 
 
 def find_maps(folder: Path, description: DatasetDescription, cases: Iterable[str], readers: bool) -> MapFiles:
     """Maps in `labelsTr` or `structuresTr`: `<case><ending>`, with `readers` also `<case>__<reader><ending>`."""
     cases = set(cases)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     maps: dict[str, dict[str, Path]] = {}
     endings: Counter[str] = Counter()
-    for entry in _entries(folder, found):
-        stem = _stem_of(entry, found)
+    for entry in _entries(folder, findings):
+        stem = _stem_of(entry, findings)
         if stem is None:
             continue
         if entry.is_dir():
-            found.append(error("301", f"{folder.name}/{entry.name} is a folder, expected a map file.", entry.name))
+            findings.append(error("301", f"{folder.name}/{entry.name} is a folder, expected a map file.", entry.name))
             continue
         endings[_ending_of(entry)] += 1
         case, reader = stem, ""
@@ -177,14 +177,14 @@ def find_maps(folder: Path, description: DatasetDescription, cases: Iterable[str
             case, reader = stem.rsplit("__", 1)
         if case not in cases:
             hint = _near(case, cases) or _drawn_in_slicer(entry)
-            found.append(error("207", f"{folder.name}/{entry.name} has no image{hint}.", case))
+            findings.append(error("207", f"{folder.name}/{entry.name} has no image{hint}.", case))
         elif reader in maps.setdefault(case, {}):
             text = f"{folder.name} has {maps[case][reader].name} and {entry.name}. Keep one."
-            found.append(error("204", text, case))
+            findings.append(error("204", text, case))
         else:
             maps[case][reader] = entry
-    found += _ending_findings(folder, endings, description.file_ending)
-    return MapFiles(cases=maps, findings=tuple(found))
+    findings += _ending_findings(folder, endings, description.file_ending)
+    return MapFiles(cases=maps, findings=tuple(findings))
 
 
 def _near(case: str, cases: set[str]) -> str:

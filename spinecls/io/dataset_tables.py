@@ -71,30 +71,30 @@ def read_table(path: Path, description: DatasetDescription, cases: Collection[st
     ----------
     cases : identifiers that have an image
     """
-    records, found = read_records(path, bool(description.class_names))
+    records, findings = read_records(path, bool(description.class_names))
     names = CaseNames(cases, len(description.channel_names))
     cells = ClassCells(description.class_names)
-    parsed = [_parsed(line, record, description, cells, names, found) for line, record in records]
+    parsed = [_parsed(line, record, description, cells, names, findings) for line, record in records]
     rows = [row for row in parsed if row is not None]
-    found += names.findings(path.name)
-    found += _counted_from_one(path.name, records, cells) + _ambiguous_classes(path.name, records, cells)
+    findings += names.findings(path.name)
+    findings += _counted_from_one(path.name, records, cells) + _ambiguous_classes(path.name, records, cells)
     by_vertebra: dict[str, dict[str, list[TableRow]]] = {}
     for row in rows:
         by_vertebra.setdefault(row.case, {}).setdefault(row.level, []).append(row)
     for case, levels in by_vertebra.items():
-        found += repeat_findings(case, levels)
+        findings += repeat_findings(case, levels)
     vertebrae = {
-        case: {level: _joined(case, level, group, found) for level, group in levels.items()}
+        case: {level: _joined(case, level, group, findings) for level, group in levels.items()}
         for case, levels in by_vertebra.items()
     }
-    patients = _one_value(rows, "patient", found)
-    sites = _one_value(rows, "site", found)
+    patients = _one_value(rows, "patient", findings)
+    sites = _one_value(rows, "site", findings)
     if records:
         has_patients = any("patient" in record for _, record in records)
-        found += patient_findings(path.name, has_patients, by_vertebra, patients)
-        found += twin_findings(path.name, {"site": sites.values(), "reader": {row.reader for row in rows}})
+        findings += patient_findings(path.name, has_patients, by_vertebra, patients)
+        findings += twin_findings(path.name, {"site": sites.values(), "reader": {row.reader for row in rows}})
     not_read = Counter(text for text in _class_texts(records) if cells.says_nothing(text))
-    return Table(vertebrae=vertebrae, patients=patients, sites=sites, findings=tuple(found), not_read=not_read)
+    return Table(vertebrae=vertebrae, patients=patients, sites=sites, findings=tuple(findings), not_read=not_read)
 
 
 def _class_texts(records: Records) -> list[str]:
@@ -133,11 +133,11 @@ def _ambiguous_classes(table_name: str, records: Records, cells: ClassCells) -> 
 
 
 def _parsed(
-    line: int, record, description: DatasetDescription, cells: ClassCells, names: CaseNames, found: list[Finding]
+    line: int, record, description: DatasetDescription, cells: ClassCells, names: CaseNames, findings: list[Finding]
 ) -> TableRow | None:
     """One row, or None with findings."""
     place = f"line {line}"
-    case = names.case(record.get("case", ""), place, found)
+    case = names.case(record.get("case", ""), place, findings)
     if case is None:
         return None
     faults: list[Finding] = []
@@ -150,7 +150,7 @@ def _parsed(
     corners = _numbers(record, BOX, "box", place, case, faults)
     if corners and (text := _reversed_text(corners)):
         faults.append(error("713", f"{place}: {text}", case))
-    found += faults
+    findings += faults
     if faults:
         return None
     return TableRow(
@@ -250,7 +250,7 @@ def _numbers(record, columns, name: str, place: str, case: str, faults: list[Fin
     return None
 
 
-def _joined(case: str, level: str, rows: Sequence[TableRow], found: list[Finding]) -> TableVertebra:
+def _joined(case: str, level: str, rows: Sequence[TableRow], findings: list[Finding]) -> TableVertebra:
     """The rows of one vertebra: readings side by side, positions averaged."""
     readings: list[ClassReading] = []
     by_reader: dict[str, TableRow] = {}
@@ -260,16 +260,16 @@ def _joined(case: str, level: str, rows: Sequence[TableRow], found: list[Finding
         earlier = by_reader.get(row.reader) if row.reader else None
         if earlier is not None and earlier.classes != row.classes:
             text = f"{level}: reader {row.reader!r} says {'|'.join(earlier.classes)} in line {earlier.line} and "
-            found.append(error("710", text + f"{'|'.join(row.classes)} in line {row.line}. Keep one.", case))
+            findings.append(error("710", text + f"{'|'.join(row.classes)} in line {row.line}. Keep one.", case))
         elif earlier is not None:
             text = f"{level}: line {row.line} repeats the reading of {row.reader!r} in line {earlier.line}; ignored"
-            found.append(warning("720", text, case))
+            findings.append(warning("720", text, case))
             continue
         by_reader[row.reader] = row
         readings.append(ClassReading(classes=row.classes, confidence=row.confidence, reader=row.reader))
-    centre = _mean_place(case, level, [row.centre_lps for row in rows if row.centre_lps], found)
+    centre = _mean_place(case, level, [row.centre_lps for row in rows if row.centre_lps], findings)
     boxes = [row.box_lps[0] + row.box_lps[1] for row in rows if row.box_lps]
-    corners = _mean_place(case, level, boxes, found)
+    corners = _mean_place(case, level, boxes, findings)
     return TableVertebra(
         centre_lps=None if centre is None else triple(centre),
         box_lps=None if corners is None else _box(corners),
@@ -278,7 +278,7 @@ def _joined(case: str, level: str, rows: Sequence[TableRow], found: list[Finding
 
 
 def _mean_place(
-    case: str, level: str, places: Sequence[Sequence[float]], found: list[Finding]
+    case: str, level: str, places: Sequence[Sequence[float]], findings: list[Finding]
 ) -> tuple[float, ...] | None:
     """Mean of the positions that several rows give; far apart is an error."""
     if not places:
@@ -286,14 +286,14 @@ def _mean_place(
     array = np.array(places)
     spread_mm = float(np.abs(array - array.mean(axis=0)).max() * 2)
     if spread_mm > _DISAGREE_MM:
-        found.append(error("715", f"{level}: its rows give positions about {spread_mm:.0f} mm apart.", case))
+        findings.append(error("715", f"{level}: its rows give positions about {spread_mm:.0f} mm apart.", case))
     elif spread_mm > _AGREE_MM:
         text = f"{level}: its rows give positions about {spread_mm:.0f} mm apart; their mean is taken"
-        found.append(warning("715", text, case))
+        findings.append(warning("715", text, case))
     return tuple(float(value) for value in array.mean(axis=0))
 
 
-def _one_value(rows: Sequence[TableRow], name: str, found: list[Finding]) -> dict[str, str]:
+def _one_value(rows: Sequence[TableRow], name: str, findings: list[Finding]) -> dict[str, str]:
     """The patient or site of each case, which must be one."""
     values: dict[str, str] = {}
     for row in rows:
@@ -302,5 +302,5 @@ def _one_value(rows: Sequence[TableRow], name: str, found: list[Finding]) -> dic
             continue
         if values.setdefault(row.case, value) != value:
             text = f"line {row.line}: {name} is {value!r}, earlier {values[row.case]!r}. A case has one {name}."
-            found.append(error("712", text, row.case))
+            findings.append(error("712", text, row.case))
     return values

@@ -104,8 +104,8 @@ def detached_data(header: Path) -> list[Path]:
     if not header.name.lower().endswith((".mhd", ".nhdr")) or not header.is_file():
         return []
     with open(header, "rb") as stream:
-        found = _DETACHED.search(stream.read(65536))
-    named = found[1].decode("utf-8", "replace").strip('"') if found else ""
+        match = _DETACHED.search(stream.read(65536))
+    named = match[1].decode("utf-8", "replace").strip('"') if match else ""
     if not named or named.upper() == "LOCAL":
         return []
     path = header.parent / named

@@ -29,9 +29,9 @@ class SeenFacts:
     facts: dict[str, CaseFacts] = field(default_factory=dict)
 
     def __call__(self, cases: Sequence[CaseFiles], description: DatasetDescription) -> Mapping[str, CaseFacts]:
-        found = self.inspect(cases, description)
-        self.facts.update(found)
-        return found
+        facts = self.inspect(cases, description)
+        self.facts.update(facts)
+        return facts
 
 
 def has_test_cases(folder: Path) -> bool:
@@ -59,17 +59,17 @@ def check_test_cases(
     seen = SeenFacts(inspect)
     dataset, findings = assemble(folder, TEST, seen)
     told = set(told)
-    found = [finding for finding in findings if finding not in told]
+    new_findings = [finding for finding in findings if finding not in told]
     if dataset is None:
-        return (), found
+        return (), new_findings
     cases = dataset.all_cases
     table = folder / f"vertebrae{TEST}.csv"
     if dataset.cases and training.description.class_names and not table.is_file():
         text = f"{table.name} is missing, so the classes of the test cases are not known and will not be scored"
-        found.append(warning("120", text))
-    found += _shared_images(training, training_facts, seen.facts)
-    found += _shared_patients(training.all_cases, cases)
-    return cases, found
+        new_findings.append(warning("120", text))
+    new_findings += _shared_images(training, training_facts, seen.facts)
+    new_findings += _shared_patients(training.all_cases, cases)
+    return cases, new_findings
 
 
 def _shared_images(
@@ -80,7 +80,7 @@ def _shared_images(
     for case in training.all_cases:
         for digest in _digests(case.identifier, training_facts):
             owner.setdefault(digest, case)
-    found = []
+    findings = []
     for identifier in sorted(facts):
         # One channel is enough: it shows the same scan.
         for other in [owner[digest] for digest in _digests(identifier, facts) if digest in owner][:1]:
@@ -88,11 +88,11 @@ def _shared_images(
             text = f"test image has the same voxels as {place}"
             if other.images[0].parent.name == _UNLABELLED:
                 text += ", which a trainer of unlabelled scans learns from"
-                found.append(warning("221", text, identifier))
+                findings.append(warning("221", text, identifier))
             else:
                 text += "; the model learns from it, so its score says nothing. Remove one of them."
-                found.append(error("220", text, identifier))
-    return found
+                findings.append(error("220", text, identifier))
+    return findings
 
 
 def _digests(identifier: str, facts: Mapping[str, CaseFacts]) -> tuple[str, ...]:
@@ -105,13 +105,13 @@ def _shared_patients(training: Iterable[Case], tests: Iterable[Case]) -> list[Fi
     for case in training:
         cases_of.setdefault(twin_key(case.patient), []).append(case.identifier)
     names = {case.identifier for case in training}
-    found = []
+    findings = []
     for case in tests:
         if case.identifier in names:
             text = "is the name of a training case too; predictions of the two cannot be told apart"
-            found.append(warning("222", text, case.identifier))
+            findings.append(warning("222", text, case.identifier))
         elif others := cases_of.get(twin_key(case.patient)):
             text = f"test case of patient {case.patient!r}, who is in training too ({some_names(others)}); scores are "
             text += "better than on strangers. Move the case, or rename the patient if these are two persons"
-            found.append(warning("223", text, case.identifier))
-    return found
+            findings.append(warning("223", text, case.identifier))
+    return findings

@@ -187,14 +187,14 @@ def _why_no_case(folder: Path, num_channels: int) -> str | None:
 
 def _series_below(folder: Path) -> list[Path]:
     """The first few folders below with DICOM files."""
-    found = []
+    folders = []
     for path, below, _ in os.walk(folder):
         below.sort()
         if dicom_files(Path(path)):
-            found.append(Path(path))
-        if len(found) == 3:
+            folders.append(Path(path))
+        if len(folders) == 3:
             break
-    return found
+    return folders
 
 
 def _series(source: Path, num_channels: int) -> InputCase:

@@ -93,36 +93,36 @@ class KeptResults:
         ----------
         needed : names of the files that must be there
         """
-        found = self._judge(case, images, needed)
-        if isinstance(found, CasePrediction):
+        verdict = self._judge(case, images, needed)
+        if isinstance(verdict, CasePrediction):
             self.kept.append(case)
-            return found
-        self.again.setdefault(found, []).append(case)
+            return verdict
+        self.again.setdefault(verdict, []).append(case)
         return None
 
     def _judge(self, case: str, images: Sequence[Path], needed: Collection[str]) -> CasePrediction | str:
         if not (self.folder / f"{case}.json").exists():
             return "not predicted yet"
         try:
-            found = read_case_json(self.folder / f"{case}.json")
+            prediction = read_case_json(self.folder / f"{case}.json")
         except DatasetError:
             return "its JSON file is damaged or of another version"
-        if not (found.input.get("files") and found.outputs):
+        if not (prediction.input.get("files") and prediction.outputs):
             return "written by an earlier version, which did not note its input and files"
-        if found.identifier != case:
+        if prediction.identifier != case:
             return "its JSON file is that of another case"
         if was_changed(self.folder / f"{case}.json"):
             return f"<case>.json {_CHANGED}"
-        if found.model != self.model:
-            return f"by another model, or in another way: {model_difference(found.model, self.model)}"
-        if found.input["files"] != input_digest(images):
+        if prediction.model != self.model:
+            return f"by another model, or in another way: {model_difference(prediction.model, self.model)}"
+        if prediction.input["files"] != input_digest(images):
             return "the input has changed"
-        if missing := sorted(set(needed) - found.outputs.keys()):
+        if missing := sorted(set(needed) - prediction.outputs.keys()):
             return f"<case>{missing[0].removeprefix(case)} was not asked for"
-        for name in found.outputs:
-            if reason := _fault(self.folder, name, found.outputs):
+        for name in prediction.outputs:
+            if reason := _fault(self.folder, name, prediction.outputs):
                 return f"<case>{name.removeprefix(case)} {reason}"
-        return found
+        return prediction
 
     def tell(self) -> None:
         """Log how many results are kept, and why the others are predicted."""

@@ -37,12 +37,12 @@ def order_findings(
         text += "down, or are the levels counted from below?"
         remedy = counted_from_below([codes[name] for name in levels]) if codes else ""
         return [error("605", text + remedy, case)]
-    found = []
+    findings = []
     for upper, lower, step in zip(levels, levels[1:], steps, strict=False):
         if step < _LEVEL_STEP_MM:
-            found.append(error("606", f"{lower} lies {-step:.0f} mm above {upper}. Correct the levels.", case))
+            findings.append(error("606", f"{lower} lies {-step:.0f} mm above {upper}. Correct the levels.", case))
         between = levels_between(upper, lower)
         if between:
             text = f"{', '.join(between)} missing between {upper} and {lower}"
-            found.append(warning("607", text, case))
-    return found
+            findings.append(warning("607", text, case))
+    return findings

@@ -34,10 +34,15 @@ class LevelInMap:
 
 
 def levels_in_map(
-    case: str, path: Path, array: np.ndarray, geometry: Geometry, description: DatasetDescription, found: list[Finding]
+    case: str,
+    path: Path,
+    array: np.ndarray,
+    geometry: Geometry,
+    description: DatasetDescription,
+    findings: list[Finding],
 ) -> dict[str, LevelInMap]:
     """Every level in a vertebra map (S, R, A) from head to feet; faults of its codes become findings."""
-    present = check_codes(case, path, array, description, description.levels, found)
+    present = check_codes(case, path, array, description, description.levels, findings)
     if not set(present) - {description.ignore_label}:
         place = f"{path.parent.name}/{path.name}"
         if present:
@@ -45,7 +50,7 @@ def levels_in_map(
             text += "unknown. A mask of 0 and 255 does not tell the vertebrae apart: draw each with its code."
         else:
             text = f"{place} shows no vertebra. Remove it or draw it."
-        found.append(error("604", text, case))
+        findings.append(error("604", text, case))
     levels = sorted((name for name, code in description.levels.items() if code in present), key=RANK.__getitem__)
     boxes = ndimage.find_objects(array)
     return {name: _level(array, description.levels[name], boxes, geometry) for name in levels}
@@ -70,7 +75,7 @@ def check_codes(
     array: np.ndarray,
     description: DatasetDescription,
     codes: Mapping[str, int],
-    found: list[Finding],
+    findings: list[Finding],
 ) -> dict[int, int]:
     """Voxels by code; codes that stand for nothing become findings."""
     counts = np.bincount(array.ravel())
@@ -84,7 +89,7 @@ def check_codes(
     hint = hint or code_hint(Path(place), drawn, set(codes.values()))
     if len(unknown) > _MOST_UNKNOWN or (hint and len(unknown) > 1):
         text = f"{place} has {len(unknown)} values that dataset.json does not name, from {min(unknown)} to "
-        found.append(error("603", f"{text}{max(unknown)}.{hint or ' Is it an image?'}", case))
+        findings.append(error("603", f"{text}{max(unknown)}.{hint or ' Is it an image?'}", case))
         unknown = []
     listed = ", ".join(f"{name} {code}" for name, code in codes.items()) or "none"
     names = {code: name for name, code in LEVEL_CODES.items()}
@@ -96,7 +101,7 @@ def check_codes(
             text += f" By the usual codes {code} is {names[code]}."
         if len(present) == 1 and code == 1 and of_vertebrae:
             text += " A mask of 0 and 1 does not tell the vertebrae apart."
-        found.append(error("603", text + hint, case))
+        findings.append(error("603", text + hint, case))
     return present
 
 

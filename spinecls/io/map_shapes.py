@@ -34,7 +34,7 @@ def shape_findings(
     array : (S, R, A) codes of levels on `geometry`
     centres : centroid (LPS mm) of every level in the map
     """
-    found = order_findings(case, geometry, centres, description.levels)
+    findings = order_findings(case, geometry, centres, description.levels)
     boxes = ndimage.find_objects(array)
     spacing = np.array(geometry.spacing_mm)
     for level in centres:
@@ -43,17 +43,17 @@ def shape_findings(
         volume_mm3 = part.sum() * spacing.prod()
         if volume_mm3 < _TINY_MM3:
             text = f"{level} has {int(part.sum())} voxels ({volume_mm3:.0f} mm3)"
-            found.append(warning("609", text, case))
+            findings.append(warning("609", text, case))
         elif part.shape[0] == 1 and array.shape[0] >= FEW_SLICES:
-            found.append(warning("609", f"{level} is drawn in a single slice", case))
+            findings.append(warning("609", f"{level} is drawn in a single slice", case))
         far = _far_part(part, spacing)
         if far:
-            found.append(warning("608", f"{level} has {far}", case))
+            findings.append(warning("608", f"{level} has {far}", case))
         second_mm = _second_vertebra_mm(part, spacing)
         if level != LEVELS[-1] and second_mm > _NEXT_VERTEBRA * adult_pitch_mm(level, LEVELS[RANK[level] + 1]):
             text = f"{level} has two large parts, {second_mm:.0f} mm apart from head to feet. "
-            found.append(warning("615", f"{text}Do two vertebrae have the code {code}?", case))
-    return found
+            findings.append(warning("615", f"{text}Do two vertebrae have the code {code}?", case))
+    return findings
 
 
 def _second_vertebra_mm(part: np.ndarray, spacing_mm: np.ndarray) -> float:

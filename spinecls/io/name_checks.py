@@ -36,21 +36,23 @@ def name_findings(cases: Sequence[CaseFacts], codes: Mapping[str, int]) -> list[
     cases : those whose levels follow each other from head to feet
     codes : codes of the levels in maps
     """
-    found = [finding for facts in cases for finding in _size_findings(facts, codes) or _pitch_findings(facts, codes)]
-    return [*(found or _common_findings(cases, codes)), *_variant_findings(cases)]
+    case_findings = [
+        finding for facts in cases for finding in _size_findings(facts, codes) or _pitch_findings(facts, codes)
+    ]
+    return [*(case_findings or _common_findings(cases, codes)), *_variant_findings(cases)]
 
 
 def _size_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
     """Codes that stand for more than one vertebra."""
-    found = []
+    findings = []
     for level, size_mm in facts.sizes_mm.items():
         if size_mm[1] > TALLEST_MM * (_SACRUM if region(level) == "sacral" else 1.0):
             text = f"code {codes[level]} ({level}) reaches over about {size_mm[1]:.0f} mm from head to feet, so it "
             text += "holds several vertebrae."
             if len(facts.sizes_mm) == 1:
                 text += " A mask of one value does not tell them apart: give each vertebra the code of its level."
-            found.append(error("615", text, facts.identifier))
-    return found
+            findings.append(error("615", text, facts.identifier))
+    return findings
 
 
 def _pitch_findings(facts: CaseFacts, codes: Mapping[str, int]) -> list[Finding]:
@@ -127,13 +129,13 @@ def median_pitch(centres: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[
 def _variant_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
     """Levels that few people have and most cases of the dataset."""
     shown = [facts.centres_lps for facts in cases if facts.centres_lps]
-    found = []
+    findings = []
     for level in VARIANTS:
         count = sum(level in centres for centres in shown)
         if count >= _FEW and count > len(shown) / 2:
             text = f"{count} of {len(shown)} cases have {level}, which about one person in twenty has. Are the names "
-            found.append(warning("614", f"{text}one level off, or does its code stand for another structure?"))
-    return found
+            findings.append(warning("614", f"{text}one level off, or does its code stand for another structure?"))
+    return findings
 
 
 def _unlike_text(facts: CaseFacts, codes: Mapping[str, int], quotient: float) -> str:

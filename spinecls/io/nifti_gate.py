@@ -339,7 +339,7 @@ def _not_finite(block: bytes, float_type: str) -> int:
     return values.size - int(np.count_nonzero(np.isfinite(values)))
 
 
-def _require_bytes(path: Path, found: int, expected: int) -> None:
-    if found < expected:
-        share = 100 * found / expected
+def _require_bytes(path: Path, count: int, expected: int) -> None:
+    if count < expected:
+        share = 100 * count / expected
         raise CodedFault("E302", path, f"only {share:.0f} % of the voxels are in the file. Copy it again.")

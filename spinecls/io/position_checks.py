@@ -45,7 +45,7 @@ def position_findings(placed: Sequence[PlacedCase]) -> list[Finding]:
         item.case: [name for name in READINGS if is_column(item.read_as(name), item.geometry)] for item in placed
     }
     votes = Counter(name for names in fitting.values() for name in names)
-    found = []
+    findings = []
     lost = 0
     for item in placed:
         names = fitting[item.case]
@@ -57,10 +57,10 @@ def position_findings(placed: Sequence[PlacedCase]) -> list[Finding]:
         of_case = _column_findings(item, hint, bool(others))
         if not any(finding.is_error for finding in of_case):
             of_case += _findings_beside_map(item) or _order_with_map(item)
-        found += of_case
+        findings += of_case
     if all(AS_WRITTEN in names for names in fitting.values()):
-        found += _findings_beside_middle(placed, fitting) or _common_findings(placed)
-    return found + _copied_positions(placed)
+        findings += _findings_beside_middle(placed, fitting) or _common_findings(placed)
+    return findings + _copied_positions(placed)
 
 
 def _column_findings(item: PlacedCase, hint: str, fits_otherwise: bool) -> list[Finding]:
@@ -85,9 +85,9 @@ def _column_findings(item: PlacedCase, hint: str, fits_otherwise: bool) -> list[
         text += f", and {len(same) - 1} more pairs" if len(same) > 1 else ""
         return [error("723", f"{text}. Give each vertebra its own.{hint}", item.case)]
     # Unlike a map, a table may hold some vertebrae of a case only, so gaps are no fault.
-    found = [f for f in order_findings(item.case, item.geometry, item.positions) if f.is_error]
-    if found:
-        return [replace(finding, text=finding.text + hint) for finding in found]
+    order_faults = [f for f in order_findings(item.case, item.geometry, item.positions) if f.is_error]
+    if order_faults:
+        return [replace(finding, text=finding.text + hint) for finding in order_faults]
     return _spread_findings(item, levels, points, hint, fits_otherwise)
 
 
@@ -140,7 +140,7 @@ def _order_with_map(item: PlacedCase) -> list[Finding]:
 
 def _findings_beside_map(item: PlacedCase) -> list[Finding]:
     """Positions that lie away from their vertebra in the map."""
-    found = []
+    findings = []
     shared = [level for level in item.positions if level in item.in_map]
     hint = _reading_by_map(item, shared)
     for level in shared:
@@ -149,10 +149,10 @@ def _findings_beside_map(item: PlacedCase) -> list[Finding]:
         text = f"{level}: its {item.kind} lies {apart[level]:.0f} mm from its centre in the map"
         if apart[nearest] < apart[level] - _NEARER_MM:
             text += f", and {apart[nearest]:.0f} mm from that of {nearest}. Correct the table or the map.{hint}"
-            found.append(error("722", text, item.case))
+            findings.append(error("722", text, item.case))
         elif apart[level] > _FROM_MAP_MM:
-            found.append(warning("722", text + (f".{hint}" if hint else ""), item.case))
-    return found
+            findings.append(warning("722", text + (f".{hint}" if hint else ""), item.case))
+    return findings
 
 
 def _reading_by_map(item: PlacedCase, shared: Sequence[str]) -> str:
@@ -204,7 +204,7 @@ def _common_findings(placed: Sequence[PlacedCase]) -> list[Finding]:
 
 def _copied_positions(placed: Sequence[PlacedCase]) -> list[Finding]:
     """Several vertebrae with the same numbers in two cases that lie on different grids."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     first: dict[tuple, PlacedCase] = {}
     for item in placed:
         if len(item.positions) < 2:
@@ -212,8 +212,8 @@ def _copied_positions(placed: Sequence[PlacedCase]) -> list[Finding]:
         other = first.setdefault(tuple(sorted(item.positions.items())), item)
         if other.geometry != item.geometry:
             text = f"the {item.kind}s are those of {other.case}, and the images lie differently. Was a row copied?"
-            found.append(warning("736", text, item.case))
-    return found
+            findings.append(warning("736", text, item.case))
+    return findings
 
 
 def box_findings(case: str, boxes: Mapping[str, Box], centres: Mapping[str, Point], loose: bool) -> list[Finding]:
@@ -224,7 +224,7 @@ def box_findings(case: str, boxes: Mapping[str, Box], centres: Mapping[str, Poin
     centres : centre of every vertebra that has one, LPS mm
     loose : whether the boxes are declared to be larger than what they hold
     """
-    found, odd = [], {}
+    findings, odd = [], {}
     low, high = VERTEBRA_SIDE_MM
     for level, (least, most) in boxes.items():
         sides = np.subtract(most, least)
@@ -235,14 +235,14 @@ def box_findings(case: str, boxes: Mapping[str, Box], centres: Mapping[str, Poin
         over = [name for name, point in others if np.all((point >= least) & (point <= most))]
         if over and not loose:
             text = f"{level}: its box holds the centre of {', '.join(over)} too. If boxes are loose, tell by how much "
-            found.append(warning("735", text + "in annotationsTr.json (form box, slack_mm)", case))
+            findings.append(warning("735", text + "in annotationsTr.json (form box, slack_mm)", case))
     if odd:
         level, sides = next(iter(odd.items()))
         measured = " x ".join(f"{side:.3g}" for side in sides)
         text = f"{level}: its box measures {measured} mm (x, y, z), expected sides of {low:g} to {high:g} mm."
         text += f" {len(odd) - 1} more boxes of the case are such." if len(odd) > 1 else ""
-        found.append(error("734", text + _unit_of(sides), case))
-    return found
+        findings.append(error("734", text + _unit_of(sides), case))
+    return findings
 
 
 def _unit_of(sides: np.ndarray) -> str:

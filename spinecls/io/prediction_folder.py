@@ -133,7 +133,7 @@ class PredictionFolder:
 
     def _stored(self) -> list[CasePrediction]:
         """Cases that the folder holds, by name."""
-        found = []
+        cases = []
         for path in sorted(self.folder.glob("*.json")):
             if path.name.startswith("."):
                 continue
@@ -146,8 +146,8 @@ class PredictionFolder:
             if case is not None and case.identifier != path.stem:
                 logger.warning("%s is left out of the tables: a copy of case %s.", path.name, case.identifier)
             elif case is not None:
-                found.append(case)
-        return found
+                cases.append(case)
+        return cases
 
     def _failures(self) -> list[tuple[str, str]]:
         try:

@@ -37,9 +37,9 @@ def check_stored(dataset_folder: Path, plans_config: str, settings: str, identif
     """
     with ThreadPoolExecutor(4) as pool:
         faults = list(pool.map(lambda name: _fault(dataset_folder, plans_config, settings, name), identifiers))
-    found = [fault for fault in faults if fault]
-    if found:
-        shown = "\n".join(found[:10]) + (f"\n... and {len(found) - 10} more" if len(found) > 10 else "")
+    lines = [fault for fault in faults if fault]
+    if lines:
+        shown = "\n".join(lines[:10]) + (f"\n... and {len(lines) - 10} more" if len(lines) > 10 else "")
         folder = dataset_folder / plans_config
         raise DatasetError(f"{folder}: not ready for training.\n{shown}\n{advice(dataset_folder)}")
 

@@ -179,13 +179,13 @@ def read_checked(folder: Path, record: NativeRecord | GridRecord, name: str) -> 
     path = folder / f"{record.identifier}{ARRAY_ENDINGS[name]}"
     expected = record.arrays[name]
     if not path.is_file():
-        found = "the file does not exist"
+        fault = "the file does not exist"
     else:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() == expected.sha256:
             return content
-        found = f"the file is damaged ({len(content)} bytes, written with {expected.bytes}, another checksum)"
-    raise DatasetError(f"Case {record.identifier}: {path}: {found}. {advice(folder.parent)}")
+        fault = f"the file is damaged ({len(content)} bytes, written with {expected.bytes}, another checksum)"
+    raise DatasetError(f"Case {record.identifier}: {path}: {fault}. {advice(folder.parent)}")
 
 
 def advice(dataset_folder: Path) -> str:

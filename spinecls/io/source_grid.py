@@ -106,26 +106,26 @@ def _canonical_axes(source: SourceGrid) -> tuple[list[int], np.ndarray]:
     return axes, flips
 
 
-def grid_difference(expected: Geometry, found: Geometry, tolerance: float = SAME_PLACE) -> tuple[str, str] | None:
+def grid_difference(expected: Geometry, actual: Geometry, tolerance: float = SAME_PLACE) -> tuple[str, str] | None:
     """Number of the fault and text for the first thing in which a canonical grid differs from the expected one.
 
     Parameters
     ----------
     tolerance : voxels by which a voxel may lie elsewhere
     """
-    if found.shape != expected.shape:
-        return "410", f"has {times(found.shape)} voxels instead of {times(expected.shape)}"
-    affines = (Affine(grid.matrix, np.array(grid.origin_lps)) for grid in (expected, found))
+    if actual.shape != expected.shape:
+        return "410", f"has {times(actual.shape)} voxels instead of {times(expected.shape)}"
+    affines = (Affine(grid.matrix, np.array(grid.origin_lps)) for grid in (expected, actual))
     if apart(expected.shape, *affines)[0] <= tolerance:
         return None
-    spacing, wanted = np.array(found.spacing_mm), np.array(expected.spacing_mm)
+    spacing, wanted = np.array(actual.spacing_mm), np.array(expected.spacing_mm)
     if np.any(np.abs(spacing - wanted) * (np.array(expected.shape) - 1) > tolerance * wanted):
         return "411", f"has a spacing of {times(spacing)} mm instead of {times(wanted)} mm"
-    shift = np.array(found.origin_lps) - np.array(expected.origin_lps)
-    if np.any(np.abs(expected.to_index(found.origin_lps)) > tolerance):
+    shift = np.array(actual.origin_lps) - np.array(expected.origin_lps)
+    if np.any(np.abs(expected.to_index(actual.origin_lps)) > tolerance):
         parts = ", ".join(f"{value:+.2f}" for value in shift)
         return "412", f"is shifted by {np.linalg.norm(shift):.2f} mm ({parts} along x, y, z LPS)"
-    turn = np.abs(np.array(found.direction) - np.array(expected.direction)).max()
+    turn = np.abs(np.array(actual.direction) - np.array(expected.direction)).max()
     return "413", f"is turned by about {np.degrees(turn):.2f} degrees"
 
 

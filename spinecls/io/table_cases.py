@@ -24,10 +24,10 @@ class CaseNames:
         self._suffixes = tuple(f"_{channel:04d}" for channel in range(channels))
         self._files: dict[str, str] = {}
 
-    def case(self, text: str, place: str, found: list[Finding]) -> str | None:
+    def case(self, text: str, place: str, findings: list[Finding]) -> str | None:
         """Identifier of the case, or None with a finding."""
         if not text:
-            found.append(error("706", f"{place} names no case."))
+            findings.append(error("706", f"{place} names no case."))
             return None
         if text in self._cases:
             return text
@@ -43,7 +43,7 @@ class CaseNames:
         hint = f" Did you mean {near[0]!r}?" if near else " Add its image or remove its rows."
         if len(twins) == 1 and text.isdigit():
             hint += " (Spreadsheets drop leading zeros; make the column one of text.)"
-        found.append(error("707", f"{place}: the case has no image.{hint}", text))
+        findings.append(error("707", f"{place}: the case has no image.{hint}", text))
         return None
 
     def findings(self, table_name: str) -> list[Finding]:

@@ -35,18 +35,22 @@ def patient_findings(
     """
     if not has_column:
         return [warning("721", f"{table_name} has no column 'patient'; every case is taken as another patient")]
-    found = []
+    findings = []
     blank = sorted(set(cases) - patients.keys())
     if blank:
         text = f"{table_name}: {len(blank)} of {len(set(cases))} cases have no patient ({some_names(blank)}); each is "
         text += "taken as another patient. Fill the column for all, or folds may part the scans of one person."
-        found.append(warning("726", text))
-    return [*found, *_nobody_findings(table_name, patients), *twin_findings(table_name, {"patient": patients.values()})]
+        findings.append(warning("726", text))
+    return [
+        *findings,
+        *_nobody_findings(table_name, patients),
+        *twin_findings(table_name, {"patient": patients.values()}),
+    ]
 
 
 def _nobody_findings(table_name: str, patients: Mapping[str, str]) -> list[Finding]:
     """Patients that name several people at once: what spreadsheets make of numbers and formulas, and `unknown`."""
-    found = []
+    findings = []
     cases_of: dict[str, list[str]] = {}
     for case, patient in patients.items():
         cases_of.setdefault(patient, []).append(case)
@@ -54,23 +58,23 @@ def _nobody_findings(table_name: str, patients: Mapping[str, str]) -> list[Findi
         text = f"{table_name}: the patient of {some_names(sorted(cases))} is {patient!r}, "
         if _SPOILED.fullmatch(patient) or patient.casefold() in SPREADSHEET_ERRORS:
             text += "which a spreadsheet makes of other names. Make the column one of text and fill it again."
-            found.append(warning("737", text))
+            findings.append(warning("737", text))
         elif len(cases) > 1 and patient.casefold() in _NOBODY:
             text += f"so that {len(cases)} cases count as one person's. Name the patients, or leave these cells empty."
-            found.append(warning("737", text))
-    return found
+            findings.append(warning("737", text))
+    return findings
 
 
 def twin_findings(table_name: str, columns: Mapping[str, Collection[str]]) -> list[Finding]:
     """Values of a column that look like one and are taken as several."""
-    found = []
+    findings = []
     for column, values in columns.items():
         for group in twin_groups(values):
             listed = ", ".join(repr(value) for value in group)
             text = f"{table_name}: {listed} look like one {column} and are taken as {len(group)}"
             text += "; folds may part the scans" if column == "patient" else ""
-            found.append(warning("727", f"{text}. If they are one, write one spelling in all rows."))
-    return found
+            findings.append(warning("727", f"{text}. If they are one, write one spelling in all rows."))
+    return findings
 
 
 def repeat_findings(case: str, rows_of: Mapping[str, Sequence[TableRow]]) -> list[Finding]:
@@ -91,9 +95,9 @@ def repeat_findings(case: str, rows_of: Mapping[str, Sequence[TableRow]]) -> lis
         told = list(dict.fromkeys("|".join(row.classes) for row in rows))
         (equal if len(told) == 1 else unlike).append(f"{level} (lines {lines}: {', '.join(told)})")
     remedy = "and count as readings of several people. Keep one of each, or name who read it in a column 'reader'."
-    found = []
+    findings = []
     if equal:
-        found.append(warning("732", f"{'; '.join(equal)}: rows repeat each other, {remedy}", case))
+        findings.append(warning("732", f"{'; '.join(equal)}: rows repeat each other, {remedy}", case))
     if unlike:
-        found.append(warning("733", f"{'; '.join(unlike)}: rows contradict each other, {remedy}", case))
-    return found
+        findings.append(warning("733", f"{'; '.join(unlike)}: rows contradict each other, {remedy}", case))
+    return findings

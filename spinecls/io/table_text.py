@@ -85,25 +85,25 @@ def read_records(path: Path, with_classes: bool) -> tuple[Records, list[Finding]
         return [], [error("728", text)]
     rows = _named_columns(rows)
     header = rows[0][1]
-    found = _header_findings(name, header, with_classes)
-    if any(finding.is_error for finding in found):
-        return [], found
+    findings = _header_findings(name, header, with_classes)
+    if any(finding.is_error for finding in findings):
+        return [], findings
     columns = [cell.lower() for cell in header]
     records = []
     for line, cells in rows[1:]:
         cells = [_unprotected(cell) for cell in cells]
         if len(cells) == 1 and (other := max(SEPARATORS, key=cells[0].count)) in cells[0]:
             text = f"{name} line {line} parts its cells by {other!r}, the header by {separator!r}. Use one of them."
-            return [], [*found, error("701", text)]
+            return [], [*findings, error("701", text)]
         if len(cells) > len(columns) and any(cells[len(columns) :]):
             text = f"{name} line {line} has {len(cells)} cells, the header {len(columns)}."
-            found.append(error("701", text + " Quote cells that contain the separator."))
+            findings.append(error("701", text + " Quote cells that contain the separator."))
             continue
         records.append((line, dict(zip(columns, cells, strict=False))))
     if not records:
         text = f"{name} has a header and no row. Write one row a vertebra, or remove the file."
-        found.append((error if with_classes else warning)("728", text))
-    return records, found
+        findings.append((error if with_classes else warning)("728", text))
+    return records, findings
 
 
 def _named_columns(rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
@@ -166,13 +166,13 @@ def _header_findings(name: str, header: Sequence[str], with_classes: bool) -> li
     missing = [column for column in needed if column not in columns]
     if missing:
         return [error("702", _missing_columns_text(name, header, missing, needed))]
-    found = []
+    findings = []
     for column in dict.fromkeys(columns):
         if columns.count(column) > 1:
-            found.append(error("703", f"{name} has the column {column!r} {columns.count(column)} times."))
+            findings.append(error("703", f"{name} has the column {column!r} {columns.count(column)} times."))
         elif column not in COLUMNS:
-            found.append(_foreign_column(name, column, columns))
-    return found
+            findings.append(_foreign_column(name, column, columns))
+    return findings
 
 
 def _foreign_column(name: str, column: str, columns: Sequence[str]) -> Finding:

@@ -136,11 +136,11 @@ def _numbers(text: str) -> np.ndarray:
 
 def segments(fields: Mapping[str, str]) -> dict[str, str]:
     """Name -> value of the segments that 3D Slicer wrote into a header."""
-    found = {}
+    label_values = {}
     for name, value in fields.items():
         if name.startswith("segment") and name.endswith("_name"):
-            found[value] = fields.get(name.replace("_name", "_labelvalue"), "?")
-    return found
+            label_values[value] = fields.get(name.replace("_name", "_labelvalue"), "?")
+    return label_values
 
 
 def segmentation_text(fields: Mapping[str, str]) -> str:

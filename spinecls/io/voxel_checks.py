@@ -73,39 +73,39 @@ def _inspect_case(case: CaseFiles, description: DatasetDescription, verify_voxel
 
     Maps are always read, since they say which vertebrae exist; the voxels of images only with `verify_voxels`.
     """
-    found: list[Finding] = []
-    geometry, orientation = _inspect_headers(case, found)
+    findings: list[Finding] = []
+    geometry, orientation = _inspect_headers(case, findings)
     if geometry is None:
-        return CaseFacts(identifier=case.identifier, findings=tuple(found))
+        return CaseFacts(identifier=case.identifier, findings=tuple(findings))
     grids = _Grids(geometry, orientation)
     image: np.ndarray | None = None
     hashes: tuple[str, ...] = ()
     if verify_voxels:
-        image, hashes = _inspect_images(case, found)
+        image, hashes = _inspect_images(case, findings)
     levels: dict[str, LevelInMap] = {}
     levels_of: dict[str, set[str]] = {}
     for reader, path in case.vertebra_maps.items():
-        array = _inspect_map(case, path, grids, image, found)
+        array = _inspect_map(case, path, grids, image, findings)
         if array is None:
             continue
-        in_map = levels_in_map(case.identifier, path, array, geometry, description, found)
+        in_map = levels_in_map(case.identifier, path, array, geometry, description, findings)
         if verify_voxels:
             centres = {name: level.centre_lps for name, level in in_map.items()}
-            found += shape_findings(case.identifier, array, geometry, description, centres)
+            findings += shape_findings(case.identifier, array, geometry, description, centres)
         levels_of[reader] = set(in_map)
         levels = {**in_map, **levels}
     if len({frozenset(levels) for levels in levels_of.values()}) > 1:
         listed = "; ".join(f"{reader or 'no reader'}: {_named(levels)}" for reader, levels in levels_of.items())
-        found.append(warning("610", f"the readers' maps show other levels ({listed})", case.identifier))
+        findings.append(warning("610", f"the readers' maps show other levels ({listed})", case.identifier))
     if case.chance_map is not None:
-        _inspect_chances(case, case.chance_map, grids, found)
+        _inspect_chances(case, case.chance_map, grids, findings)
     if case.structure_map is not None:
-        array = _inspect_map(case, case.structure_map, grids, None, found)
+        array = _inspect_map(case, case.structure_map, grids, None, findings)
         if array is not None:
-            check_codes(case.identifier, case.structure_map, array, description, description.structures, found)
+            check_codes(case.identifier, case.structure_map, array, description, description.structures, findings)
     return CaseFacts(
         identifier=case.identifier,
-        findings=tuple(found),
+        findings=tuple(findings),
         geometry=geometry,
         orientation=orientation,
         centres_lps={name: level.centre_lps for name, level in levels.items()},
@@ -119,7 +119,7 @@ def _coded(fault: CodedFault, case: str) -> Finding:
     return Finding(code=fault.code, text=f"{Path(fault.place).name}: {fault.detail}", case=case)
 
 
-def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | None, str]:
+def _inspect_headers(case: CaseFiles, findings: list[Finding]) -> tuple[Geometry | None, str]:
     """Grid of the first channel (None when a channel cannot be used) and the orientation of its file."""
     first, orientation = None, ""
     faults = 0
@@ -129,12 +129,12 @@ def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | 
             geometry = canonical_geometry(source)
             require_volume(path, geometry)
         except CodedFault as fault:
-            found.append(_coded(fault, case.identifier))
+            findings.append(_coded(fault, case.identifier))
             faults += 1
             continue
         if first is None:
             notes = (*notes, *grid_notes(geometry))
-        found += [Finding(code=code, text=f"{path.name}: {text}", case=case.identifier) for code, text in notes]
+        findings += [Finding(code=code, text=f"{path.name}: {text}", case=case.identifier) for code, text in notes]
         if first is None:
             first, orientation = geometry, source.orientation
             continue
@@ -142,67 +142,67 @@ def _inspect_headers(case: CaseFiles, found: list[Finding]) -> tuple[Geometry | 
         share = overlap(first, geometry)
         if share < MIN_OVERLAP:
             text = f"{path.name} covers {share:.0%} of {case.images[0].name}, expected at least {MIN_OVERLAP:.0%}."
-            found.append(error("414", text + " Channels must show the same region.", case.identifier))
+            findings.append(error("414", text + " Channels must show the same region.", case.identifier))
             faults += 1
         elif difference:
             text = f"{path.name} {difference[1]}, compared with {case.images[0].name}; it will be interpolated"
             text += " onto that grid"
-            found.append(warning("414", text, case.identifier))
+            findings.append(warning("414", text, case.identifier))
     return (None if faults else first), orientation
 
 
-def _inspect_images(case: CaseFiles, found: list[Finding]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _inspect_images(case: CaseFiles, findings: list[Finding]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Voxels of the first channel and a hash a channel."""
     try:
         volume = read_image(case.images)
     except CodedFault as fault:
-        found.append(_coded(fault, case.identifier))
+        findings.append(_coded(fault, case.identifier))
         return None, ()
-    told = {(finding.code, finding.text) for finding in found}
+    told = {(finding.code, finding.text) for finding in findings}
     # What the headers show is told already, and of channels on other grids in other words.
     new = [note for note in volume.notes if note not in told and note[0] != "W414"]
-    found += [Finding(code=code, text=text, case=case.identifier) for code, text in new]
+    findings += [Finding(code=code, text=text, case=case.identifier) for code, text in new]
     return volume.array[0], image_digests(volume.array)
 
 
-def _inspect_map(case: CaseFiles, path: Path, grids: _Grids, image: np.ndarray | None, found) -> np.ndarray | None:
+def _inspect_map(case: CaseFiles, path: Path, grids: _Grids, image: np.ndarray | None, findings) -> np.ndarray | None:
     """Canonical array of a map on the image's grid, or None with findings."""
     try:
         array, own = read_label_map(path)
     except CodedFault as fault:
-        found.append(_coded(fault, case.identifier))
+        findings.append(_coded(fault, case.identifier))
         return None
     place = f"{path.parent.name}/{path.name}"
-    if not _on_grid(case, path, grids, own, "by nearest neighbour", found):
+    if not _on_grid(case, path, grids, own, "by nearest neighbour", findings):
         return None
     if image is not None and array.any() and np.array_equal(array, image):
-        found.append(error("611", f"{place} holds the image itself. Put the map there.", case.identifier))
+        findings.append(error("611", f"{place} holds the image itself. Put the map there.", case.identifier))
         return None
     return array
 
 
-def _inspect_chances(case: CaseFiles, path: Path, grids: _Grids, found: list[Finding]) -> None:
+def _inspect_chances(case: CaseFiles, path: Path, grids: _Grids, findings: list[Finding]) -> None:
     """Judge a map of chances: on the image's grid, from 0 to 1, and not empty."""
     try:
         chances, own = read_chance_map(path)
     except CodedFault as fault:
-        found.append(_coded(fault, case.identifier))
+        findings.append(_coded(fault, case.identifier))
         return
-    if _on_grid(case, path, grids, own, "linearly", found) and not chances.any():
+    if _on_grid(case, path, grids, own, "linearly", findings) and not chances.any():
         text = f"{path.parent.name}/{path.name} shows no vertebra. Remove it or draw it."
-        found.append(error("604", text, case.identifier))
+        findings.append(error("604", text, case.identifier))
 
 
-def _on_grid(case: CaseFiles, path: Path, grids: _Grids, own: Geometry, interpolation: str, found) -> bool:
+def _on_grid(case: CaseFiles, path: Path, grids: _Grids, own: Geometry, interpolation: str, findings) -> bool:
     """Whether a map belongs to the image voxel for voxel; if not, says what to do."""
     source, notes = read_map_header(path)
     place = f"{path.parent.name}/{path.name}"
-    found += [Finding(code=code, text=f"{place}: {text}", case=case.identifier) for code, text in notes]
+    findings += [Finding(code=code, text=f"{place}: {text}", case=case.identifier) for code, text in notes]
     difference = grid_difference(grids.image, own, SAME_VOXEL)
     if difference is None:
         if small := grid_difference(grids.image, own):
             text = f"{place} {small[1]}, compared with the image, less than half a voxel; it is taken voxel for voxel"
-            found.append(warning("425", text, case.identifier))
+            findings.append(warning("425", text, case.identifier))
         return True
     number, text = difference
     image, name = case.images[0], Path(path.parent.name) / path.name
@@ -221,7 +221,7 @@ def _on_grid(case: CaseFiles, path: Path, grids: _Grids, own: Geometry, interpol
             text += f" Resample it {interpolation}, and look at the result: {resampled}"
     else:
         text += f" Resample it {interpolation} onto the grid of the image, or draw it on that."
-    found.append(error(number, text, case.identifier))
+    findings.append(error(number, text, case.identifier))
     return False
 
 
