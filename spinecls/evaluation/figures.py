@@ -142,8 +142,8 @@ def _draw_reliability(axes: Axes, vertebrae: Sequence[VertebraOutcome], scores: 
         drawn_bins = metrics.calibration_bins(confidence, correct, weights * share, bins)
         return np.where(drawn_bins.mass > 0, drawn_bins.accuracy, np.nan)[:, filled]
 
-    found = intervals.joint_intervals(accuracies, range(len(filled)), patients, drawn)
-    ends = np.asarray([(score.low, score.high) for score in found.values()])
+    bin_scores = intervals.joint_intervals(accuracies, range(len(filled)), patients, drawn)
+    ends = np.asarray([(score.low, score.high) for score in bin_scores.values()])
     known = not np.isnan(ends).all()
     bars = [accuracy - ends[:, 0], ends[:, 1] - accuracy] if known else None
     label = "equal mass a bin" + (", 95 % over patients" if known else "")

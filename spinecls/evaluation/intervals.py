@@ -251,8 +251,8 @@ def paired_interval(
         estimate = _point(second, second_patients) - _point(first, first_patients)
         values = evaluate_draws(second, second_patients, draws) - evaluate_draws(first, first_patients, draws)
     reason = str(no_interval(first, first_patients)) or str(no_interval(second, second_patients))
-    found = interval_of_draws(estimate, values, [*first_patients, *second_patients], reason)
-    return dataclasses.replace(found, items=len(second_patients))
+    difference = interval_of_draws(estimate, values, [*first_patients, *second_patients], reason)
+    return dataclasses.replace(difference, items=len(second_patients))
 
 
 def format_interval(score: Mapping[str, Any], form: str = ".3f") -> str:

@@ -101,7 +101,9 @@ def read_vertebrae(
     meanings |= {f"the prediction of {p.identifier}": {"class_names": list(p.class_names)} for p in predictions}
     remedy = "Put the classes of dataset.json back as they were, or plan and train anew."
     require_same(meanings, raw.description.name, remedy, DatasetError)
-    found = {(p.identifier, v.level): np.asarray(v.class_probabilities) for p in predictions for v in p.vertebrae}
+    probabilities = {
+        (p.identifier, v.level): np.asarray(v.class_probabilities) for p in predictions for v in p.vertebrae
+    }
     predicted = {p.identifier for p in predictions}
     return [
         ReadVertebra(
@@ -109,7 +111,7 @@ def read_vertebrae(
             case.patient,
             v.level,
             v.readings,
-            None if (key := (case.identifier, v.level)) in misnamed else found.get(key),
+            None if (key := (case.identifier, v.level)) in misnamed else probabilities.get(key),
         )
         for case in raw.cases
         if case.identifier in predicted
@@ -212,7 +214,7 @@ def corrections(path: Path, class_names: Sequence[str]) -> dict[tuple[str, str],
     """
     if not path.is_file():
         raise DatasetError(f"{path}: no such table.")
-    found: dict[tuple[str, str], str] = {}
+    corrected: dict[tuple[str, str], str] = {}
     for number, row in enumerate(files.read_csv(path), start=2):
         if missing := [name for name in ("case", "vertebra", CORRECTED) if row.get(name) is None]:
             raise DatasetError(f"{path} line {number}: column {missing[0]!r} is missing.")
@@ -224,10 +226,10 @@ def corrections(path: Path, class_names: Sequence[str]) -> dict[tuple[str, str],
                 f"{path} line {number}: class {unknown[0]!r} is unknown. Known: {', '.join(class_names)}."
             )
         key = (row["case"], row["vertebra"])
-        if key in found:
+        if key in corrected:
             raise DatasetError(f"{path} line {number}: {key[0]} {key[1]} is corrected twice. Keep one row.")
-        found[key] = wanted
-    return found
+        corrected[key] = wanted
+    return corrected
 
 
 def corrected_rows(rows: Sequence[Mapping[str, str]], wanted: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:

@@ -85,7 +85,7 @@ def compare(
         reasons = [str(no_interval(metrics.macro_auc(t.truth, t.probabilities), t.patients)) for t in tables]
         return interval_of_draws(point, spread, tested, max(reasons))
 
-    found = []
+    comparisons = []
     for size in sizes:
         for arm in arms:
             own = sorted(draw for a, s, draw in runs if (a, s) == (arm, size))
@@ -95,7 +95,7 @@ def compare(
             area = score(point, spread, [(arm, size, d) for d in own])
             both = [d for d in own if (arms[0], size, d) in runs] if arm != arms[0] else []
             if not both:
-                found.append(Comparison(arm=arm, size=size, area=area, draws=len(own)))
+                comparisons.append(Comparison(arm=arm, size=size, area=area, draws=len(own)))
                 continue
             gains = [
                 tuple(a - b for a, b in zip(areas[arm, size, d], areas[arms[0], size, d], strict=True)) for d in both
@@ -103,10 +103,10 @@ def compare(
             point, spread = _over_draws(gains, rng)
             gain = score(point, spread, [(a, size, d) for a in (arm, arms[0]) for d in both])
             p_value = np.nan if gain.no_interval else _p_value(spread)
-            found.append(Comparison(arm=arm, size=size, area=area, draws=len(both), gain=gain, p_value=p_value))
+            comparisons.append(Comparison(arm=arm, size=size, area=area, draws=len(both), gain=gain, p_value=p_value))
     # The first arm has no p-value, which stays so.
-    adjusted = holm([c.p_value for c in found])
-    return [replace(c, adjusted=p) for c, p in zip(found, adjusted, strict=True)]
+    adjusted = holm([c.p_value for c in comparisons])
+    return [replace(c, adjusted=p) for c, p in zip(comparisons, adjusted, strict=True)]
 
 
 def _areas(table: ReadVertebrae, drawn) -> tuple[np.ndarray, np.ndarray]:

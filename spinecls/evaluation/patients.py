@@ -167,8 +167,8 @@ def agreement(numbers: Sequence[CaseNumbers], draws: PatientDraws) -> dict[str, 
             icc = icc_agreement(ratings, weights)
             return np.column_stack([icc, limits_of_agreement(ratings[:, 1] - ratings[:, 0], weights)])
 
-        found = joint_intervals(statistic, AGREEMENT, patients, draws)
-        return {key: score.as_dict() for key, score in found.items()}
+        scores = joint_intervals(statistic, AGREEMENT, patients, draws)
+        return {key: score.as_dict() for key, score in scores.items()}
 
     return {
         "cases": len(numbers),

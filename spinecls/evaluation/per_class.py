@@ -39,11 +39,11 @@ def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
 
 def average_precision_draws(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(B,) average precisions: sum over thresholds of the step in recall times the precision there."""
-    found = metrics.sum_by_value(scores, weights * positive)[1][:, ::-1]
+    true_positives = metrics.sum_by_value(scores, weights * positive)[1][:, ::-1]
     taken = np.cumsum(metrics.sum_by_value(scores, weights)[1][:, ::-1], axis=1)
-    precision = np.divide(np.cumsum(found, axis=1), taken, out=np.zeros_like(taken), where=taken > 0)
+    precision = np.divide(np.cumsum(true_positives, axis=1), taken, out=np.zeros_like(taken), where=taken > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (found * precision).sum(axis=1) / found.sum(axis=1)
+        return (true_positives * precision).sum(axis=1) / true_positives.sum(axis=1)
 
 
 def brier_parts(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -102,38 +102,38 @@ class ScoredCases:
 
     def remarks(self) -> list[str]:
         """Sentences on everything by which the score is not plainly one of all cases that were meant."""
-        found = []
+        sentences = []
         for name, reason in self.missed.items():
-            found += [f"{name}: {reason}; all its vertebrae count as missed."] if name in self.failed else []
+            sentences += [f"{name}: {reason}; all its vertebrae count as missed."] if name in self.failed else []
         if silent := [name for name in self.missed if name not in self.failed]:
-            found.append(f"Without a prediction, all their vertebrae count as missed: {_listed(silent)}.")
+            sentences.append(f"Without a prediction, all their vertebrae count as missed: {_listed(silent)}.")
         if self.not_predicted:
-            found.append(f"Annotated but neither predicted nor scored: {_listed(self.not_predicted)}.")
+            sentences.append(f"Annotated but neither predicted nor scored: {_listed(self.not_predicted)}.")
         if self.learned_from and self._scores_learned:
-            found.append(
+            sentences.append(
                 f"SCORED ALTHOUGH THEIR IMAGES ARE TRAINING IMAGES: {_listed(self.learned_from)}. The scores are "
                 "better than on other scans."
             )
         elif self.learned_from:
-            found.append(f"Left out, because their images are training images: {_listed(self.learned_from)}.")
+            sentences.append(f"Left out, because their images are training images: {_listed(self.learned_from)}.")
         if not self.training_known:
-            found.append(
+            sentences.append(
                 "NOT KNOWN WHICH IMAGES THE MODEL LEARNED FROM: neither the predictions nor a model on this computer "
                 "say so. If cases of these were among them, the scores are better than on other scans."
             )
         if self.of_training_patients:
-            found.append(f"Other scans of their patients were trained on: {_listed(self.of_training_patients)}.")
+            sentences.append(f"Other scans of their patients were trained on: {_listed(self.of_training_patients)}.")
         if self.from_other_image:
-            found.append(f"Predicted from another image than the dataset's: {_listed(self.from_other_image)}.")
+            sentences.append(f"Predicted from another image than the dataset's: {_listed(self.from_other_image)}.")
         if self.changed:
-            found.append(f"NOT AS THEY WERE PREDICTED, the JSON or map is another: {_listed(self.changed)}.")
+            sentences.append(f"NOT AS THEY WERE PREDICTED, the JSON or map is another: {_listed(self.changed)}.")
         if self.repeated:
-            found.append(f"With the image of a case before, counted again: {_listed(self.repeated)}.")
+            sentences.append(f"With the image of a case before, counted again: {_listed(self.repeated)}.")
         if self.without_annotation:
-            found.append(f"No annotated cases of the dataset, left out: {_listed(self.without_annotation)}.")
+            sentences.append(f"No annotated cases of the dataset, left out: {_listed(self.without_annotation)}.")
         if self.models > 1:
-            found.append(f"The cases were predicted by {self.models} models; the scores are of all together.")
-        return found
+            sentences.append(f"The cases were predicted by {self.models} models; the scores are of all together.")
+        return sentences
 
 
 def choose_cases(
@@ -270,10 +270,10 @@ class _Seen:
             cases = [case for case in self._raw.cases if self.by_all(case)]
         elif any(model.get("dataset", self._raw.folder.name) == self._raw.folder.name for model in self.models):
             cases = self._training
-        found: dict[str, set[str]] = {}
+        by_patient: dict[str, set[str]] = {}
         for case in cases:
-            found.setdefault(case.patient, set()).add(case.identifier)
-        return found
+            by_patient.setdefault(case.patient, set()).add(case.identifier)
+        return by_patient
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -283,12 +283,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _repeated(cases: Sequence[Case]) -> tuple[str, ...]:
     known: set[str] = set()
-    found = []
+    repeated = []
     for case in cases:
         own = digests_of(case)
-        found += [case.identifier] if known.intersection(own) else []
+        repeated += [case.identifier] if known.intersection(own) else []
         known.update(own)
-    return tuple(found)
+    return tuple(repeated)
 
 
 def _is_of_other_image(prediction: CasePrediction, case: Case) -> bool:

@@ -16,7 +16,7 @@ CHANCE = 0.5
 """Macro AUC of probabilities that know nothing."""
 
 
-def preference(score: float | None, found: float, chance: float) -> tuple[bool, float, float]:
+def preference(score: float | None, identified_share: float, chance: float) -> tuple[bool, float, float]:
     """What is preferred where scores are compared, ascending: that anything is found, the score, the share found.
 
     A vertebra that was not found has the prior as its probabilities, so a model that finds nothing scores as chance
@@ -25,10 +25,10 @@ def preference(score: float | None, found: float, chance: float) -> tuple[bool, 
     Parameters
     ----------
     score : None where it is not defined
-    found : share of the vertebrae that were found and named
+    identified_share : share of the vertebrae that were found and named
     chance : score of a model that knows nothing
     """
-    return found > 0, max(chance, chance if score is None or np.isnan(score) else score), found
+    return identified_share > 0, max(chance, chance if score is None or np.isnan(score) else score), identified_share
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Candidate:
     patients : of each item that is scored out of fold
     score : statistic of weights of these items
     eligible : whether it may be chosen; others are compared only
-    found : share of the items whose vertebra it found and named
+    identified_share : share of the items whose vertebra it found and named
     chance : score of what knows nothing
     """
 
@@ -49,7 +49,7 @@ class Candidate:
     patients: tuple[str, ...]
     score: Statistic
     eligible: bool = True
-    found: float = 1.0
+    identified_share: float = 1.0
     chance: float = 0.0
 
 
@@ -60,14 +60,14 @@ class Judged:
     models: tuple[str, ...]
     score: Interval
     gain: Interval | None
-    found: float = 1.0
+    identified_share: float = 1.0
 
     @property
     def verdict(self) -> str:
         """In words."""
         if self.gain is None:
             return "chosen"
-        if not self.found:
+        if not self.identified_share:
             return "found nothing"
         if self.gain.no_interval:
             return f"no verdict ({self.gain.no_interval})"
@@ -98,7 +98,7 @@ def select(candidates: Sequence[Candidate], draws: int = DEFAULT_DRAWS, seed: in
             f"None of {len(candidates)} candidates that may be chosen has a score; are there classes in every fold?"
         )
 
-    known = [i for i in known if candidates[i].found > 0] or known
+    known = [i for i in known if candidates[i].identified_share > 0] or known
 
     def gain(over: int, of: int) -> Interval:
         first, second = candidates[over], candidates[of]
@@ -108,11 +108,13 @@ def select(candidates: Sequence[Candidate], draws: int = DEFAULT_DRAWS, seed: in
     tied = [i for i in known if i == top or not gain(i, top).low > 0]
     fewest = min(len(candidates[i].models) for i in tied)
     single = [i for i in tied if len(candidates[i].models) == fewest]
-    chosen = max(single, key=lambda i: preference(scores[i].estimate, candidates[i].found, candidates[i].chance))
+    chosen = max(
+        single, key=lambda i: preference(scores[i].estimate, candidates[i].identified_share, candidates[i].chance)
+    )
     others = [i for i in range(len(candidates)) if i != chosen]
     others.sort(key=lambda i: -np.nan_to_num(scores[i].estimate))
-    return [Judged(candidates[chosen].models, scores[chosen], None, candidates[chosen].found)] + [
-        Judged(candidates[i].models, scores[i], gain(chosen, i), candidates[i].found) for i in others
+    return [Judged(candidates[chosen].models, scores[chosen], None, candidates[chosen].identified_share)] + [
+        Judged(candidates[i].models, scores[i], gain(chosen, i), candidates[i].identified_share) for i in others
     ]
 
 
@@ -134,15 +136,15 @@ def classification_candidate(models: Sequence[str], tables: Sequence[ReadVertebr
                 f"{name} was tested on {len(table.names)} vertebrae, {models[0]} on {len(first.names)}, and they are "
                 "not the same. Train both on the same folds of the same annotation."
             )
-    found = np.stack([table.found for table in tables]).astype(float)
+    identified = np.stack([table.identified for table in tables]).astype(float)
     # Where none was found all hold the prior.
-    weights = np.where(found.any(axis=0), found, 1.0)
+    weights = np.where(identified.any(axis=0), identified, 1.0)
     probabilities = (weights[..., None] * np.stack([t.probabilities for t in tables])).sum(axis=0)
     probabilities /= weights.sum(axis=0)[:, None]
     return Candidate(
         tuple(models),
         first.patients,
         metrics.macro_auc(first.truth, probabilities),
-        found=float(found.any(axis=0).mean()) if found.size else 0.0,
+        identified_share=float(identified.any(axis=0).mean()) if identified.size else 0.0,
         chance=CHANCE,
     )

@@ -141,8 +141,8 @@ def _doubt(located: Sequence[CaseOutcome], draws: PatientDraws) -> dict[str, Any
     """
 
     def wrong(group: Sequence[CaseOutcome]) -> dict:
-        found = [v for case in group for v in case.vertebrae if v.match is not None and v.match.named is not None]
-        return _mean([v.status != matching.IDENTIFIED for v in found], [v.patient for v in found], draws)
+        named = [v for case in group for v in case.vertebrae if v.match is not None and v.match.named is not None]
+        return _mean([v.status != matching.IDENTIFIED for v in named], [v.patient for v in named], draws)
 
     judged = [(case, case.doubted) for case in located if case.doubted is not None]
     return {
@@ -242,8 +242,8 @@ def _refer_flag(vertebrae: Sequence[_Identified], draws: PatientDraws) -> dict[s
         return np.stack([share, referred, others], axis=1)
 
     names = ("share_referred", "error_referred", "error_not_referred")
-    found = intervals.joint_intervals(statistic, names, [v.patient for v in vertebrae], draws)
-    return {name: score.as_dict() for name, score in found.items()}
+    scores = intervals.joint_intervals(statistic, names, [v.patient for v in vertebrae], draws)
+    return {name: score.as_dict() for name, score in scores.items()}
 
 
 def _prediction_sets(
@@ -257,10 +257,12 @@ def _prediction_sets(
 
     by_class = {}
     for index, name in enumerate(class_names):
-        found = coverage([v for v in vertebrae if v.true_class == index])
+        class_coverage = coverage([v for v in vertebrae if v.true_class == index])
         # With few patients the interval is so wide that nothing could fail, so no verdict is given.
-        enough = found["patients"] >= COVERAGE_MIN_PATIENTS
-        by_class[name] = found | {"not_below_target": found["high"] >= TARGET_COVERAGE if enough else None}
+        enough = class_coverage["patients"] >= COVERAGE_MIN_PATIENTS
+        by_class[name] = class_coverage | {
+            "not_below_target": class_coverage["high"] >= TARGET_COVERAGE if enough else None
+        }
     sizes = [len(v.prediction.prediction_set) for v in vertebrae]
     return {
         "target": TARGET_COVERAGE,

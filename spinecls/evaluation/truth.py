@@ -77,12 +77,12 @@ def _centroids_lps(
     array: np.ndarray, grid: Geometry, description: DatasetDescription
 ) -> dict[str, tuple[float, float, float]]:
     """Centroid, in world mm, of the voxels of each level in a vertebra map (S, R, A)."""
-    found = {}
+    centroids_lps = {}
     for level, code in (description.levels or LEVEL_CODES).items():
         voxels = np.argwhere(array == code)
         if len(voxels):
-            found[level] = tuple(grid.to_world(voxels.mean(axis=0)).tolist())
-    return found
+            centroids_lps[level] = tuple(grid.to_world(voxels.mean(axis=0)).tolist())
+    return centroids_lps
 
 
 def _map_on_grid(path: Path, grid: Geometry) -> np.ndarray:

@@ -63,7 +63,7 @@ class ReadVertebrae:
     patients : (N,)
     truth : (N,) class index
     probabilities : (N, K); of a vertebra that was missed or misnamed the prior
-    found : (N,) bool, whether it was neither
+    identified : (N,) bool, whether it was neither
     class_names : (K,) what the columns of `probabilities` and the indices stand for
     source : where it was read, for messages
     """
@@ -72,7 +72,7 @@ class ReadVertebrae:
     patients: tuple[str, ...]
     truth: np.ndarray
     probabilities: np.ndarray
-    found: np.ndarray
+    identified: np.ndarray
     class_names: tuple[str, ...] = ()
     source: str = ""
 
@@ -103,7 +103,7 @@ def read_vertebrae(path: Path, class_names: Sequence[str], prior: Sequence[float
         patients=tuple(row["patient"] for row in rows),
         truth=np.array([class_names.index(files.unquoted(row["class"])) for row in rows], int),
         probabilities=np.array(table, float).reshape(len(rows), len(class_names)),
-        found=np.array([bool(row[columns[0]]) for row in rows], bool),
+        identified=np.array([bool(row[columns[0]]) for row in rows], bool),
         class_names=tuple(class_names),
         source=str(path),
     )
@@ -145,7 +145,7 @@ def joined(tables: Sequence[ReadVertebrae]) -> ReadVertebrae:
         patients=tuple(patients[i] for i in order),
         truth=np.concatenate([t.truth for t in tables])[order],
         probabilities=np.concatenate([t.probabilities for t in tables])[order],
-        found=np.concatenate([t.found for t in tables])[order],
+        identified=np.concatenate([t.identified for t in tables])[order],
         class_names=tables[0].class_names,
         source=" and ".join(t.source for t in tables),
     )

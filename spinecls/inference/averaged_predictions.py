@@ -152,8 +152,8 @@ def _ensemble_description(models: Sequence[Mapping]) -> dict:
 
 def _read_folder(source: Path) -> list[CasePrediction]:
     """Cases of a folder; none where all have failed."""
-    found = any(is_case_json(path) for path in source.glob("*.json"))
-    return read_folder(source) if found or not read_failures(source) else []
+    has_cases = any(is_case_json(path) for path in source.glob("*.json"))
+    return read_folder(source) if has_cases or not read_failures(source) else []
 
 
 def _require_same(sources: Sequence[Path], cases: Sequence[str]) -> None:

@@ -90,12 +90,12 @@ def find_best(request: BestRequest) -> tuple[list[Judged], Path]:
 
 def _models(dataset: str, request: BestRequest) -> list[TrainedModel]:
     wanted = {"configuration": request.configurations, "trainer": request.trainers, "plans": request.plans}
-    found = [
+    trained = [
         model
         for model in trained_models(paths.results_root())
         if model.dataset == dataset and all(not names or getattr(model, key) in names for key, names in wanted.items())
     ]
-    usable = [model for model in found if request.unsealed or is_sealed(model)]
+    usable = [model for model in trained if request.unsealed or is_sealed(model)]
     # A model of fold all, or one that came as a file, was tested on nobody here.
     untested = [model.path.name for model in usable if not model.validated]
     if untested:
@@ -105,7 +105,7 @@ def _models(dataset: str, request: BestRequest) -> list[TrainedModel]:
         told = "%s: compared, and not chosen, for a second round is not tested on cases that nothing of it has seen."
         logger.warning(told, ", ".join(refined))
     if not any(map(_eligible, usable)):
-        there = ", ".join(model.path.name for model in found) or "none"
+        there = ", ".join(model.path.name for model in trained) or "none"
         raise ModelError(f"{dataset}: no sealed model with a validated fold to choose from. Trained: {there}.")
     return usable
 
@@ -153,7 +153,9 @@ def _candidate(models: Sequence[TrainedModel], plan: Plan) -> Candidate:
     rows = [row for fold in models[0].fold_folders() for row in identified_vertebrae(fold.vertebrae)]
     values = np.array([identified for _, identified in rows], bool)
     patients = tuple(patient for patient, _ in rows)
-    return Candidate(tuple(names), patients, lambda weights: metrics.mean(values, weights), found=float(values.any()))
+    return Candidate(
+        tuple(names), patients, lambda weights: metrics.mean(values, weights), identified_share=float(values.any())
+    )
 
 
 def _entry(judged: Judged) -> dict:

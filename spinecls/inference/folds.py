@@ -30,7 +30,7 @@ def agreed_plans(model: ModelFolder, folds: Sequence[str]) -> dict[str, Plan]:
     """
     plans = {fold: fold_plan(model.fold(fold)) for fold in folds}
     meanings = {fold: _fold_meaning(plan, model.configuration) for fold, plan in plans.items()}
-    named = {f"fold {fold}": found for fold, found in meanings.items()}
+    named = {f"fold {fold}": fold_meaning for fold, fold_meaning in meanings.items()}
     require_same(named, model.name, f"Choose folds that agree by -f ({_groups(meanings)}), or train the others anew.")
     return plans
 
@@ -54,8 +54,8 @@ def _fold_meaning(plan: Plan, configuration: str) -> dict[str, Any]:
 def _groups(meanings: Mapping[str, Meaning]) -> str:
     """Folds that agree with each other, as a user gives them: `0 1 or 2`."""
     groups: list[list[str]] = []
-    for fold, found in meanings.items():
-        same = next((group for group in groups if meanings[group[0]] == found), None)
+    for fold, fold_meaning in meanings.items():
+        same = next((group for group in groups if meanings[group[0]] == fold_meaning), None)
         if same is None:
             groups.append([fold])
         else:
@@ -81,15 +81,15 @@ def unlike_folds(model: ModelFolder, fold: str, plan: Plan) -> dict[str, list[st
 
     A plan that cannot be read, or lacks the configuration, is told where it is used.
     """
-    own, found = _fold_meaning(plan, model.configuration), {}
+    own, unlike = _fold_meaning(plan, model.configuration), {}
     for other in model.all_folds():
         try:
             theirs = _fold_meaning(fold_plan(other), model.configuration)
         except SpineclsError:
             continue
         if other.number != fold and (told := differences(own, theirs, f"fold {fold}", f"fold {other.number}")):
-            found[other.number] = told
-    return found
+            unlike[other.number] = told
+    return unlike
 
 
 def own_checkpoint(fold: FoldFolder, plan: Plan, configuration: str) -> dict[str, Any]:
@@ -144,9 +144,9 @@ def require_plan_of(content: dict[str, Any], plan: Plan, configuration: Configur
 
 def _recorded(text: Any, where: Path | str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (TypeError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise ModelError(f"{where}: what it says of the meaning of its outputs is not readable. Train anew.")
-    return found
+    return content

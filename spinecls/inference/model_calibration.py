@@ -33,10 +33,10 @@ def out_of_fold(model: TrainedModel, folds: Sequence[str]) -> OutOfFold:
     table = joined(tables)
     fold_of = {name: fold for fold, part in zip(folds, tables, strict=True) for name in part.names}
     return OutOfFold(
-        patients=np.array(table.patients)[table.found],
-        folds=np.array([fold_of[name] for name in table.names])[table.found],
-        truth=table.truth[table.found],
-        probabilities=table.probabilities[table.found],
+        patients=np.array(table.patients)[table.identified],
+        folds=np.array([fold_of[name] for name in table.names])[table.identified],
+        truth=table.truth[table.identified],
+        probabilities=table.probabilities[table.identified],
     )
 
 
@@ -62,7 +62,7 @@ def calibrate_model(model: TrainedModel) -> Calibration | None:
         if len(hashes) < FEWEST_FOLDS:
             return None
         try:
-            found = calibrate(
+            calibration = calibrate(
                 _of_several_folds(out_of_fold(model, tuple(hashes))),
                 plan.class_names,
                 plan.class_order,
@@ -72,8 +72,8 @@ def calibrate_model(model: TrainedModel) -> Calibration | None:
         except DatasetError as error:
             logger.warning("%s stays uncalibrated. %s", model.name, error)
             return None
-        save_calibration(model.path / CALIBRATION, found)
-    return found
+        save_calibration(model.path / CALIBRATION, calibration)
+    return calibration
 
 
 def _of_several_folds(oof: OutOfFold) -> OutOfFold:
@@ -85,10 +85,10 @@ def _of_several_folds(oof: OutOfFold) -> OutOfFold:
 
 def _proven(model: TrainedModel) -> dict[str, str]:
     """Folds whose validation was made by their present checkpoint, in several views, with its hash."""
-    found = checkpoint_hashes(model)
+    hashes = checkpoint_hashes(model)
     for fold in model.folds:
         summary = files.read_json(model.fold(fold).summary)
-        if summary.get("checkpoint") != found[fold] or not summary.get("test_time_augmentation"):
+        if summary.get("checkpoint") != hashes[fold] or not summary.get("test_time_augmentation"):
             logger.warning(
                 "%s, fold %s: validated by another checkpoint or in one view, so it does not calibrate. Validate it "
                 "anew by spinecls_train ... %s --val.",
@@ -96,7 +96,7 @@ def _proven(model: TrainedModel) -> dict[str, str]:
                 fold,
                 fold,
             )
-            del found[fold]
+            del hashes[fold]
         elif changed := changed_since_validation(model.dataset, model.fold(fold)):
             logger.warning(
                 "%s, fold %s: validated before these cases changed: %s. It does not calibrate. Train it anew.",
@@ -104,8 +104,8 @@ def _proven(model: TrainedModel) -> dict[str, str]:
                 fold,
                 some_names(changed),
             )
-            del found[fold]
-    return found
+            del hashes[fold]
+    return hashes
 
 
 def described(calibration: Calibration | None, folds: Sequence[str]) -> dict | str:

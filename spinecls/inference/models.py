@@ -290,12 +290,12 @@ def suited_calibration(path: Path, plan: Plan, checkpoints: Mapping[str, str], a
     ModelError
         When it is faulty, or of others.
     """
-    found = load_calibration(path)
-    learnt = flat({"class_names": found.class_names, "class_order": found.class_order})
+    calibration = load_calibration(path)
+    learnt = flat({"class_names": calibration.class_names, "class_order": calibration.class_order})
     if told := differences(learnt, class_meaning(plan), "the calibration", "the plan"):
         raise ModelError(f"{path}: is of other classes: {said(told)}. {AGAIN}")
-    found.require_models(checkpoints, augment)
-    return found
+    calibration.require_models(checkpoints, augment)
+    return calibration
 
 
 def checkpoint_hashes(model: TrainedModel) -> dict[str, str]:

@@ -139,12 +139,12 @@ def _kept(
 ) -> dict[str, CasePrediction]:
     """Finished results of earlier calls."""
     results = KeptResults(folder.folder, folder.model)
-    found = {}
+    predictions = {}
     for case in tqdm(cases, desc="compare", unit="case", disable=None):
         needed = _outputs(predictor, case.identifier, options)
-        found[case.identifier] = results.find(case.identifier, case.images, needed)
+        predictions[case.identifier] = results.find(case.identifier, case.images, needed)
     results.tell()
-    return {name: prediction for name, prediction in found.items() if prediction is not None}
+    return {name: prediction for name, prediction in predictions.items() if prediction is not None}
 
 
 def _outputs(predictor: Predictor, case: str, options: FolderOptions) -> list[str]:

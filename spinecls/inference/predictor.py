@@ -173,10 +173,10 @@ class Predictor:
 
     def _returned(self, volume, scanned, convert) -> ImagePrediction:
         """Prediction of a volume with its maps as the caller's image lies."""
-        found, expected = len(volume.array), len(self.plan.channel_names)
-        if found != expected:
+        channels, expected = len(volume.array), len(self.plan.channel_names)
+        if channels != expected:
             raise DatasetError(
-                f"image in memory: {found} channels, the model learned from {expected} "
+                f"image in memory: {channels} channels, the model learned from {expected} "
                 f"({', '.join(self.plan.channel_names)}). Give them in this order."
             )
         warnings = self.image_warnings(scanned.array, scanned.geometry)
@@ -232,12 +232,12 @@ class Predictor:
     @property
     def training_images(self) -> list[str] | None:
         """Digests of the images that any fold learned from, sorted; None where a fold's plan does not say."""
-        found: set[str] = set()
+        digests: set[str] = set()
         for plan in self.fold_plans or [self.plan]:
             if plan.training_images is None:
                 return None
-            found.update(plan.training_images)
-        return sorted(found)
+            digests.update(plan.training_images)
+        return sorted(digests)
 
     @property
     def evidence_names(self) -> tuple[str, ...]:

@@ -27,17 +27,17 @@ class _Scored:
     plan: Plan
     folds: int
     score: float | None
-    found: float
+    identified_share: float
 
     @property
     def preference(self) -> tuple:
         """Ascending: folds count more than the score, and that anything is found more than both."""
-        something, score, found = preference(self.score, self.found, _chance_of(self.plan))
-        return something, self.folds, score, found
+        something, score, identified_share = preference(self.score, self.identified_share, _chance_of(self.plan))
+        return something, self.folds, score, identified_share
 
     def __str__(self) -> str:
         score = "not defined" if self.score is None else f"{self.score:.3f}"
-        return f"{self.model.name} ({score}, {self.found:.0%} identified, {counted(self.folds, 'fold')})"
+        return f"{self.model.name} ({score}, {self.identified_share:.0%} identified, {counted(self.folds, 'fold')})"
 
 
 def best_validated(models: Sequence[TrainedModel]) -> TrainedModel:
@@ -79,8 +79,8 @@ def _scored(model: TrainedModel) -> _Scored | None:
         logger.warning("Not chosen among: %s", error)
         return None
     known = [score for score in map(validation_score, folds) if score is not None]
-    found = sum(map(_validation_found, folds)) / len(folds)
-    return _Scored(model, plan, len(folds), sum(known) / len(known) if known else None, found)
+    identified_share = sum(map(_validation_found, folds)) / len(folds)
+    return _Scored(model, plan, len(folds), sum(known) / len(known) if known else None, identified_share)
 
 
 def validation_score(fold: FoldFolder) -> float | None:
@@ -106,8 +106,8 @@ def _validation_found(fold: FoldFolder) -> float:
     rate = content["location"]["identification_rate"]["estimate"]
     if rate is not None or not content.get("classification"):
         return rate or 0.0
-    found, every = (content["classification"][group]["vertebrae"] for group in ("identified", "end_to_end"))
-    return found / max(1, every)
+    identified, every = (content["classification"][group]["vertebrae"] for group in ("identified", "end_to_end"))
+    return identified / max(1, every)
 
 
 def score_name(plan: Plan) -> str:

@@ -116,5 +116,7 @@ def test_one_draw_gives_no_verdict_and_no_class_no_number():
     one = compare(runs({"A": 0.0, "B": 3.0}, draws=1), ["A", "B"], ["all"])[1]
     assert one.verdict == "no verdict from one draw"
     tables = runs({"A": 1, "B": 1})
-    bare = {k: ReadVertebrae(t.names, t.patients, t.truth * 0, t.probabilities, t.found) for k, t in tables.items()}
+    bare = {
+        k: ReadVertebrae(t.names, t.patients, t.truth * 0, t.probabilities, t.identified) for k, t in tables.items()
+    }
     assert compare(bare, ["A", "B"], ["all"])[1].verdict == "not defined"

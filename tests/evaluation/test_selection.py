@@ -63,7 +63,9 @@ def test_a_vertebra_that_one_model_missed_has_the_probabilities_of_the_other():
 
 def test_models_of_other_vertebrae_are_not_compared():
     made = table(1.0)
-    other = ReadVertebrae(made.names[1:], made.patients[1:], made.truth[1:], made.probabilities[1:], made.found[1:])
+    other = ReadVertebrae(
+        made.names[1:], made.patients[1:], made.truth[1:], made.probabilities[1:], made.identified[1:]
+    )
     with pytest.raises(DatasetError, match="b was tested on 159 vertebrae, a on 160"):
         classification_candidate(["a", "b"], [made, other])
 
@@ -89,7 +91,7 @@ def test_folds_are_joined_by_name_whatever_their_order():
             tuple(made.patients[i] for i in rows),
             made.truth[rows],
             made.probabilities[rows],
-            made.found[rows],
+            made.identified[rows],
         )
 
     first, second = joined([part(range(80)), part(range(80, 160))]), joined([part(range(159, 79, -1)), part(range(80))])

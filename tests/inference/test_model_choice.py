@@ -113,7 +113,7 @@ def test_the_best_configuration_is_not_a_model_that_found_nothing(ensembles, two
 def test_where_nothing_was_found_at_all_one_is_chosen():
     truth, patients = np.array([0, 1] * 6), tuple(str(i // 2) for i in range(12))
     even = macro_auc(truth, np.full((12, 2), 0.5))
-    candidates = [Candidate((name,), patients, even, found=0.0, chance=CHANCE) for name in ("a", "b")]
+    candidates = [Candidate((name,), patients, even, identified_share=0.0, chance=CHANCE) for name in ("a", "b")]
     assert select(candidates, draws=20)[0].models == ("a",)
 
 
