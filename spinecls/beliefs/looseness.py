@@ -68,7 +68,7 @@ def shapes_of(drawn: Iterable[DrawnVertebra]) -> Shapes:
         tuple(np.percentile(of_box, (5, 95)).tolist()),
         tuple(np.percentile(of_extent, (5, 95)).tolist()),
         float(np.median(of_extent)),
-        {level: np.median(found, axis=0) for level, found in boxes.items()},
+        {level: np.median(sizes_mm, axis=0) for level, sizes_mm in boxes.items()},
     )
 
 

@@ -82,8 +82,8 @@ def voxel_beliefs(fields: Mapping[tuple[int, ...], np.ndarray], num_classes: int
         keys = np.zeros(len(parts) + 1, np.int64)
         for column in parts.T:
             keys = np.unique(keys * (steps + 1) + np.append(column, 0), return_inverse=True)[1]
-        found, first, codes = np.unique(keys, return_index=True, return_inverse=True)
-        if len(found) <= MOST_CODES:
+        distinct, first, codes = np.unique(keys, return_index=True, return_inverse=True)
+        if len(distinct) <= MOST_CODES:
             break
     else:
         raise UsageError(f"a map holds more than {MOST_CODES} different beliefs. Use fewer readers or classes.")

@@ -133,10 +133,10 @@ class Calibration:
             Saying what differs.
         """
         self._require_folds(checkpoints)
-        for fold, found in checkpoints.items():
-            if found != self.checkpoints[fold]:
+        for fold, checkpoint in checkpoints.items():
+            if checkpoint != self.checkpoints[fold]:
                 raise ModelError(
-                    f"Fold {fold} was trained again after the calibration (checkpoint {found}, calibrated was "
+                    f"Fold {fold} was trained again after the calibration (checkpoint {checkpoint}, calibrated was "
                     f"{self.checkpoints[fold]}). {AGAIN}"
                 )
         if test_time_augmentation != self.test_time_augmentation:
@@ -210,9 +210,9 @@ def _check_numbers(calibration: Calibration) -> None:
     if len(names) < 2 or len(set(names)) != len(names):
         raise ModelError(f"Calibration: class_names: got {list(names)}, expected at least two different ones.")
     by_class = {"scores": calibration.scores, "counts": calibration.counts, "quality.coverage": quality.coverage}
-    for field, found in by_class.items():
-        if set(found) != set(names):
-            raise ModelError(f"Calibration: {field}: has the classes {', '.join(found)}, expected {', '.join(names)}.")
+    for field, values in by_class.items():
+        if set(values) != set(names):
+            raise ModelError(f"Calibration: {field}: has the classes {', '.join(values)}, expected {', '.join(names)}.")
     # Comparisons are written so that not-a-number counts as wrong.
     low, high = TEMPERATURES
     if not low <= calibration.temperature <= high:

@@ -77,8 +77,8 @@ def fit_temperature(truth: np.ndarray, probabilities: np.ndarray, patients: Sequ
         return float(-(shares @ log_softmax(logits * inverse, axis=1)[rows, truth]))
 
     low, high = TEMPERATURES
-    found = minimize_scalar(loss, bounds=(1 / high, 1 / low), method="bounded", options={"xatol": 1e-6})
-    return float(np.clip(1 / found.x, low, high))
+    optimum = minimize_scalar(loss, bounds=(1 / high, 1 / low), method="bounded", options={"xatol": 1e-6})
+    return float(np.clip(1 / optimum.x, low, high))
 
 
 def cross_fitted(oof: OutOfFold) -> OutOfFold:

@@ -144,10 +144,10 @@ def aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
     names = sorted(scans)
     count = sum(len(scans[name].bodies) for name in names)
     order = np.random.default_rng(0).permutation(len(names))
-    found: dict[str, list[Body]] = {}
+    bodies: dict[str, list[Body]] = {}
     for part in np.array_split(order, max(1, round(count / MOST_TOGETHER))):
-        found |= _aligned({names[number]: scans[names[number]] for number in sorted(part)})
-    return found
+        bodies |= _aligned({names[number]: scans[names[number]] for number in sorted(part)})
+    return bodies
 
 
 def _aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
@@ -164,16 +164,16 @@ def _aligned(scans: Mapping[str, Surroundings]) -> dict[str, list[Body]]:
         group.cost().backward()
         optimiser.step()
         group.centre()
-    found = iter(group.bodies())
-    return {name: _apart(scan.bodies, [next(found) for _ in scan.bodies]) for name, scan in scans.items()}
+    bodies = iter(group.bodies())
+    return {name: _apart(scan.bodies, [next(bodies) for _ in scan.bodies]) for name, scan in scans.items()}
 
 
-def _apart(annotated: Sequence[Body], found: Sequence[Body]) -> list[Body]:
+def _apart(annotated: Sequence[Body], moved: Sequence[Body]) -> list[Body]:
     """Bodies of a scan as found; two neighbours that were driven towards the same vertebra as annotated."""
-    kept = list(found)
+    kept = list(moved)
     for row, (above, below) in enumerate(itertools.pairwise(annotated)):
         before = np.linalg.norm(above.centre_lps - below.centre_lps)
-        if np.linalg.norm(found[row].centre_lps - found[row + 1].centre_lps) < LEAST_PITCH * before:
+        if np.linalg.norm(moved[row].centre_lps - moved[row + 1].centre_lps) < LEAST_PITCH * before:
             kept[row], kept[row + 1] = above, below
     return kept
 
@@ -261,8 +261,8 @@ class _Group(torch.nn.Module):
         position_mm = nodes_mm @ self._turns().transpose(1, 2) + (self.moves * self.error_mm)[:, None]
         position = (position_mm / self.half_mm[:, None] / HELD).view(-1, *COMPARED_NODES, 3)
         # `grid_sample` counts axes from the last.
-        found = grid_sample(self.edges, position.flip(-1), padding_mode="border", align_corners=True).flatten(2)
-        return self._normalised(found - (found * self.weights).sum(dim=-1, keepdim=True))
+        sampled = grid_sample(self.edges, position.flip(-1), padding_mode="border", align_corners=True).flatten(2)
+        return self._normalised(sampled - (sampled * self.weights).sum(dim=-1, keepdim=True))
 
     def _normalised(self, values: torch.Tensor) -> torch.Tensor:
         return values * torch.rsqrt((values.square() * self.weights).sum(dim=-1, keepdim=True) + 1e-6)

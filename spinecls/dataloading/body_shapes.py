@@ -43,8 +43,8 @@ def extents_by_pitch_mm(plan: Plan, levels: Sequence[str], centres_lps: np.ndarr
     place = {level: np.asarray(centre, float) for level, centre in zip(levels, centres_lps, strict=True)}
     usual = {level: known.pitch_mm for level, known in plan.level_statistics.items() if known.pitch_mm > 0}
     pairs = [(a, b) for a, b in itertools.pairwise(chain(place)) if a in usual and a in place and b in place]
-    found = sum(np.linalg.norm(place[a] - place[b]) for a, b in pairs)
-    ratio = np.clip(found / sum(usual[a] for a, _ in pairs), *PITCH_RATIOS) if pairs else 1.0
+    length_mm = sum(np.linalg.norm(place[a] - place[b]) for a, b in pairs)
+    ratio = np.clip(length_mm / sum(usual[a] for a, _ in pairs), *PITCH_RATIOS) if pairs else 1.0
     return np.array([level_extent_mm(plan, level) for level in levels]).reshape(-1, 3) * ratio**PITCH_POWER
 
 

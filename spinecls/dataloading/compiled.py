@@ -57,17 +57,17 @@ class AnnotationCompiler:
                 boxed += [(v.level, _edges_mm(v.box_lps, case)) for v in _boxed(case)]
         self.shapes: Shapes = shapes_of(drawn)
         self.slack_mm = measured_slack_mm(boxed, self.shapes)
-        self._found: Mapping[str, list[Body]] = {}
+        self._aligned_bodies: Mapping[str, list[Body]] = {}
         if loose:
             logger.info("Laying pointed, boxed and scribbled vertebrae of %d scans over each other.", len(loose))
             seen = dict(self._surroundings(case) for case in cases if case.identifier in loose)
-            self._found = alignment.aligned(seen)
-            logger.info("Those of %d scans are placed as their surroundings tell.", len(self._found))
+            self._aligned_bodies = alignment.aligned(seen)
+            logger.info("Those of %d scans are placed as their surroundings tell.", len(self._aligned_bodies))
 
     @property
     def moved(self) -> list[str]:
         """Cases whose vertebrae were moved, see `placed`."""
-        return sorted(self._found)
+        return sorted(self._aligned_bodies)
 
     def placed(self, case: PreprocessedCase) -> PreprocessedCase:
         """A loosely annotated case with the bodies of its vertebrae, which lie where their surroundings show them.
@@ -75,10 +75,10 @@ class AnnotationCompiler:
         See `dataloading.alignment`; cases with too few to compare are left as they are. Centres move as bodies do: a
         centre beside a box may be elsewhere than in its middle.
         """
-        if case.identifier not in self._found:
+        if case.identifier not in self._aligned_bodies:
             return case
         annotated = self._bodies(case, placed_vertebrae(case))
-        moved = zip(annotated, self._found[case.identifier], strict=True)
+        moved = zip(annotated, self._aligned_bodies[case.identifier], strict=True)
         vertebrae = []
         for vertebra in case.vertebrae:
             if vertebra.centre_lps is not None:
@@ -191,7 +191,7 @@ def _edges_mm(box_lps, case: PreprocessedCase) -> np.ndarray:
 
 
 def _drawn_vertebrae(case: PreprocessedCase, plan: Plan) -> list[DrawnVertebra]:
-    found = []
+    drawn = []
     spacing = np.asarray(case.geometry.spacing_mm, float)
     vertebrae = placed_vertebrae(case)
     centres_lps = np.array([v.centre_lps for v in vertebrae])
@@ -201,5 +201,5 @@ def _drawn_vertebrae(case: PreprocessedCase, plan: Plan) -> list[DrawnVertebra]:
         if len(index) == 0 or vertebra.truncated:
             continue
         edges = (index.max(axis=0) - index.min(axis=0) + 1) * spacing
-        found.append(DrawnVertebra(vertebra.level, len(index) * float(np.prod(spacing)), edges, extent))
-    return found
+        drawn.append(DrawnVertebra(vertebra.level, len(index) * float(np.prod(spacing)), edges, extent))
+    return drawn

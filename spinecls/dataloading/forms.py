@@ -340,8 +340,8 @@ def boxed_extent_mm(axes_lps: np.ndarray, edges_mm: np.ndarray) -> np.ndarray:
     """
     turn = np.abs(axes_lps)
     along = np.asarray(edges_mm, float)[turn.argmax(axis=0)]
-    found = np.linalg.pinv(turn**DUAL_POWER, rcond=WELL_TOLD) @ np.asarray(edges_mm, float) ** DUAL_POWER
-    return np.clip(found.clip(min=0) ** (1 / DUAL_POWER), along / 2, along)
+    powers = np.linalg.pinv(turn**DUAL_POWER, rcond=WELL_TOLD) @ np.asarray(edges_mm, float) ** DUAL_POWER
+    return np.clip(powers.clip(min=0) ** (1 / DUAL_POWER), along / 2, along)
 
 
 def _of_centre(geometry: Geometry, body: Body, shapes: Shapes) -> tuple[np.ndarray, Bag | None]:

@@ -28,8 +28,8 @@ class OwnsTarget(Protocol):
 
 def targets_of(tasks: Iterable[OwnsTarget], case, sampler: PatchSampler) -> dict[str, Target]:
     """By task what it wants of a patch or crop; where it knows nothing of the case, its `empty`."""
-    found = {task.name: (task, task.target(case, sampler)) for task in tasks}
-    return {name: task.empty() if target is None else target for name, (task, target) in found.items()}
+    targets = {task.name: (task, task.target(case, sampler)) for task in tasks}
+    return {name: task.empty() if target is None else target for name, (task, target) in targets.items()}
 
 
 def batched_targets(tasks: Iterable[OwnsTarget], rows: Sequence[Mapping[str, Target]]) -> dict[str, Mapping[str, Any]]:

@@ -111,7 +111,7 @@ def _ranges(numbers: Mapping[str, Number], seen: Sequence[tuple[str, Mapping[str
     widening = np.interp(1 / patients, 1 / np.array(counts[::-1]), shares[::-1])
     ranges = {}
     for name, number in numbers.items():
-        values = np.array([number.compared(found[name]) for _, found in seen])
+        values = np.array([number.compared(measured[name]) for _, measured in seen])
         order = np.argsort(values)
         positions = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
         low, high = np.interp(USUAL, positions, values[order])
@@ -138,7 +138,7 @@ def _contrast(seen: Sequence[tuple[str, Mapping[str, float]]]) -> FamiliarContra
     n = round(weights.sum())
     if n < 2 * size:
         return None
-    values = np.array([_compared_contrast(found) for _, found in seen])
+    values = np.array([_compared_contrast(measured) for _, measured in seen])
     mean = weights @ values / weights.sum()
     covariance = (values - mean).T * weights @ (values - mean) / weights.sum() * n / (n - 1)
     # A tenth of the slack in every direction, because numbers that never differ would make any distance infinite.
@@ -152,8 +152,8 @@ def _contrast(seen: Sequence[tuple[str, Mapping[str, float]]]) -> FamiliarContra
     )
 
 
-def _compared_contrast(found: Mapping[str, float]) -> list[float]:
-    return [CHANNEL[name].compared(found[name]) for name in CONTRAST]
+def _compared_contrast(measured: Mapping[str, float]) -> list[float]:
+    return [CHANNEL[name].compared(measured[name]) for name in CONTRAST]
 
 
 def unfamiliar(
@@ -172,21 +172,21 @@ def unfamiliar(
     if plan.familiar is None:
         return ()
     reasons = _outside(GRID, plan.familiar.grid, grid_numbers(shape, spacing_mm))
-    for name, familiar, found in zip(plan.channel_names, plan.familiar.channels, appearance, strict=False):
-        if not found:
+    for name, familiar, measured in zip(plan.channel_names, plan.familiar.channels, appearance, strict=False):
+        if not measured:
             said = ["too small or too uniform an image to be judged"] if familiar.ranges else []
         else:
-            said = _outside(CHANNEL, familiar.ranges, found) + _far(familiar.contrast, found)
+            said = _outside(CHANNEL, familiar.ranges, measured) + _far(familiar.contrast, measured)
         reasons += [f"{name}: {text}" for text in said]
     return tuple(reasons)
 
 
 def _outside(
-    numbers: Mapping[str, Number], ranges: Mapping[str, FamiliarRange], found: Mapping[str, float]
+    numbers: Mapping[str, Number], ranges: Mapping[str, FamiliarRange], measured: Mapping[str, float]
 ) -> list[str]:
     said = []
     for name, familiar in ranges.items():
-        value, (low, high) = found[name], familiar.allowed
+        value, (low, high) = measured[name], familiar.allowed
         if not low <= value <= high:
             number = numbers[name]
             said.append(f"{number.words} {value:.3g}{number.unit}; training scans {_told(familiar)}{number.unit}")
@@ -199,10 +199,10 @@ def _told(familiar: FamiliarRange) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _far(contrast: FamiliarContrast | None, found: Mapping[str, float]) -> list[str]:
+def _far(contrast: FamiliarContrast | None, measured: Mapping[str, float]) -> list[str]:
     if contrast is None:
         return []
-    steps = np.asarray(contrast.whitening) @ np.subtract(_compared_contrast(found), contrast.mean)
+    steps = np.asarray(contrast.whitening) @ np.subtract(_compared_contrast(measured), contrast.mean)
     distance = float(np.linalg.norm(steps))
     if distance <= contrast.limit:
         return []

@@ -158,11 +158,11 @@ class Fingerprint:
     @cached_property
     def pitches_mm(self) -> dict[str, list[float]]:
         """Distances to the next level below, by level."""
-        found: dict[str, list[float]] = {}
+        by_level: dict[str, list[float]] = {}
         for vertebra in self.vertebrae:
             if vertebra.pitch_mm is not None:
-                found.setdefault(vertebra.level, []).append(vertebra.pitch_mm)
-        return found
+                by_level.setdefault(vertebra.level, []).append(vertebra.pitch_mm)
+        return by_level
 
     @property
     def smallest_lesion_mm(self) -> float | None:

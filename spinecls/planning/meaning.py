@@ -57,12 +57,12 @@ def meaning(plan: Plan, configuration: Configuration) -> dict[str, Any]:
 
 def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Parts by their whole names, in plain types as JSON has them, so that what was read equals what was written."""
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for key, value in values.items():
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = dataclasses.asdict(value)
-        found |= flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
-    return json.loads(json.dumps(found))
+        parts |= flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
+    return json.loads(json.dumps(parts))
 
 
 def differences(first: Meaning, second: Meaning, first_name: str, second_name: str) -> list[str]:

@@ -158,7 +158,7 @@ def outdated_jobs(
         )
 
     with ThreadPoolExecutor(2) as pool:
-        return [found for found in pool.map(job, raw.all_cases) if found is not None]
+        return [needed for needed in pool.map(job, raw.all_cases) if needed is not None]
 
 
 def _locked(lock: filelock.FileLock, folder: Path, timeout_s: float) -> filelock.AcquireReturnProxy:

@@ -176,15 +176,15 @@ def _search(inputs: PlanInputs, settings: Mapping[str, Any], name: str) -> tuple
         last = position == len(ladder) - 1
         said = reason if not refused else f"{reason[:-1]}; coarsened: {'; '.join(refused)}."
         try:
-            found = configure(inputs, settings, name, grid, said)
+            configured = configure(inputs, settings, name, grid, said)
         except PlanError:
             if last:
                 raise
             refused.append(f"x{factor:g} leaves no room for a patch of three vertebrae")
             continue
-        steps = _affordable_steps(inputs, found[0])
+        steps = _affordable_steps(inputs, configured[0])
         if last or inputs.machine.device != "cpu" or steps >= CPU_STEPS_WANTED:
-            return found
+            return configured
         refused.append(f"x{factor:g} allows {steps:.0f} steps, fewer than {CPU_STEPS_WANTED}")
     raise PlanError(f"{name}: the ladder of grids is empty.")
 
@@ -214,12 +214,12 @@ def _lowres(
         factor *= 1.1
         spacing = rules_grid.coarsened(full.spacing_mm, factor)
         reason = f"3d_fullres coarsened {factor:.2f} times in plane: a patch covers {LOWRES_COVERAGE:.0%} of the body."
-        found = configure(inputs, settings, "3d_lowres", spacing, reason)
+        configured = configure(inputs, settings, "3d_lowres", spacing, reason)
         if "spacing_mm" in settings:
-            return found
-        if _coverage(inputs, found[0]) >= LOWRES_COVERAGE:
-            smaller = math.prod(found[0].spacing_mm) / math.prod(full.spacing_mm)
+            return configured
+        if _coverage(inputs, configured[0]) >= LOWRES_COVERAGE:
+            smaller = math.prod(configured[0].spacing_mm) / math.prod(full.spacing_mm)
             # Less than half the voxels saved is the same view twice.
             if smaller >= 2:
-                return found
+                return configured
     return None

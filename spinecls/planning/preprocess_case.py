@@ -137,10 +137,10 @@ def _drawn_levels(vertebra_map: np.ndarray | None, levels: Mapping[str, int]) ->
     """Levels that a map holds."""
     if vertebra_map is None:
         return {}
-    found = ndimage.find_objects(vertebra_map)
+    boxes = ndimage.find_objects(vertebra_map)
     drawn = {}
     for level, code in levels.items():
-        if 0 < code <= len(found) and (part := found[code - 1]) is not None:
+        if 0 < code <= len(boxes) and (part := boxes[code - 1]) is not None:
             box = np.array([[along.start for along in part], [along.stop - 1 for along in part]])
             drawn[level] = _Drawn(box, np.argwhere(vertebra_map[part] == code).mean(axis=0) + box[0])
     return drawn

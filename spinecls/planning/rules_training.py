@@ -82,7 +82,7 @@ def mirror_axes(class_names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], tu
     }
     open_axes = () if sided[0] else (0,)
     sealed_axes = tuple(axis for axis in range(3) if not sided[axis])
-    kept = sorted(word for found in sided.values() for word in found)
+    kept = sorted(word for side_words in sided.values() for word in side_words)
     reason = "left-right only where levels are named, all three axes for a sealed crop, which knows no level"
     return (open_axes, sealed_axes), reason + (f"; not where a class says {', '.join(kept)}." if kept else ".")
 
@@ -236,7 +236,7 @@ def level_statistics(fingerprint: Fingerprint, levels: Mapping[str, int]) -> tup
     for vertebra in fingerprint.vertebrae:
         if vertebra.own_extent_mm and not vertebra.truncated:
             sizes.setdefault(vertebra.level, []).append(vertebra.own_extent_mm)
-    own = {level: np.median(found, axis=0) for level, found in sizes.items()}
+    own = {level: np.median(extents_mm, axis=0) for level, extents_mm in sizes.items()}
     # As much as outlined levels are larger than the typical, others are too: it is the same patients and readers.
     larger = np.median([own[level] / typical_extent_mm(level) for level in own], axis=0) if own else np.ones(3)
     result = {}

@@ -181,8 +181,8 @@ def check_split(
 
 def _fold_faults(fold: object, patient_of: Mapping[str, str], known: str) -> list[str]:
     if not isinstance(fold, Mapping) or set(fold) != {"train", "val"}:
-        found = sorted(map(str, fold)) if isinstance(fold, Mapping) else type(fold).__name__
-        return [f"expected the keys train and val, got {found}"]
+        got = sorted(map(str, fold)) if isinstance(fold, Mapping) else type(fold).__name__
+        return [f"expected the keys train and val, got {got}"]
     faults: list[str] = []
     for side in ("train", "val"):
         names = fold[side]

@@ -101,7 +101,7 @@ class TaskWeighting(nn.Module):
         gradients : by task, on the shared weights, flat, unweighted
         """
         main = sum(self.main[name] * gradient for name, gradient in gradients.items() if name in self.main)
-        found = {}
+        measured = {}
         for row, name in enumerate(self.names):
             if name not in gradients or not isinstance(main, torch.Tensor):
                 continue
@@ -114,5 +114,5 @@ class TaskWeighting(nn.Module):
                 self.main_norm[row] += main_norm
                 self.count[row] += 1
             cosine = float(own @ pull) / (norm * main_norm) if norm > 0 and main_norm > 0 else math.nan
-            found[name] = {"gradient_norm": norm, "main_norm": main_norm, "cosine": cosine}
-        return found
+            measured[name] = {"gradient_norm": norm, "main_norm": main_norm, "cosine": cosine}
+        return measured

@@ -50,10 +50,10 @@ def learned_from(plan: Plan) -> dict[str, str]:
 
 def meaning_text(plan: Plan, configuration: Configuration) -> str:
     """What a final checkpoint says of the meaning of its outputs, and of which fold it is."""
-    found = meaning(plan, configuration)
-    networks = (part for part in found if part.startswith(("network.", "reader_network.")))
+    parts = meaning(plan, configuration)
+    networks = (part for part in parts if part.startswith(("network.", "reader_network.")))
     by_network = ("pooling", "class_order", "seal", "members", *networks)
-    own = {part: value for part, value in found.items() if part not in by_network}
+    own = {part: value for part, value in parts.items() if part not in by_network}
     return json.dumps(own | learned_from(plan))
 
 

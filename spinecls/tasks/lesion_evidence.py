@@ -44,7 +44,7 @@ def lesion_codes(plan: Plan) -> tuple[tuple[int, ...], ...]:
     for structure, class_name in plan.lesion_structures.items():
         if class_name in shown:
             shown[class_name].append(plan.structures[structure])
-    codes = tuple(tuple(found) for found in shown.values())
+    codes = tuple(tuple(class_codes) for class_codes in shown.values())
     return (sum(codes, ()),) if plan.class_order else codes
 
 

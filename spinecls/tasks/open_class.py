@@ -64,15 +64,15 @@ def _shown_labels(case: TrainingCase, numbers: np.ndarray, sampler: OpenSampler)
 
 def _class_regions(rows: Sequence[Target]) -> ClassRegions | None:
     """Vertebrae of all patches; None when nothing is believed of any of them."""
-    found = [(patch, number, label) for patch, row in enumerate(rows) for number, label in row["labels"].items()]
-    if not found:
+    labelled = [(patch, number, label) for patch, row in enumerate(rows) for number, label in row["labels"].items()]
+    if not labelled:
         return None
     return ClassRegions(
         numbers=torch.from_numpy(np.stack([row["numbers"] for row in rows])).long(),
-        patch=torch.tensor([patch for patch, _, _ in found]),
-        number=torch.tensor([number for _, number, _ in found]),
-        sets=torch.from_numpy(np.stack([label.sets for _, _, label in found])),
-        masses=torch.from_numpy(np.stack([label.masses for _, _, label in found])),
+        patch=torch.tensor([patch for patch, _, _ in labelled]),
+        number=torch.tensor([number for _, number, _ in labelled]),
+        sets=torch.from_numpy(np.stack([label.sets for _, _, label in labelled])),
+        masses=torch.from_numpy(np.stack([label.masses for _, _, label in labelled])),
     )
 
 

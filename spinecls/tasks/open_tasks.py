@@ -70,8 +70,8 @@ class LevelTask(OpenTask):
         logits, wanted = outputs.open["level"].float(), batch.targets[self.name]
         if len(wanted["rank"]) == 0:
             return 0 * logits.sum()
-        found = _logits_at(logits, wanted["patch"], wanted["index"], batch.image.shape[2:])
-        return functional.cross_entropy(found, wanted["rank"], ignore_index=-1, label_smoothing=0.05)
+        point_logits = _logits_at(logits, wanted["patch"], wanted["index"], batch.image.shape[2:])
+        return functional.cross_entropy(point_logits, wanted["rank"], ignore_index=-1, label_smoothing=0.05)
 
 
 def _logits_at(logits: torch.Tensor, batch_index: torch.Tensor, index: torch.Tensor, full_shape) -> torch.Tensor:

@@ -177,20 +177,20 @@ def _target_fault(target: object, expected: Target, size: Triple) -> str | None:
     size : voxels of the patch or crop
     """
     if not isinstance(target, Mapping) or target.keys() != expected.keys():
-        found = ", ".join(target) or "nothing" if isinstance(target, Mapping) else repr(target)
-        return f"is {found}, expected what empty() has: {', '.join(expected) or 'nothing'}. Give both the same names."
+        got = ", ".join(target) or "nothing" if isinstance(target, Mapping) else repr(target)
+        return f"is {got}, expected what empty() has: {', '.join(expected) or 'nothing'}. Give both the same names."
     for name, empty in expected.items():
-        found = target[name]
-        if not (isinstance(found, np.ndarray) and isinstance(empty, np.ndarray)):
-            return f"{name!r} is a {type(found).__name__}, in empty() a {type(empty).__name__}, expected numpy arrays."
-        if (found.shape, _kind(found)) != (empty.shape, _kind(empty)):
+        array = target[name]
+        if not (isinstance(array, np.ndarray) and isinstance(empty, np.ndarray)):
+            return f"{name!r} is a {type(array).__name__}, in empty() a {type(empty).__name__}, expected numpy arrays."
+        if (array.shape, _kind(array)) != (empty.shape, _kind(empty)):
             return (
-                f"{name!r} has the shape {found.shape} and is {found.dtype}, expected {empty.shape} and {empty.dtype} "
+                f"{name!r} has the shape {array.shape} and is {array.dtype}, expected {empty.shape} and {empty.dtype} "
                 "as in empty(). Let target() and empty() give arrays of one shape and kind, for every case."
             )
-        if found.dtype.kind == "f" and found.shape == tuple(size):
+        if array.dtype.kind == "f" and array.shape == tuple(size):
             return (
-                f"{name!r} has the shape {found.shape}, expected {(1, *found.shape)}: a head gives channels first, and "
+                f"{name!r} has the shape {array.shape}, expected {(1, *array.shape)}: a head gives channels first, and "
                 "of the two torch would make every pair of patches. Give it an axis of channels."
             )
     return None
