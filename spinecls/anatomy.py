@@ -81,8 +81,8 @@ SUCCESSORS: dict[str, tuple[str, ...]] = {
 
 def chain(present: Iterable[str] = ()) -> list[str]:
     """All levels of a spine from head to feet; numerical variants only where they are `present`."""
-    found = set(present)
-    return [level for level in LEVELS if level not in VARIANTS or level in found]
+    present_levels = set(present)
+    return [level for level in LEVELS if level not in VARIANTS or level in present_levels]
 
 
 REGIONS = ("cervical", "thoracic", "lumbar", "sacral")

@@ -151,8 +151,8 @@ def model_folder_at(path: Path) -> ModelFolder | None:
 
 def model_folders(dataset: Path) -> list[ModelFolder]:
     """Folders of models in the results of a dataset, in the order of their names."""
-    found = map(model_folder_at, sorted(dataset.glob(f"*{_SEPARATOR}*{_SEPARATOR}*")))
-    return [folder for folder in found if folder is not None]
+    candidates = map(model_folder_at, sorted(dataset.glob(f"*{_SEPARATOR}*{_SEPARATOR}*")))
+    return [folder for folder in candidates if folder is not None]
 
 
 def is_fold(path: Path) -> bool:

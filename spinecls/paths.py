@@ -63,11 +63,13 @@ def dataset_name(text: str) -> str:
         return text
     # A name says more than its number: one that is not there is no other dataset of that number.
     number = dataset_number(text) if re.fullmatch(r"(Dataset)?\d+", text) else None
-    found = [name for name in datasets if number is not None and dataset_number(name) == number]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise DatasetError(f"Dataset {text}: several folders have this number: {', '.join(found)}. Give the full name.")
+    matches = [name for name in datasets if number is not None and dataset_number(name) == number]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise DatasetError(
+            f"Dataset {text}: several folders have this number: {', '.join(matches)}. Give the full name."
+        )
     looked = ", ".join(str(root) for root in roots)
     raise DatasetError(
         f"Dataset {text}: not found. Looked in {looked}; there: {', '.join(datasets) or 'no dataset'}."

@@ -41,7 +41,7 @@ def find_best_configuration(
     )
     score = files.read_json(folder / BEST_CONFIGURATION)["score"]
     print(f"{score}, out of fold, 95 % intervals, gain over the chosen one:")
-    for found in judged:
-        gain = "" if found.gain is None else "  " + format_score(found.gain.as_dict(), "+.3f")
-        print(f"  {format_score(found.score.as_dict())}{gain}  {found.verdict}: {' + '.join(found.models)}")
+    for candidate in judged:
+        gain = "" if candidate.gain is None else "  " + format_score(candidate.gain.as_dict(), "+.3f")
+        print(f"  {format_score(candidate.score.as_dict())}{gain}  {candidate.verdict}: {' + '.join(candidate.models)}")
     print(f"How to predict: {folder / INSTRUCTIONS}")

@@ -109,10 +109,10 @@ class Archive:
     def _read_sums(self) -> dict[str, str]:
         sums: dict[str, str] = {}
         for number, line in enumerate(self.read(SUMS).decode("utf-8", "replace").splitlines(), start=1):
-            found = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
-            if found is None or found[2] in sums:
+            match = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
+            if match is None or match[2] in sums:
                 raise ModelError(f"{self.path}: {SUMS}, line {number}: expected a checksum and a name, each name once.")
-            sums[found[2]] = found[1]
+            sums[match[2]] = match[1]
         if unlisted := sorted(set(self.names) - set(sums)):
             raise ModelError(f"{self.path}: {SUMS} lists no checksum of {', '.join(unlisted)}.")
         if absent := sorted(set(sums) - set(self.names)):

@@ -138,8 +138,8 @@ def parse_text(data: bytes, where: str) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ModelError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
-    if found := _UNPRINTABLE.search(re.sub(r"[\t\n\r]", "", text)):
-        raise ModelError(f"{where}: holds the control character {found[0]!r}, which could steer a terminal.")
+    if match := _UNPRINTABLE.search(re.sub(r"[\t\n\r]", "", text)):
+        raise ModelError(f"{where}: holds the control character {match[0]!r}, which could steer a terminal.")
     return text
 
 
@@ -180,11 +180,11 @@ def parse_description(data: bytes, where: str) -> BundleDescription:
     content = parse_object(data, where)
     if content.get("format") != FORMAT:
         raise ModelError(f"{where}: not a model bundle (format {content.get('format')!r}, expected {FORMAT!r}).")
-    if (found := content.get("format_version")) != FORMAT_VERSION:
-        older = isinstance(found, int) and found < FORMAT_VERSION
+    if (version := content.get("format_version")) != FORMAT_VERSION:
+        older = isinstance(version, int) and version < FORMAT_VERSION
         raise ModelError(
-            f"{where}: format_version {found!r}, this spinecls reads {FORMAT_VERSION}. Install the version that wrote "
-            f"it ({content.get('spinecls_version')!r}){'' if older else ' or a later one'}."
+            f"{where}: format_version {version!r}, this spinecls reads {FORMAT_VERSION}. Install the version that "
+            f"wrote it ({content.get('spinecls_version')!r}){'' if older else ' or a later one'}."
         )
     description = _rebuilt(BundleDescription, content, where)
     description.check(where)

@@ -66,21 +66,21 @@ def read_weights(path: Path, spec: ModelSpec, where: str) -> dict[str, torch.Ten
                     raise ModelError(
                         f"{where}: {name} has shape {shape}, the network described in the bundle {tuple(tensor.shape)}."
                     )
-            found = {name: stream.get_tensor(name) for name in wanted}
+            tensors = {name: stream.get_tensor(name) for name in wanted}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{where}: not a whole safetensors file ({error}).") from None
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if tensor.dtype != wanted[name].dtype:
             raise ModelError(f"{where}: {name} is of type {tensor.dtype}, expected {wanted[name].dtype}.")
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{where}: {name} holds values that are not finite numbers.")
-    return {name: found[first] for name, first in names.items()}
+    return {name: tensors[first] for name, first in names.items()}
 
 
-def _check_names(found: set[str], wanted: set[str], where: str) -> None:
-    if missing := sorted(wanted - found):
+def _check_names(names: set[str], wanted: set[str], where: str) -> None:
+    if missing := sorted(wanted - names):
         raise ModelError(f"{where}: {len(missing)} tensors of the network are missing, among them {missing[0]}.")
-    if unknown := sorted(found - wanted):
+    if unknown := sorted(names - wanted):
         raise ModelError(
             f"{where}: {len(unknown)} tensors belong to no part of the network, among them {unknown[0]!r}."
         )
@@ -132,5 +132,5 @@ def _network_bounds(network: NetworkPlan, name: str) -> dict[str, tuple]:
 
 
 def _range(values) -> tuple[int, int]:
-    found = list(values) or [1]
-    return min(found), max(found)
+    numbers = list(values) or [1]
+    return min(numbers), max(numbers)

@@ -91,16 +91,16 @@ def _stroke(plane: np.ndarray, length: int, rng: np.random.Generator) -> np.ndar
     skeleton = skeletonize(plane)
     voxels = {tuple(v) for v in np.argwhere(skeleton if skeleton.any() else plane)}
     start = sorted(voxels)[int(rng.integers(len(voxels)))]
-    found: list[tuple[int, ...]] = []
+    stroke: list[tuple[int, ...]] = []
     seen, queue = {start}, [start]
-    while queue and len(found) < length:
+    while queue and len(stroke) < length:
         here = queue.pop(0)
-        found.append(here)
+        stroke.append(here)
         around = [(here[0] + a, here[1] + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
         fresh = [v for v in around if v in voxels and v not in seen]
         seen.update(fresh)
         queue += fresh
-    return np.array(found)
+    return np.array(stroke)
 
 
 def sliced_map(labels: np.ndarray, every: int, rng: np.random.Generator, ignored: int) -> tuple[np.ndarray, list[int]]:

@@ -32,10 +32,10 @@ class Job:
 
 def sequence_of(name: str) -> str | None:
     """Sequence that a channel's name tells, or None: `T2w`, `t1_tse`, `T2_fs` (as STIR), `TIRM`."""
-    found = [sequence for sequence, pattern in _PATTERNS if pattern.search(name)]
-    if found[:1] == ["STIR"] and "T1" in found:
+    sequences = [sequence for sequence, pattern in _PATTERNS if pattern.search(name)]
+    if sequences[:1] == ["STIR"] and "T1" in sequences:
         return None
-    return found[0] if found else None
+    return sequences[0] if sequences else None
 
 
 def find_jobs(dataset: RawDataset, options: SimulationOptions) -> tuple[list[Job], list[str]]:

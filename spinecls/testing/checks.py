@@ -196,8 +196,8 @@ def _check_heads(part: Part, task: Task, loss: torch.Tensor) -> None:
     """A head that the loss does not depend on stays as random as it was made."""
     for name in task.dense_heads() if loss.requires_grad else ():
         weights = list(part.network.heads[name].parameters())
-        found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
-        if not any(g is not None and bool(g.any()) for g in found):
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+        if not any(g is not None and bool(g.any()) for g in gradients):
             raise BrokenRule(f"{task.name}: its loss does not depend on its head {name!r}, which so learns nothing.")
 
 
@@ -205,8 +205,8 @@ def _gradients(part: Part, loss: torch.Tensor, task: Task) -> list[torch.Tensor]
     if not loss.requires_grad:
         raise BrokenRule(f"{task.name}: the loss has no gradient. Where nothing is annotated return 0 * output.sum().")
     shared = list(part.network.backbone.parameters())
-    found = torch.autograd.grad(loss, shared, allow_unused=True)
-    return [g for g in found if g is not None]
+    gradients = torch.autograd.grad(loss, shared, allow_unused=True)
+    return [g for g in gradients if g is not None]
 
 
 def _check_checkpoint(trainer: Trainer, channels: int) -> None:

@@ -155,18 +155,18 @@ def _planned_runs(request: ComparisonRequest) -> list[Run]:
 
 
 def _patients(preprocessed: Path, cases: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_patient: dict[str, list[str]] = {}
     for case in cases:
-        found.setdefault(read_native(preprocessed, case).patient, []).append(case)
-    return found
+        by_patient.setdefault(read_native(preprocessed, case).patient, []).append(case)
+    return by_patient
 
 
 def _contents(preprocessed: Path, cases: Sequence[str]) -> Counter:
     """Vertebrae of each class of some cases, and how many have a position."""
-    found = Counter(c for classes in annotated_classes(preprocessed, cases).values() for c in classes.values() if c)
+    counts = Counter(c for classes in annotated_classes(preprocessed, cases).values() for c in classes.values() if c)
     records = [read_native(preprocessed, case) for case in cases]
-    found[PLACED] = sum(v.centre_lps is not None for record in records for v in record.vertebrae)
-    return found
+    counts[PLACED] = sum(v.centre_lps is not None for record in records for v in record.vertebrae)
+    return counts
 
 
 def _size(text: str, available: int) -> int:
@@ -189,7 +189,7 @@ def patient_order(counts: Mapping[str, Counter], draw: int) -> list[str]:
     counts : vertebrae of each class of each patient, and under `PLACED` those with a position
     """
     rng = np.random.default_rng([0, draw])
-    names = sorted({name for found in counts.values() for name in found})
+    names = sorted({name for contents in counts.values() for name in contents})
     table = {patient: np.array([counts[patient][name] for name in names], float) for patient in sorted(counts)}
     whole = np.sum([*table.values()], axis=0) if names else np.zeros(0)
     wanted = whole / max(whole.sum(), 1.0)
@@ -267,16 +267,18 @@ def _write_report(request: ComparisonRequest, runs: Sequence[Run], folder: Path)
     finished = [run for run in runs if run.finished]
     tables = {(run.trainer, run.size, run.draw): read_validation(run.fold) for run in finished}
     arms = list(dict.fromkeys(run.trainer for run in runs))
-    found = compare(tables, arms, list(request.sizes))
+    comparisons = compare(tables, arms, list(request.sizes))
     preprocessed = paths.preprocessed_folder(paths.dataset_name(request.dataset))
     # Every draw of a size has as many patients.
     cases_of = {run.size: run.cases for run in runs}
     numbers = {size: len(_patients(preprocessed, cases)) for size, cases in cases_of.items()}
-    files.write_csv(folder / "comparison.csv", list(_row(found[0], numbers)), [_row(c, numbers) for c in found])
+    files.write_csv(
+        folder / "comparison.csv", list(_row(comparisons[0], numbers)), [_row(c, numbers) for c in comparisons]
+    )
     rows = [_run_row(run, tables) for run in finished]
     files.write_csv(folder / "runs.csv", list(rows[0]), rows)
-    write_learning_curve(folder / "learning_curve.png", found, numbers)
-    return found
+    write_learning_curve(folder / "learning_curve.png", comparisons, numbers)
+    return comparisons
 
 
 def _row(comparison: Comparison, numbers: Mapping[str, int]) -> dict[str, object]:

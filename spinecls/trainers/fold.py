@@ -86,17 +86,17 @@ def prepared_fold(request: TrainingRequest, trainer_class: type[Trainer]) -> Fol
     # A round of its own beside the first one, which stays as it is; the rest of the names are those of any model.
     model = dataclasses.replace(first, trainer=first.trainer + REFINED) if request.refine else first
     folder = request.folder or model.fold(request.fold)
-    found = None
+    second_round = None
     if request.refine and not request.validate_only:
-        found = refinement(first, preprocessed, train, dataset_plan.class_names)
+        second_round = refinement(first, preprocessed, train, dataset_plan.class_names)
     if request.goes_on:
         require_same_data(folder, dataset_plan, preprocessed, train, validation, request.resume)
     if request.goes_on and folder.begun:
         plan = kept_plan(folder, request.overrides)
     else:
-        plan = new_plan(request, trainer_class, dataset_plan, preprocessed, train, found)
+        plan = new_plan(request, trainer_class, dataset_plan, preprocessed, train, second_round)
     own = model if request.folder is None else None
-    fold = Fold(request, trainer_class, preprocessed, folder, own, train, validation, plan, found)
+    fold = Fold(request, trainer_class, preprocessed, folder, own, train, validation, plan, second_round)
     settings = grid_settings(fold.configuration.spacing_mm, fold.configuration.normalisation)
     check_stored(preprocessed, fold.plans_config, settings, [*train, *validation])
     return fold

@@ -47,7 +47,7 @@ def new_plan(
     plan: Plan,
     preprocessed: Path,
     train: Sequence[str],
-    found: Refinement | None = None,
+    refinement: Refinement | None = None,
 ) -> Plan:
     """The plan of a run that begins.
 
@@ -66,12 +66,12 @@ def new_plan(
     readers = known_readers(preprocessed, train)
     judged = trainer_class.learns_beliefs and can_be_judged(preprocessed, train, readers)
     # How far readers err who are judged is in their masses already.
-    q = None if found is None or judged else found.q
+    q = None if refinement is None or judged else refinement.q
     if q is not None and "class_q" not in told and configuration.class_q == 0:
         configuration = dataclasses.replace(configuration, class_q=q)
     plan = dataclasses.replace(plan, readers=readers, readers_judged=judged)
     if judged:
-        counts = judged_counts(preprocessed, train, plan, None if found is None else found.expected)
+        counts = judged_counts(preprocessed, train, plan, None if refinement is None else refinement.expected)
     else:
         agreed = annotated_classes(preprocessed, train).values()
         counts = Counter(name for classes in agreed for name in classes.values() if name)

@@ -129,16 +129,16 @@ class Part:
         passes: list[Callable[[Batch], dict[str, torch.Tensor]]] = [self._shared_losses]
         passes += [partial(self._own_loss, task, step, seed) for task in own]
         for losses_of in passes:
-            found = losses_of(moved)
-            if not found:
+            pass_losses = losses_of(moved)
+            if not pass_losses:
                 continue
             if gradients is not None:
-                gradients |= {name: self._shared_gradient(loss) for name, loss in found.items()}
-            total = self.weighting.total(found)
+                gradients |= {name: self._shared_gradient(loss) for name, loss in pass_losses.items()}
+            total = self.weighting.total(pass_losses)
             if not total.requires_grad:
-                raise TrainerError(f"The losses of {', '.join(found)} have no gradient, so they teach nothing.")
+                raise TrainerError(f"The losses of {', '.join(pass_losses)} have no gradient, so they teach nothing.")
             total.backward()
-            losses |= {name: float(loss.detach()) for name, loss in found.items()}
+            losses |= {name: float(loss.detach()) for name, loss in pass_losses.items()}
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
         if not bool(torch.isfinite(norm)):
             logger.warning("step %d left out: gradient not finite (cases %s)", step, ", ".join(batch.cases))
@@ -187,9 +187,9 @@ class Part:
     def _shared_gradient(self, loss: torch.Tensor) -> torch.Tensor:
         """Flat gradient of a loss on the encoder, the part that every pass goes through."""
         shared = list(self.network.backbone.unet.encoder.parameters())
-        found = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
         return torch.cat(
-            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(shared, found, strict=True)]
+            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(shared, gradients, strict=True)]
         )
 
     def _autocast(self):
@@ -204,10 +204,10 @@ def loss_of(task: Task, outputs: OpenOutputs | CropOutputs | OwnOutputs, batch: 
     TrainerError
         When it is anything but one number in a tensor.
     """
-    found = task.loss(outputs, batch)
-    if isinstance(found, torch.Tensor) and found.ndim == 0 and found.is_floating_point():
-        return found
-    got = f"a tensor of shape {tuple(found.shape)}, {found.dtype}" if isinstance(found, torch.Tensor) else repr(found)
+    loss = task.loss(outputs, batch)
+    if isinstance(loss, torch.Tensor) and loss.ndim == 0 and loss.is_floating_point():
+        return loss
+    got = f"a tensor of shape {tuple(loss.shape)}, {loss.dtype}" if isinstance(loss, torch.Tensor) else repr(loss)
     raise TrainerError(
         f"Task {task.name!r} ({type(task).__name__}): its loss is {got}, expected one number in a floating tensor of "
         "shape ()."

@@ -84,19 +84,19 @@ def predict_places(
     """
     training = model.training
     predictor = Predictor([model], plan, configuration, device, augment=False)
-    found, hard = {}, HardCases(log_folder)
+    places, hard = {}, HardCases(log_folder)
     try:
         for case in cases:
             with hard.case(case.identifier):
                 volume = predictor.locate(case.native.astype(np.float32), case.native_geometry)
-                found[case.identifier] = _places(volume, plan)
+                places[case.identifier] = _places(volume, plan)
             if case.identifier in hard.failed:
                 logger.warning("%s: no vertebra could be placed (%s)", case.identifier, hard.failed[case.identifier])
     finally:
         model.train(training)
-    if hard.defects and not found:
+    if hard.defects and not places:
         hard.raise_if_any(len(cases))
-    return found
+    return places
 
 
 def _places(volume: Located, plan: Plan) -> Places:
@@ -135,31 +135,31 @@ def placed_sources(
     native_map = case.native_map
     if places.level_map is not None:
         native_map = places.level_map if native_map is None else np.where(native_map > 0, native_map, places.level_map)
-    found = dataclasses.replace(case, vertebrae=tuple(vertebrae), native_map=native_map)
-    return sealed_sources(found, plan, configuration, use_masks, readers, expected)
+    placed_case = dataclasses.replace(case, vertebrae=tuple(vertebrae), native_map=native_map)
+    return sealed_sources(placed_case, plan, configuration, use_masks, readers, expected)
 
 
 def with_places(
-    data: TrainingData, found: Mapping[str, Places], plan: Plan, configuration: Configuration, use_masks: bool
+    data: TrainingData, places_of: Mapping[str, Places], plan: Plan, configuration: Configuration, use_masks: bool
 ) -> TrainingData:
     """Training data with crops of the vertebrae that have no position, where they were found."""
     sources = []
     for case in data.unplaced:
-        if case.identifier in found:
-            places = found[case.identifier]
+        if case.identifier in places_of:
+            places = places_of[case.identifier]
             expected = expected_of(data.expected, case.identifier)
             sources += placed_sources(case, places, plan, configuration, use_masks, data.readers, expected)
     logger.info("%d vertebrae without a position are learnt from where they were found.", len(sources))
     return dataclasses.replace(data, sealed=[*data.sealed, *sources])
 
 
-def save_places(path: Path, found: Mapping[str, Places]) -> None:
+def save_places(path: Path, places_of: Mapping[str, Places]) -> None:
     """Write predicted places, whole or not at all; no pickled objects."""
     words = {
         case: {"centres_lps": dict(places.centres_lps), "certainties": dict(places.certainties)}
-        for case, places in found.items()
+        for case, places in places_of.items()
     }
-    maps = {f"map_{case}": p.level_map for case, p in found.items() if p.level_map is not None}
+    maps = {f"map_{case}": p.level_map for case, p in places_of.items() if p.level_map is not None}
     with files.atomic_path(path) as temporary, open(temporary, "wb") as stream:
         told = np.frombuffer(json.dumps(words).encode(), np.uint8)
         np.savez_compressed(stream, words=told, **maps)  # type: ignore[arg-type]  # taken for allow_pickle

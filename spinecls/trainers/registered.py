@@ -11,9 +11,9 @@ __all__ = ["TRAINERS", "find_trainer"]
 
 def find_trainer(name: str) -> type[Trainer]:
     """Trainer class of a name, `file.py:Class` or `module:Class`."""
-    found = TRAINERS.find(name)
-    if not (isinstance(found, type) and issubclass(found, Trainer)):
+    trainer_class = TRAINERS.find(name)
+    if not (isinstance(trainer_class, type) and issubclass(trainer_class, Trainer)):
         raise UsageError(f"{name}: not a subclass of spinecls.trainers.trainer.Trainer.")
-    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+    if lacking := sorted(getattr(trainer_class, "__abstractmethods__", ())):
         raise UsageError(f"{name}: lacks {', '.join(lacking)}(), which every trainer must have.")
-    return found
+    return trainer_class

@@ -96,12 +96,12 @@ def _counted(
     sets, refined, exact = 0, 0, []
     for case in train:
         for vertebra in read_native(preprocessed, case).vertebrae:
-            found = expected.get(case, {}).get(vertebra.level)
+            expectation = expected.get(case, {}).get(vertebra.level)
             count = sum(1 < len(set(reading.classes)) < len(class_names) for reading in vertebra.readings)
             sets += count
-            refined += 0 if found is None else count
+            refined += 0 if expectation is None else count
             agreed = agreed_class((reading.classes, reading.confidence) for reading in vertebra.readings)
-            exact += [] if agreed is None or found is None else [(class_names.index(agreed), found)]
+            exact += [] if agreed is None or expectation is None else [(class_names.index(agreed), expectation)]
     return sets, refined, exact
 
 

@@ -282,7 +282,7 @@ class Trainer(ABC):
         if data.unplaced:
             path = self.settings.folder / PLACES
             if not path.exists():
-                found = predict_places(
+                places = predict_places(
                     self.model,
                     self.plan,
                     self.configuration,
@@ -290,7 +290,7 @@ class Trainer(ABC):
                     self.settings.device,
                     self.settings.folder / "placement",
                 )
-                save_places(path, found)
+                save_places(path, places)
             data = with_places(data, load_places(path), self.plan, self.configuration, self.regions_from_masks)
         if not data.sealed:
             raise DatasetError(
@@ -370,11 +370,11 @@ class Trainer(ABC):
         save_checkpoint(self.final_path, content)
         for part in self.parts:
             for weighted in part.tasks:
-                for name, found in weighted.task.report().items():
+                for name, report in weighted.task.report().items():
                     path = self.settings.folder / name
                     # What further readers found stands beside what the first one did.
                     later = part.reads and part.name != "reader_0"
-                    files.write_json(path.with_stem(f"{path.stem}_{part.name}") if later else path, found)
+                    files.write_json(path.with_stem(f"{path.stem}_{part.name}") if later else path, report)
 
     # -- signals -----------------------------------------------------------------------------------------------
 

@@ -33,11 +33,11 @@ def training_images(cases: Iterable[CaseFingerprint], start: Path | None) -> tup
 
 def _images_of_start(checkpoint: Path) -> tuple[str, ...]:
     plan = FoldFolder(checkpoint.parent).plan
-    found = load_plan(plan).training_images if plan.is_file() and checkpoint.suffix == ".pt" else None
-    if found is None:
+    digests = load_plan(plan).training_images if plan.is_file() and checkpoint.suffix == ".pt" else None
+    if digests is None:
         said = "%s: it is not known which images these weights learned from. If a case that is validated or tested was "
         logger.warning(said + "among them, its score will be better than on new scans.", checkpoint)
-    return found or ()
+    return digests or ()
 
 
 def learned_from(cases: Iterable[CaseFingerprint], images: Iterable[str] | None) -> list[str]:

@@ -88,11 +88,11 @@ def _own_classes(trainer_class: type) -> list[type]:
 
 def _own_files(trainer_class: type) -> set[str]:
     """Files of those classes, wherever they are installed."""
-    found = set()
+    source_files = set()
     for kind in _own_classes(trainer_class):
         with contextlib.suppress(OSError, TypeError):
-            found.add(inspect.getfile(kind))
-    return found
+            source_files.add(inspect.getfile(kind))
+    return source_files
 
 
 def _is_users(filename: str, own: set[str]) -> bool:

@@ -58,12 +58,14 @@ class Cohort:
 
 def images_cohort(source: Path, plan: Plan) -> Cohort:
     """Images of a folder, or one image; nothing is known of them."""
-    found = find_inputs(source, len(plan.channel_names))
-    for case, reason in found.failed.items():
+    inputs = find_inputs(source, len(plan.channel_names))
+    for case, reason in inputs.failed.items():
         logger.warning("%s is left out: %s", case, reason)
-    for line in found.skipped_lines:
+    for line in inputs.skipped_lines:
         logger.warning(line)
-    return Cohort(sources=[Source(identifier=c.identifier, patient=c.identifier, images=c.images) for c in found.cases])
+    return Cohort(
+        sources=[Source(identifier=c.identifier, patient=c.identifier, images=c.images) for c in inputs.cases]
+    )
 
 
 def dataset_cohort(folder: Path, plan: Plan, model: TrainedModel) -> Cohort:

@@ -107,11 +107,11 @@ def region_shift(instrument: Instrument, study: Study) -> CheckResult:
         question = study.question(place)
         variants = region_variants(question.region, question.grid)
         asked = [replace(question, region=region) for region in variants.values()]
-        found = changes(instrument.reference(question, len(asked)), instrument.ask(asked))
-        for name, change in zip(variants, found, strict=True):
+        region_changes = changes(instrument.reference(question, len(asked)), instrument.ask(asked))
+        for name, change in zip(variants, region_changes, strict=True):
             by_variant.setdefault(name, []).append(change.flipped)
-        flips.append(float(np.mean([change.flipped for change in found])))
-        largest.append(float(np.mean([change.largest_probability for change in found])))
+        flips.append(float(np.mean([change.flipped for change in region_changes])))
+        largest.append(float(np.mean([change.largest_probability for change in region_changes])))
         patients.append(study.patient(place))
     rate, mean_change = mean_over_patients(flips, patients), mean_over_patients(largest, patients)
     worst = max(by_variant, key=lambda name: np.mean(by_variant[name]))

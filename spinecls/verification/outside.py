@@ -105,15 +105,17 @@ def outside_swap(instrument: Instrument, study: Study) -> CheckResult:
         variants = [
             replace(question, image=with_outside(question.image, question.region, outside)) for outside in outsides
         ]
-        found = changes(instrument.reference(question, len(variants)), instrument.ask(variants))
-        per_vertebra.append(found[: study.donors])
-        extreme += found[study.donors :]
-    flat = [change for found in per_vertebra for change in found]
+        swap_changes = changes(instrument.reference(question, len(variants)), instrument.ask(variants))
+        per_vertebra.append(swap_changes[: study.donors])
+        extreme += swap_changes[study.donors :]
+    flat = [change for vertebra_changes in per_vertebra for change in vertebra_changes]
     patients = [study.patient(place) for place in study.chosen]
     unequal = sum(change.unequal for change in (*flat, *extreme))
     total = len(flat) + len(extreme)
-    flips = mean_over_patients([float(np.mean([c.flipped for c in found])) for found in per_vertebra], patients)
-    divergences = [float(np.mean([c.divergence for c in found])) for found in per_vertebra]
+    flips = mean_over_patients(
+        [float(np.mean([c.flipped for c in vertebra_changes])) for vertebra_changes in per_vertebra], patients
+    )
+    divergences = [float(np.mean([c.divergence for c in vertebra_changes])) for vertebra_changes in per_vertebra]
     numbers: dict[str, Number] = {
         "unequal": unequal,
         "swaps": total,
@@ -142,7 +144,7 @@ def outside_swap_with_marrow(instrument: Instrument, study: Study) -> CheckResul
 
     The numbers are those of all regions of the case, before and after, so only the content differs.
     """
-    found: list[Change] = []
+    swap_changes: list[Change] = []
     for place in study.chosen:
         question = study.question(place)
         regions = study.scans[place.scan].regions
@@ -151,10 +153,10 @@ def outside_swap_with_marrow(instrument: Instrument, study: Study) -> CheckResul
         for donor in donor_images(study, place):
             image = with_outside(question.image, question.region, donor)
             variants.append(replace(question, image=image, marrow=marrow_reference(image, regions)))
-        found += changes(instrument.reference(before, len(variants)), instrument.ask(variants))
-    largest = max(change.largest_probability for change in found)
-    average = float(np.mean([change.largest_probability for change in found]))
-    flips = np.mean([change.flipped for change in found])
+        swap_changes += changes(instrument.reference(before, len(variants)), instrument.ask(variants))
+    largest = max(change.largest_probability for change in swap_changes)
+    average = float(np.mean([change.largest_probability for change in swap_changes]))
+    flips = np.mean([change.flipped for change in swap_changes])
     return CheckResult(
         key="outside_swap_with_marrow",
         title="outside replaced, marrow numbers recomputed",
@@ -163,7 +165,7 @@ def outside_swap_with_marrow(instrument: Instrument, study: Study) -> CheckResul
             "largest_probability_change": largest,
             "mean_largest_change": average,
             "flip_rate": float(flips),
-            "swaps": len(found),
+            "swaps": len(swap_changes),
         },
         sentence=(
             f"When the marrow numbers are taken anew from the altered image, a probability changes by at most "
@@ -176,7 +178,7 @@ def outside_swap_with_marrow(instrument: Instrument, study: Study) -> CheckResul
 def lesion_in_neighbour(instrument: Instrument, study: Study) -> CheckResult:
     """A bright blob inside the region of the vertebra above or below, and not in this one's."""
     title = "lesion planted in the neighbouring vertebra"
-    found: list[Change] = []
+    lesion_changes: list[Change] = []
     for place in study.chosen:
         question = study.question(place)
         regions = study.scans[place.scan].regions
@@ -188,11 +190,11 @@ def lesion_in_neighbour(instrument: Instrument, study: Study) -> CheckResult:
             if image is not None:
                 variants.append(replace(question, image=image))
         if variants:
-            found += changes(instrument.reference(question, len(variants)), instrument.ask(variants))
-    if not found:
+            lesion_changes += changes(instrument.reference(question, len(variants)), instrument.ask(variants))
+    if not lesion_changes:
         return not_applicable("lesion_in_neighbour", title, "No examined vertebra has a neighbour in its image.")
-    unequal = sum(change.unequal for change in found)
-    flips = np.mean([change.flipped for change in found])
+    unequal = sum(change.unequal for change in lesion_changes)
+    flips = np.mean([change.flipped for change in lesion_changes])
     return CheckResult(
         key="lesion_in_neighbour",
         title=title,
@@ -200,13 +202,13 @@ def lesion_in_neighbour(instrument: Instrument, study: Study) -> CheckResult:
         guarantee=instrument.guaranteed,
         numbers={
             "unequal": unequal,
-            "lesions": len(found),
-            "largest_logit_change": max(change.largest_logit for change in found),
+            "lesions": len(lesion_changes),
+            "largest_logit_change": max(change.largest_logit for change in lesion_changes),
             "flip_rate": float(flips),
         },
         threshold=BITWISE if instrument.guaranteed else "",
         sentence=(
-            f"{len(found) - unequal} of {len(found)} bright lesions planted in a neighbouring vertebra left "
-            f"every probability and the evidence {BITWISE}; the class changed in {flips:.1%}."
+            f"{len(lesion_changes) - unequal} of {len(lesion_changes)} bright lesions planted in a neighbouring "
+            f"vertebra left every probability and the evidence {BITWISE}; the class changed in {flips:.1%}."
         ),
     )
