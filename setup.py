@@ -39,7 +39,7 @@ setup(
     ],
     extras_require={
         "verify": ["captum>=0.8"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "crepes>=0.9", "ruff>=0.6", "mypy>=1.11"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "pytest-cov>=5", "crepes>=0.9", "ruff>=0.6", "mypy>=1.11"],
     },
     entry_points={
         "console_scripts": [

@@ -16,7 +16,8 @@ COLUMNS = ["case", "vertebra", "x_mm", "y_mm", "z_mm", "class"]
 
 def check_prediction_folder(folder, images, class_names):
     """Everything that a prediction folder must hold, for each image."""
-    rows = list(csv.DictReader((folder / "predictions.csv").open(newline="")))
+    with (folder / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
     for image_path in images:
         case = image_path.name.removesuffix(".nii.gz").removesuffix("_0000")
         image = sitk.ReadImage(str(image_path))

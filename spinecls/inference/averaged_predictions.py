@@ -162,7 +162,7 @@ def _require_same(sources: Sequence[Path], cases: Sequence[str]) -> None:
     for source in sources:
         for case in cases:
             try:
-                with np.load(source / PROBABILITIES.format(case)) as content:
+                with open(source / PROBABILITIES.format(case), "rb") as stream, np.load(stream) as content:
                     order = bool(content["class_order"])
             except (OSError, KeyError, ValueError, zipfile.BadZipFile):
                 # Such a case fails by itself, and says why.
@@ -198,7 +198,7 @@ def saved_case(folder: Path, case: str) -> SavedCase:
         raise DatasetError(f"{path}: not there. Predict with --save_probabilities.")
     require_whole(folder, prediction, prediction.outputs)
     try:
-        with np.load(path) as content:
+        with open(path, "rb") as stream, np.load(stream) as content:
             posterior, codes, order = content["level_posterior"], content["level_codes"], bool(content["class_order"])
             members = content["class_probabilities"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
