@@ -44,7 +44,9 @@ SMALL = (
 )  # fmt: skip
 MACHINE = MachineProfile(device="cpu", memory_gb=16, cores=2, gflop_per_second=60)
 REAL_CASES = ("VB2_07", "VB2_09", "VB3_05", "VB3_06", "VB1_03", "VB3_10")
-VOLATILE = re.compile(r"seconds|time|date|began|ended|finished|version|commit|path|folder|memory|created|machine|host")
+VOLATILE = re.compile(
+    r"^finder$|seconds|time|date|began|ended|finished|version|commit|path|folder|memory|created|machine|host"
+)
 """Keys and columns that tell of a run and not of its result."""
 
 
@@ -79,7 +81,13 @@ def recorded(root: Path) -> dict[str, str]:
     if (source := DATA / "Dataset001_LumbarSpA").exists():
         images = part_of(source, root / "raw" / "Dataset002_Scans")
         commands("2", root, ["AuxSegTrainer"], images)
-    return {str(path.relative_to(root)): digest for path in sorted(root.rglob("*")) if (digest := digest_of(path))}
+    found = {path: digest for path in sorted(root.rglob("*")) if (digest := digest_of(path))}
+    return {str(named(path, digest).relative_to(root)): digest for path, digest in found.items()}
+
+
+def named(path: Path, digest: str) -> Path:
+    """Stored finders are called by what they were trained from, with names of modules in it; here by their weights."""
+    return path.with_name(digest) if path.parent.name == "finders" else path
 
 
 def commands(dataset: str, root: Path, trainers: list[str], images: Path) -> None:
