@@ -82,7 +82,8 @@ def test_three_commands_on_two_real_cases(real_data, roots):
         "sealed_size=20,32,32", "members=2",
     )  # fmt: skip
     assert run_cli("plan_and_preprocess", "-d", "1", "-c", "3d_fullres", "-np", "1", "-device", "cpu", *settings) == 0
-    assert run_cli("train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", "--set", "steps=25", "reader_steps=10") == 0
+    steps = ("--set", "steps=25", "reader_steps=10")
+    assert run_cli("train", "1", "3d_fullres", "0", "-tr", "AuxSegTrainer", "-device", "cpu", *steps) == 0
     splits = json.loads((roots / "preprocessed" / source.name / "splits_final.json").read_text())
     assert len(splits) == 2
     unseen = splits[0]["val"][0]
