@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -77,6 +76,7 @@ def _apply(dataset: str, table: Path) -> None:
     from spinecls import files, paths
     from spinecls.evaluation import label_audit as auditing
     from spinecls.io.dataset import load_dataset
+    from spinecls.io.table_rewriting import rewrite_table
 
     folder = paths.raw_dataset_folder(dataset)
     raw = load_dataset(folder, verify_voxels=False)
@@ -86,21 +86,9 @@ def _apply(dataset: str, table: Path) -> None:
         return
     path = folder / "vertebraeTr.csv"
     before = files.read_csv(path)
-    # Numbers are no formulas, so that negative ones stay as they are.
-    rows = [{k: _number(v) for k, v in row.items()} for row in auditing.corrected_rows(before, wanted)]
-    names = (folder / f"vertebraeTr_before_audit_{number}.csv" for number in itertools.count(1))
-    kept = next(place for place in names if not place.exists())
-    files.write_bytes(kept, path.read_bytes())
-    files.write_csv(path, list(before[0]), rows)
+    kept = rewrite_table(path, list(before[0]), auditing.corrected_rows(before, wanted), "audit")
+    earlier = f"; the earlier table is {kept.name}" if kept else ""
     print(
-        f"{counted(len(wanted), 'vertebra', 'vertebrae')} corrected in {path}; the earlier table is {kept.name}. "
-        "Run spinecls_plan_and_preprocess again."
+        f"{counted(len(wanted), 'vertebra', 'vertebrae')} corrected in {path}{earlier}. Run "
+        "spinecls_plan_and_preprocess again."
     )
-
-
-def _number(cell: str) -> str | float:
-    """A negative number as such, anything else as it is."""
-    try:
-        return float(cell) if cell.startswith("-") else cell
-    except ValueError:
-        return cell
