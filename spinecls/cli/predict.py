@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +21,11 @@ from spinecls.cli.common import (
 )
 from spinecls.cli.outputs import refuse_other_folder, require_writable
 from spinecls.errors import DefectiveCases, PartialFailure, UsageError, counted
+
+if TYPE_CHECKING:
+    from spinecls.inference.models import ModelChoice, TrainedModel
+    from spinecls.inference.predict_folder import FolderOptions
+    from spinecls.records import CasePrediction
 
 MEMBERS = "members"
 """Folder, below the results of an ensemble, with those of each model."""
@@ -46,49 +54,91 @@ def predict(
     ] = False,
 ) -> None:
     """Locate, name and classify the vertebrae of every image in a folder."""
-    from spinecls.inference.models import ModelChoice, choose_models, load_predictor
-    from spinecls.inference.predict_folder import FolderOptions, predict_folder
-    from spinecls.io.input_files import find_inputs
-    from spinecls.networks.device import pick_device
+    from spinecls.inference.models import ModelChoice
+    from spinecls.inference.predict_folder import FolderOptions
 
     refuse_other_folder(target)
     require_writable(target)
-    chosen = choose_models(
-        ModelChoice(
-            folder=model,
-            dataset=dataset,
-            configuration=configuration,
-            trainer=trainer,
-            plans=plans,
-            folds=tuple(folds or ()),
-        )
+    choice = ModelChoice(
+        folder=model,
+        dataset=dataset,
+        configuration=configuration,
+        trainer=trainer,
+        plans=plans,
+        folds=tuple(folds or ()),
     )
     shares = parse_shares(prevalence)
-    parts = [target] if len(chosen) == 1 else [target / MEMBERS / model.path.name for model in chosen]
-    options = FolderOptions(continue_prediction, save_probabilities or len(chosen) > 1)
-    defects: list[str] = []
-    for one, part in zip(chosen, parts, strict=True):
-        print(f"Model: {one.name}, fold {' '.join(one.folds)}")
-        predictor = load_predictor(one, pick_device(device), not disable_tta, shares)
-        try:
-            done = predict_folder(predictor, one, source, part, options)
-        except PartialFailure as error:
-            # Of an ensemble the other cases go on; the failed ones are named when all are averaged.
-            if len(chosen) == 1:
-                raise
-            defects += [str(error)] if isinstance(error, DefectiveCases) else []
-    if len(chosen) > 1:
-        from spinecls.inference.averaged_predictions import ensemble_folders
-
-        names = find_inputs(source, len(predictor.plan.channel_names), output=target).names
-        try:
-            done = ensemble_folders(parts, target, names)
-        except PartialFailure as error:
-            if defects:
-                raise DefectiveCases("\n".join([str(error), *defects])) from None
-            raise
+    with _chosen(choice) as models:
+        several = len(models) > 1
+        options = FolderOptions(continue_prediction, save_probabilities or several)
+        run = _Run(source, target, options, device, not disable_tta, shares)
+        done = _ensemble(run, models) if several else _one(run, models[0], target)
     count = sum(len(case.vertebrae) for case in done)
     print(f"{counted(len(done), 'case')}, {counted(count, 'vertebra', 'vertebrae')}: {target / 'predictions.csv'}")
+
+
+@contextmanager
+def _chosen(choice: ModelChoice) -> Iterator[tuple[TrainedModel, ...]]:
+    """The models to predict with; the finder that comes with spinecls where it is asked for, or none is trained."""
+    from spinecls import paths
+    from spinecls.inference.models import ModelChoice, choose_models, trained_models
+    from spinecls.sharing.shipped import FINDER, shipped_finder
+
+    named = choice.folder == Path(FINDER) and not Path(FINDER).exists()
+    if named and choice.folds:
+        raise UsageError(f"-f: the model {FINDER} that comes with spinecls has no folds. Leave it out.")
+    if not named and (choice != ModelChoice() or trained_models(paths.results_root())):
+        yield choose_models(choice)
+        return
+    if not named:
+        print(f"No model is trained in {paths.results_root()}, so the finder that comes with spinecls is taken.")
+    print("It locates, names and outlines lumbar vertebrae; it tells no classes.")
+    with shipped_finder() as finder:
+        yield (finder,)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is predicted, and how."""
+
+    source: Path
+    target: Path
+    options: FolderOptions
+    device: str | None
+    augment: bool
+    shares: dict[str, float] | None
+
+
+def _one(run: _Run, model: TrainedModel, target: Path) -> list[CasePrediction]:
+    from spinecls.inference.models import load_predictor
+    from spinecls.inference.predict_folder import predict_folder
+    from spinecls.networks.device import pick_device
+
+    print(f"Model: {model.name}, fold {' '.join(model.folds)}")
+    predictor = load_predictor(model, pick_device(run.device), run.augment, run.shares)
+    return predict_folder(predictor, model, run.source, target, run.options)
+
+
+def _ensemble(run: _Run, models: Sequence[TrainedModel]) -> list[CasePrediction]:
+    from spinecls.inference.averaged_predictions import ensemble_folders
+    from spinecls.io.input_files import find_inputs
+
+    parts = [run.target / MEMBERS / model.path.name for model in models]
+    defects: list[str] = []
+    for model, part in zip(models, parts, strict=True):
+        try:
+            _one(run, model, part)
+        except PartialFailure as error:
+            # The other cases go on; the failed ones are named when all are averaged.
+            defects += [str(error)] if isinstance(error, DefectiveCases) else []
+    channels = len(next(iter(models[0].fold_plans().values())).channel_names)
+    names = find_inputs(run.source, channels, output=run.target).names
+    try:
+        return ensemble_folders(parts, run.target, names)
+    except PartialFailure as error:
+        if defects:
+            raise DefectiveCases("\n".join([str(error), *defects])) from None
+        raise
 
 
 def parse_shares(words: list[str] | None) -> dict[str, float] | None:

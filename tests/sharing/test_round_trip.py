@@ -286,3 +286,22 @@ def test_the_hash_of_a_checkpoint_tells_weights_types_sealing_and_network_apart(
         content | {"spec": content["spec"].replace('"lse"', '"extent"')},
     ]
     assert len({model_hash(variant, empty) for variant in variants}) == len(variants)
+
+
+def test_weights_that_half_precision_can_hold_are_stored_in_it_and_come_back_whole(copy, empty):
+    path = copy / "fold_0/checkpoint_final.pt"
+    content = load_checkpoint(path)
+    content["weights"] = {name: tensor.half().float() for name, tensor in content["weights"].items()}
+    save_checkpoint(path, content)
+    export_model(chosen(copy, "0"), empty / "model.spinecls")
+    with zipfile.ZipFile(empty / "model.spinecls") as archive:
+        stored = load(archive.read("fold_0/model.safetensors"))
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    imported = load_checkpoint(import_model(empty / "model.spinecls").fold("0").final)["weights"]
+    assert all(torch.equal(imported[name], tensor) for name, tensor in content["weights"].items() if name in imported)
+    assert imported[HEAT].dtype == torch.float32
+
+
+def test_other_weights_are_stored_as_they_are(members):
+    stored = load(members["fold_0/model.safetensors"])
+    assert torch.float32 in {tensor.dtype for tensor in stored.values()}
