@@ -58,6 +58,7 @@ class AnnotationForm:
     slack_mm: float | None = None
     jitter_mm: float | None = None
     slices: tuple[int, ...] | None = None
+    sure: bool | None = None
     order: tuple[str, ...] = field(default=(), compare=False)
 
 

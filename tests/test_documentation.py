@@ -18,6 +18,7 @@ COMMANDS = (
     "check",
     "demo",
     "audit",
+    "prelabel",
     "export_model",
     "import_model",
 )

@@ -34,7 +34,7 @@ LAYERS = [
     {"tasks", "calibration"},
     {"inference"},
     {"trainers", "simulation", "verification", "sharing"},
-    {"testing"},
+    {"testing", "drafting"},
     {"cli"},
     {"__main__"},
 ]

@@ -16,6 +16,7 @@ COMMANDS = {
     "ensemble": ("ensemble", ("-i",)),
     "evaluate": ("evaluate", ("--accept",)),
     "audit": ("audit", ("-f",)),
+    "prelabel": ("prelabel", ()),
     "check": ("check", ()),
     "demo": ("demo", ()),
     "verify_evidence": ("verify_evidence", ("-f",)),

@@ -86,6 +86,8 @@ def plan_and_preprocess(
     _require_one(verify, no_verify)
     request = _request(plans, gpu_memory_target, time_budget, device, settings, register)
     for dataset in datasets:
+        if not dry_run:
+            _draft_where_nothing_is_placed(dataset, device)
         raw, hashes = _checked(dataset, not no_verify, processes, verify)
         fingerprint = measure_raw(raw, hashes, processes)
         made = plan_raw(raw, fingerprint, request, lambda: _probe(device))
@@ -206,6 +208,19 @@ def _checked(dataset: str, verify_voxels: bool, processes: int, anew: bool = Fal
         forget_files(folder)
     hashes = file_hashes(folder)
     return check_raw(folder, hashes, verify_voxels, processes), hashes
+
+
+def _draft_where_nothing_is_placed(dataset: str, device: str | None) -> None:
+    """Draft the vertebrae of a dataset of which a table tells classes and nothing tells a place."""
+    from spinecls.cli.prelabel import draft
+    from spinecls.drafting.drafts import nothing_is_placed, undrawn_cases
+    from spinecls.paths import raw_dataset_folder
+
+    folder = raw_dataset_folder(dataset)
+    if not nothing_is_placed(folder):
+        return
+    print("Nothing in the dataset tells where a vertebra is, so the finder that comes with spinecls makes the start.")
+    draft(*undrawn_cases(folder), device=device)
 
 
 def _probe(device: str | None):

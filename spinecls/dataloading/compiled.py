@@ -24,13 +24,18 @@ from spinecls.dataloading.forms import (
 )
 from spinecls.dataloading.placed import PlacedVertebra, placed, placed_vertebrae
 from spinecls.errors import DatasetError
-from spinecls.io.annotation_forms import CHANCES
+from spinecls.io.annotation_forms import CHANCES, is_draft
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.io.preprocessed_records import PreparedVertebra
 from spinecls.planning.plan import Plan
 from spinecls.records import EXACT, AnnotationForm
 
 logger = logging.getLogger(__name__)
+
+
+DRAFT_ERROR_MM = 2.0
+"""How far the outline of a vertebra that a model drew may be off: nine in ten voxels of its border are not further
+(`benchmarks/outline_errors.py`)."""
 
 
 class AnnotationCompiler:
@@ -165,6 +170,8 @@ class AnnotationCompiler:
 
 def vertebra_form(case: PreprocessedCase) -> AnnotationForm:
     """How loosely vertebrae are annotated; where nobody said it, maps are exact, then there are boxes, then points."""
+    if is_draft(case.annotation_form):
+        return AnnotationForm(form="coarse", tolerance_mm=DRAFT_ERROR_MM)
     if case.annotation_form.vertebrae is not None:
         return case.annotation_form.vertebrae
     if case.vertebra_map is not None:

@@ -13,6 +13,7 @@ from spinecls.errors import DatasetError
 from spinecls.evaluation.matching import CaseTruth
 from spinecls.evaluation.summary import dice_by_level
 from spinecls.geometry import Geometry
+from spinecls.io.annotation_forms import is_draft
 from spinecls.io.images import read_label_map
 from spinecls.records import Case, ClassReading, DatasetDescription
 
@@ -35,6 +36,7 @@ def truth_of(
     """Truth of one case of a raw dataset.
 
     The centre of a vertebra is the centroid of its voxels, else the point of the table, else the middle of its box.
+    What a model drafted is no truth: vertebrae of such a case have classes and no position.
     Where several readers drew a vertebra, centroid and Dice are means over them.
 
     Parameters
@@ -48,7 +50,8 @@ def truth_of(
     """
     centroids: dict[str, list] = {}
     dice: dict[str, list[float]] = {}
-    for path in case.vertebra_maps.values():
+    draft = is_draft(case.annotation_form)
+    for path in () if draft else case.vertebra_maps.values():
         array, grid = read_label_map(path)
         for level, centre in _centroids_lps(array, grid, description).items():
             centroids.setdefault(level, []).append(centre)
@@ -57,18 +60,19 @@ def truth_of(
             for level, value in dice_by_level(array, predicted, description).items():
                 dice.setdefault(level, []).append(value)
     centres_lps = {level: tuple(np.mean(values, axis=0).tolist()) for level, values in centroids.items()}
-    for vertebra in case.vertebrae:
+    for vertebra in () if draft else case.vertebrae:
         if vertebra.level not in centres_lps and vertebra.centre_lps is not None:
             centres_lps[vertebra.level] = vertebra.centre_lps
         elif vertebra.level not in centres_lps and vertebra.box_lps is not None:
             centres_lps[vertebra.level] = tuple(np.mean(vertebra.box_lps, axis=0).tolist())
+    told = [v for v in case.vertebrae if v.readings or not draft]
     return CaseTruth(
         identifier=case.identifier,
         patient=case.patient,
         site=case.site,
         sequence=sequence,
         centres_lps=centres_lps,
-        classes={v.level: class_of(v.readings, description.class_names) for v in case.vertebrae},
+        classes={v.level: class_of(v.readings, description.class_names) for v in told},
         dice={level: float(np.mean(values)) for level, values in dice.items()},
     )
 

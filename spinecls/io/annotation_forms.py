@@ -10,7 +10,7 @@ from typing import Any
 from spinecls.errors import DatasetError
 from spinecls.files import read_json
 from spinecls.io.findings import Finding, error
-from spinecls.records import AnnotationForm, AnnotationForms
+from spinecls.records import EXACT, AnnotationForm, AnnotationForms
 
 FORMS: dict[str, tuple[str, ...]] = {
     "mask": (),
@@ -20,12 +20,17 @@ FORMS: dict[str, tuple[str, ...]] = {
     "scribble": (),
     "probability": (),
     "slices": ("slices",),
+    "draft": ("sure",),
     "none": (),
 }
 """Forms of annotation and the options of each."""
 
 PARTLY_DRAWN = ("slices", "scribble")
 """Forms whose maps do not show the whole of what they show."""
+
+DRAFT = "draft"
+"""Form of maps that a model drew and nobody looked at: they are learned from as loosely as a model draws, and are no
+truth. With `sure` false the model doubts its names, and the map is not used at all."""
 
 CHANCES = "probability"
 """Form whose map of chances lies beside the vertebra maps, as if a reader of this name had drawn it."""
@@ -71,6 +76,16 @@ def _form(entry: Mapping[str, Any]) -> AnnotationForm:
     return AnnotationForm(**values, order=tuple(entry))
 
 
+def is_draft(forms: AnnotationForms) -> bool:
+    """Whether a model drew the vertebrae of a case, and nobody looked at them yet."""
+    return (forms.vertebrae or EXACT).form == DRAFT
+
+
+def is_unsure_draft(forms: AnnotationForms) -> bool:
+    """Whether a model drew the vertebrae and doubts their names."""
+    return is_draft(forms) and forms.vertebrae is not None and forms.vertebrae.sure is False
+
+
 def plain_forms(forms: AnnotationForms) -> dict[str, dict[str, Any]]:
     """Entry of annotationsTr.json that says the same; what nobody said is left out."""
     return {kind: _told(form) for kind, form in _told(forms).items()}
@@ -93,6 +108,8 @@ def _entry_faults(entry: Any) -> list[str]:
             faults.append(f'{kind} is {form!r}, expected an object such as {{"form": "mask"}}.')
         elif form["form"] not in FORMS:
             faults.append(f"{kind}: form {form['form']!r} is unknown, expected one of {', '.join(FORMS)}.")
+        elif kind == "structures" and form["form"] == DRAFT:
+            faults.append(f"{kind}: form {DRAFT!r} is for vertebrae, which spinecls_prelabel draws.")
         elif kind == "structures" and form["form"] == CHANCES:
             faults.append(f"{kind}: form {CHANCES!r} is for vertebrae; chances do not tell structures apart.")
         else:
@@ -110,6 +127,8 @@ def _option_faults(form: Mapping[str, Any]) -> list[str]:
             faults.append(f"form {name!r} has no option {key!r} (it has {', '.join(allowed) or 'none'}).")
         elif key.endswith("_mm") and not (_is_number(value) and 0 <= value < 1000):
             faults.append(f"{key} is {value!r}, expected millimetres of 0 or more.")
+        elif key == "sure" and not isinstance(value, bool):
+            faults.append(f"sure is {value!r}, expected true or false.")
         elif key == "slices" and not (isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)):
             faults.append(f"slices is {value!r}, expected a list of slice numbers.")
     if name == "coarse" and "tolerance_mm" not in form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from spinecls.anatomy import RANK
 from spinecls.errors import UsageError
-from spinecls.io.annotation_forms import CHANCES, read_annotation_forms
+from spinecls.io.annotation_forms import CHANCES, is_draft, is_unsure_draft, read_annotation_forms
 from spinecls.io.case_facts import CaseFacts, CaseFiles, Inspect
 from spinecls.io.dataset_description import parse_description
 from spinecls.io.dataset_files import empty_folder_finding, find_images, find_maps
@@ -81,6 +82,11 @@ def survey(folder: Path, split: str, inspect: Inspect) -> tuple[RawDataset | Non
     table = _find_table(folder / f"vertebrae{split}.csv", description, names, split, findings)
     forms, form_findings = read_annotation_forms(folder / f"annotations{split}.json", names)
     findings += form_findings
+    # A draft whose names are doubted is there to be corrected; until then it is as if nobody had drawn.
+    files = {
+        name: dataclasses.replace(one, vertebra_maps={}) if is_unsure_draft(forms[name]) else one
+        for name, one in files.items()
+    }
     facts = inspect(list(files.values()), description)
     for name in files:
         findings += facts[name].findings
@@ -157,6 +163,9 @@ def _joined_cases(parts: _Parts, findings: list[Finding]) -> tuple[tuple[Case, .
         files, facts = parts.files[identifier], parts.facts[identifier]
         rows = parts.table.vertebrae.get(identifier, {})
         levels = sorted({*rows, *facts.centres_lps}, key=RANK.__getitem__)
+        forms = parts.forms.get(identifier, AnnotationForms())
+        if is_unsure_draft(forms):
+            forms = dataclasses.replace(forms, vertebrae=None)
         case = Case(
             identifier=identifier,
             patient=parts.table.patients.get(identifier, identifier),
@@ -165,8 +174,10 @@ def _joined_cases(parts: _Parts, findings: list[Finding]) -> tuple[tuple[Case, .
             vertebra_maps=files.vertebra_maps,
             chance_map=files.chance_map,
             structure_map=files.structure_map,
-            vertebrae=tuple(_annotation(level, rows.get(level), files, facts, findings) for level in levels),
-            annotation_form=parts.forms.get(identifier, AnnotationForms()),
+            vertebrae=tuple(
+                _annotation(level, rows.get(level), files, facts, is_draft(forms), findings) for level in levels
+            ),
+            annotation_form=forms,
         )
         findings += _chance_findings(case, parts)
         labelled = rows or files.vertebra_maps or files.chance_map or files.structure_map
@@ -192,13 +203,15 @@ def _chance_findings(case: Case, parts: _Parts) -> list[Finding]:
     return []
 
 
-def _annotation(level: str, row: TableVertebra | None, files: CaseFiles, facts: CaseFacts, findings: list[Finding]):
+def _annotation(
+    level: str, row: TableVertebra | None, files: CaseFiles, facts: CaseFacts, draft: bool, findings: list[Finding]
+):
     in_map = level in facts.centres_lps
     if row is None:
         return VertebraAnnotation(level=level, in_map=in_map)
     case = files.identifier
     placed_by_row = row.centre_lps is not None or row.box_lps is not None
-    if files.vertebra_maps and not in_map and not placed_by_row and facts.faultless:
+    if files.vertebra_maps and not in_map and not placed_by_row and facts.faultless and not draft:
         there = ", ".join(sorted(facts.centres_lps, key=RANK.__getitem__)) or "none"
         text = f"{level} is in the table, but the map has {there}. Draw it, give x_mm, y_mm, z_mm, or remove the row."
         findings.append(error("711", text, case))
@@ -246,8 +259,9 @@ def _dataset_findings(parts: _Parts, cases: Sequence[Case], count: int | None) -
             text = "no case has a map or a row in the table. Add labelsTr or vertebraeTr.csv."
             findings.append(error("111", text))
         elif not any(v.has_position for case in cases for v in case.vertebrae):
-            text = "no vertebra of any case has a position, so nothing can learn to find them. Give x_mm, y_mm, z_mm "
-            text += f"(centre of each vertebra, LPS mm) in the table for about {_CASES_TO_POINT_AT} cases, or maps."
+            text = "no vertebra of any case has a position, so nothing can learn to find them. Run spinecls_prelabel "
+            text += f"-d {parts.folder.name}, which drafts maps of lumbar scans; or give x_mm, y_mm, z_mm (centre of "
+            text += f"each vertebra, LPS mm) in the table for about {_CASES_TO_POINT_AT} cases, or maps."
             findings.append(error("719", text))
         if parts.table.vertebrae and not any(finding.is_error for finding in parts.table.findings):
             findings += _class_findings(parts.description.class_names, cases)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 WITH_MAPS, WITHOUT_MAPS = "AuxSegTrainer", "BaselineTrainer"
 
-DRAWN = ("mask", "slices", "scribble", "coarse", "probability")
+DRAWN = ("mask", "slices", "scribble", "coarse", "probability", "draft")
 """Forms of the annotation of vertebrae that are maps, from which shapes are learnt."""
 
 LEAST_SHARE = 0.1

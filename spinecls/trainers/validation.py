@@ -16,6 +16,7 @@ from spinecls.evaluation.score_files import write_scores
 from spinecls.hard_cases import HardCases
 from spinecls.inference.case_results import case_prediction
 from spinecls.inference.predictor import Predictor
+from spinecls.io.annotation_forms import is_draft
 from spinecls.io.predictions import FAILURES_NAME, write_case_json, write_failures, write_table
 from spinecls.io.preprocessed import PreprocessedCase
 from spinecls.planning.familiarity import unfamiliar
@@ -65,6 +66,7 @@ def validate(fold: Fold, checkpoint: Mapping) -> None:
     description = plan_description(predictor.plan)
     predictions: list[CasePrediction] = []
     truth: list[matching.CaseTruth] = []
+    drafts: list[str] = []
     target = fold.folder.validation
     source = {"fold": fold.folder.path.name, "training_images": predictor.plan.training_images}
     hard = HardCases(target)
@@ -80,6 +82,7 @@ def validate(fold: Fold, checkpoint: Mapping) -> None:
         # A case that fails counts as one in which nothing was found.
         level_map = np.zeros(case.native_geometry.shape, np.uint8) if name in hard.failed else volume.level_map
         truth.append(preprocessed_truth(case, level_map, description))
+        drafts += [name] if is_draft(case.annotation_form) else []
     write_table(target, predictions)
     write_failures(target, sorted(hard.failed.items()))
     reference = training_reference(fold)
@@ -93,6 +96,7 @@ def validate(fold: Fold, checkpoint: Mapping) -> None:
         "test_time_augmentation": predictor.augment,
         "inputs": inputs,
         "predicted": [p.identifier for p in predictions],
+        "drafts": drafts,
         "unfamiliar_images": _told_of_unlike(predictions, target),
         **scores,
     }
@@ -146,23 +150,26 @@ def plan_description(plan: Plan) -> DatasetDescription:
 
 
 def preprocessed_truth(case: PreprocessedCase, level_map, description: DatasetDescription) -> matching.CaseTruth:
-    """Truth of a preprocessed case, and the Dice of a predicted map with it.
+    """Truth of a preprocessed case, and the Dice of a predicted map with it; none of a draft but the classes.
 
     Parameters
     ----------
     level_map : (S, R, A) predicted map on the native grid, codes of the description's levels
     """
     classes = {}
+    draft = is_draft(case.annotation_form)
     for vertebra in case.vertebrae:
+        if draft and not vertebra.readings:
+            continue
         agreed = agreed_class((r.classes, r.confidence) for r in vertebra.readings)
         known = agreed is not None and description.class_names
         classes[vertebra.level] = description.class_names.index(agreed) if known else None
-    dice = {} if case.native_map is None else summary.dice_by_level(case.native_map, level_map, description)
+    dice = {} if case.native_map is None or draft else summary.dice_by_level(case.native_map, level_map, description)
     return matching.CaseTruth(
         identifier=case.identifier,
         patient=case.patient,
         site=case.site,
-        centres_lps={v.level: v.centre_lps for v in case.vertebrae if v.centre_lps is not None},
+        centres_lps={v.level: v.centre_lps for v in case.vertebrae if v.centre_lps is not None and not draft},
         classes=classes,
         dice=dice,
     )

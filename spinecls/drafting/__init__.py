@@ -1,0 +1,1 @@
+"""Drafts of vertebra maps for scans that nobody annotated, and what people corrected in them."""
