@@ -14,6 +14,8 @@ from spinecls.errors import CheckFailed
 from spinecls.paths import raw_dataset_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spinecls.io.findings import Report
 
 _CASES_SHOWN = 4
@@ -25,6 +27,9 @@ def check(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Number, full name or folder of a raw dataset.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     no_voxels: Annotated[bool, typer.Option("--no_voxels", help="Headers and tables only, not the voxels.")] = False,
+    with_finder: Annotated[
+        bool, typer.Option("--with_finder", help="Compare names with what the finder that comes with spinecls sees.")
+    ] = False,
     num_processes: Annotated[
         int, typer.Option("-np", min=0, max=MOST_PROCESSES, help="Processes; 0 = one a core.")
     ] = 0,
@@ -35,9 +40,23 @@ def check(
     folder = raw_dataset_folder(dataset)
     processes = num_processes or min(_MOST_PROCESSES, os.cpu_count() or 1)
     report = check_dataset(folder, verify_voxels=not no_voxels, num_processes=processes)
+    if with_finder:
+        report = _seen_again(report, folder)
     print(json.dumps(report.as_dict(), indent=1) if json_output else report_text(report))
     if report.errors:
         raise CheckFailed(f"{folder}: {_count(len(report.errors), 'error')}.")
+
+
+def _seen_again(report: Report, folder: Path) -> Report:
+    """The report with what the finder calls otherwise."""
+    import dataclasses
+
+    from spinecls.drafting.models import predictors
+    from spinecls.drafting.second_look import second_look
+
+    with predictors(folder.name, None, None) as predictor_of:
+        findings = second_look(folder, predictor_of(""))
+    return dataclasses.replace(report, findings=(*report.findings, *findings))
 
 
 def report_text(report: Report) -> str:

@@ -127,6 +127,7 @@ TITLES: dict[str, str] = {
     "735": "box over the centre of another vertebra",
     "736": "two cases with the same positions",
     "737": "a name that a spreadsheet spoiled or that names nobody",
+    "738": "names that the image does not seem to show",
     "801": "annotationsTr.json cannot be used",
     "802": "unknown annotation form",
     "803": "annotation form of an unknown case",
