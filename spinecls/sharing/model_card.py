@@ -16,6 +16,7 @@ from spinecls.anatomy import LEVELS
 from spinecls.calibration.record import Calibration
 from spinecls.errors import SpineclsError
 from spinecls.inference.models import TrainedModel
+from spinecls.io.annotation_forms import DRAFT
 from spinecls.planning.fingerprint_types import CaseFingerprint, load_fingerprint
 from spinecls.planning.plan import Configuration, NetworkPlan, Plan, load_plan
 from spinecls.planning.stages import FINGERPRINT
@@ -182,6 +183,7 @@ def _data(folds: Sequence[FoldFacts], known: Sequence[CaseFingerprint]) -> str:
     for case in known:
         for name, count in case.class_counts.items():
             classes[name] = classes.get(name, 0) + count
+    drafts = sum(case.annotation_forms.get("vertebrae") == DRAFT for case in known)
     sites = len({case.site for case in known} - {""})
     rows = [
         ("dataset", escaped(plan.dataset_name)),
@@ -191,6 +193,7 @@ def _data(folds: Sequence[FoldFacts], known: Sequence[CaseFingerprint]) -> str:
         ("sites", (sites or "none named") if known else UNKNOWN),
         ("vertebrae a class", _counted(classes) if known else f"{UNKNOWN}; of each fold's training see Splits"),
         ("channels", _channels(plan)),
+        ("cases whose vertebrae a model drafted, and nobody looked at", drafts if known else UNKNOWN),
         ("age, sex, scanners", TO_FILL),
     ]
     return "## Data\n" + _table(("", ""), rows)

@@ -35,6 +35,19 @@ def test_cases_and_patients_are_counted_as_planning_saw_them(model, phantom, mon
     assert row(card, "patients").endswith("| 8 |")
 
 
+def test_cases_that_nobody_looked_at_are_counted(model, phantom, tmp_path, monkeypatch):
+    folder = tmp_path / "Dataset001_Phantom"
+    shutil.copytree(phantom / "preprocessed/Dataset001_Phantom", folder)
+    monkeypatch.setenv("spinecls_preprocessed", str(tmp_path))
+    label = "cases whose vertebrae a model drafted, and nobody looked at"
+    assert row(card_of(model, checkpoint_hashes(model), None), label).endswith("| 0 |")
+    content = files.read_json(folder / "fingerprint.json")
+    case = next(iter(content["fingerprint"]["cases"].values()))
+    case["annotation_forms"]["vertebrae"] = "draft"
+    files.write_json(folder / "fingerprint.json", content)
+    assert row(card_of(model, checkpoint_hashes(model), None), label).endswith("| 1 |")
+
+
 def test_what_is_no_longer_known_is_called_so(model, tmp_path, monkeypatch):
     monkeypatch.setenv("spinecls_preprocessed", str(tmp_path))
     card = card_of(model, checkpoint_hashes(model), None)
