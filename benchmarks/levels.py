@@ -75,7 +75,8 @@ def run_fold(options: argparse.Namespace, fold: str, outcomes, named, seconds) -
             image, geometry, truth_map, truth = cut(case, fraction, share, description)
             if not truth.centres_lps:
                 continue
-            volume = model.predict_volume(image, geometry)
+            unlike = bool(model.image_warnings(case.native, case.native_geometry))
+            volume = model.predict_volume(image, geometry, unlike)
             dice = {} if truth_map is None else summary.dice_by_level(truth_map, volume.level_map, description)
             predicted = case_prediction(truth.identifier, volume, model.plan, {})
             predicted = dataclasses.replace(predicted, class_names=())

@@ -128,6 +128,7 @@ def decode_levels(
     *,
     visibility: np.ndarray | None = None,
     costs: TransitionCosts | None = None,
+    certainty: float = 1.0,
 ) -> LevelDecoding:
     """Name the detections of one column.
 
@@ -139,6 +140,7 @@ def decode_levels(
         a rough one
     visibility : (N,) in 0..1, how much each detection's own probabilities count; all 1 by default
     costs : prices of the steps
+    certainty : in 0..1, by which every cost is multiplied: the names stay, and are less sure
 
     Raises
     ------
@@ -159,10 +161,10 @@ def decode_levels(
             f"{len(centres)} detections in one column: expected at most {2 * _COUNT}, each level twice. "
             "Raise the detection threshold, or check that the image shows one spine."
         )
-    own = _by_state(emission, weight)
+    own = certainty * _by_state(emission, weight)
     ways = _ways(costs, pitch)
     steps_mm = np.maximum(np.linalg.norm(np.diff(centres, axis=0), axis=1), _LEAST_DISTANCE_MM)
-    step_cost = _step_costs(steps_mm, ways, costs, pitch)
+    step_cost = certainty * _step_costs(steps_mm, ways, costs, pitch)
     states, cost = _cheapest(own, step_cost)
     chosen = states % _COUNT
     vertebrae = np.flatnonzero(states < _COUNT)

@@ -37,8 +37,11 @@ best log-probability at a share of 0.35, nearly the same at 0.5, and clearly les
 change.
 """
 
-UNFAMILIAR_SHARE = 0.4
-"""How much of that is left in an image unlike those of training: there opinions are wrong together more often."""
+UNFAMILIAR_CERTAINTY = 0.4
+"""How sure names in an image unlike those of training are, against 1 in others: there opinions are wrong together more
+often, and spines are counted by what other scanners show. The names themselves stay: with opinions alone held for less,
+columns of a hospital that training had not seen moved by a level (`benchmarks/levels.py`, VB1 held out).
+"""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ class Locator:
         kept = drop_outliers(image_frame(centres, geometry), peaks.score)
         centres, scores, index = centres[kept], peaks.score[kept], peaks.index[kept]
         log_levels = values_at(maps["level"], index, self._level_stride())
-        share = EVIDENCE_SHARE * (UNFAMILIAR_SHARE if unlike else 1.0)
-        counted = share * self._visibility(centres, geometry)
-        decoding = decode_levels(centres, log_levels, self._pitch_mm(), visibility=counted)
+        counted = EVIDENCE_SHARE * self._visibility(centres, geometry)
+        certainty = UNFAMILIAR_CERTAINTY if unlike else 1.0
+        decoding = decode_levels(centres, log_levels, self._pitch_mm(), visibility=counted, certainty=certainty)
         decoding = see_anchors(decoding, centres, geometry, self._pitch_mm())
         # Of a vertebra that was detected twice one detection goes, before the voxels choose their centre.
         rows = decoding.kept

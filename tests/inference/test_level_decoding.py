@@ -296,6 +296,21 @@ def test_column_that_fits_one_level_lower_as_well_has_a_small_margin():
     assert decoding.runner_up == ("L3", "L4", "L5")
 
 
+def test_less_certainty_leaves_the_names_and_flattens_their_probabilities():
+    centres, logs, visibility, pitch = random_column(np.random.default_rng(4))
+    whole = decode_levels(centres, logs, pitch, visibility=visibility)
+    half = decode_levels(centres, logs, pitch, visibility=visibility, certainty=0.5)
+    assert half.labels == whole.labels
+    assert half.shift_margin_nats == pytest.approx(0.5 * whole.shift_margin_nats)
+    chains = all_chains(np.abs(np.diff(centres[:, 2])), logs, visibility, pitch)
+    posterior = np.zeros((len(centres), len(LEVELS)))
+    for names, cost in chains:
+        posterior[np.arange(len(centres)), [LEVELS.index(name) for name in names]] += math.exp(
+            0.5 * (whole.cost - cost)
+        )
+    np.testing.assert_allclose(half.posterior, posterior / posterior.sum(axis=1, keepdims=True), atol=1e-9)
+
+
 def image_of(rows, first_row_mm):
     """Upright canonical grid of 2 mm rows that begins `first_row_mm` above the first detection of `column`."""
     return Geometry(
