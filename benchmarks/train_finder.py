@@ -30,7 +30,7 @@ CARD = Path(__file__).with_name("finder_card.md")
 ALL = "all"
 
 SETTINGS = (
-    "steps=2400",
+    "steps=2000",
     "contrast_curve_share=0.6",
     "contrast_inversion_share=0.3",
     "bias_field_share=0.6",

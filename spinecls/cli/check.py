@@ -51,7 +51,7 @@ def _seen_again(report: Report, folder: Path) -> Report:
     """The report with what the finder calls otherwise."""
     import dataclasses
 
-    from spinecls.drafting.models import predictors
+    from spinecls.drafting.predictors import predictors
     from spinecls.drafting.second_look import second_look
 
     with predictors(folder.name, None, None) as predictor_of:

@@ -57,7 +57,7 @@ def draft(
 ) -> None:
     """Draft cases of a raw dataset and say what to do with them; parameters as of the command."""
     from spinecls.drafting.drafts import TABLE, make_drafts
-    from spinecls.drafting.models import predictors
+    from spinecls.drafting.predictors import predictors
 
     with predictors(raw.folder.name, model, device) as predictor_of:
         drafts = make_drafts(raw, cases, predictor_of, channel)

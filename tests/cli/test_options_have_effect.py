@@ -48,7 +48,7 @@ USELESS = {
     "export_model -o a.spinecls -m model -tr T": "-tr: -m says which model is meant",
     "audit -d 1 --apply a.csv -o b.csv -tr T": "-o, -tr: --apply asks no model",
     "audit -d 1 --apply a.csv -f 0": "-f: --apply asks no model",
-    "prelabel 1 --apply a -m model --channel T2": "-m, --channel: --apply asks no model",
+    "prelabel 1 --apply a -m model --channel T2": "--channel, -m: --apply asks no model",
     "loosen -d 1 -o x/y --form point --slack_mm 1 2": "--slack_mm: goes with --form box only",
     "loosen -d 1 -o x/y --form box --jitter_mm 1": "--jitter_mm: goes with --form point only",
     "loosen -d 1 -o x/y --form box --tolerance_mm 1": "--tolerance_mm: goes with --form coarse only",

@@ -73,7 +73,7 @@ def knowing(phantom, monkeypatch):
 
         yield of
 
-    monkeypatch.setattr("spinecls.drafting.models.predictors", predictors)
+    monkeypatch.setattr("spinecls.drafting.predictors.predictors", predictors)
     return asked
 
 

@@ -86,7 +86,7 @@ def shifted(tmp_path, monkeypatch):
     def predictors(dataset, folder, device):
         yield lambda case: finder
 
-    monkeypatch.setattr("spinecls.drafting.models.predictors", predictors)
+    monkeypatch.setattr("spinecls.drafting.predictors.predictors", predictors)
     return finder
 
 

@@ -368,7 +368,7 @@ TABLE_FAULTS = [
         "no position",
         both(lambda d: shutil.rmtree(d / "labelsTr"), lambda d: shutil.rmtree(d / "structuresTr")),
         "E719",
-        "Give x_mm, y_mm, z_mm",
+        "or give x_mm, y_mm, z_mm",
     ),
     ("row repeated", columns("case,vertebra,class,reader", "a1,L1,0,x", "a1,L1,0,x"), "W720", "line 3 repeats"),
     ("no patients", columns("case,vertebra,class", "a1,L1,0", "a1,L2,1"), "W721", "no column 'patient'"),
