@@ -13,19 +13,15 @@ from spinecls.errors import DatasetError, UsageError
 from spinecls.geometry import Geometry
 from spinecls.io.dataset import load_dataset
 from spinecls.io.images import read_label_map
-from spinecls.testing.phantom import write_dataset
 
 OBLIQUE = np.array([[0.0, 0.28, 0.96], [0.0, -0.96, 0.28], [-1.0, 0.0, 0.0]])
 NAME = "phantom_000"
 
 
 @pytest.fixture
-def raw(tmp_path):
-    """Two phantoms, their maps drafts; whoever asks gets the dataset."""
-    folder = write_dataset(tmp_path / "Dataset001_Phantom", 2, seed=5)
-    rows = files.read_csv(folder / "vertebraeTr.csv")
-    kept = [name for name in rows[0] if not name.endswith("_mm")]
-    files.write_csv(folder / "vertebraeTr.csv", kept, [{name: row[name] for name in kept} for row in rows])
+def raw(write_phantoms):
+    """Two phantoms, their maps drafts."""
+    folder = write_phantoms(2)
     mark_drafts(folder / FORMS, {NAME: True, "phantom_001": True})
     return folder
 

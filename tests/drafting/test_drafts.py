@@ -12,7 +12,6 @@ from spinecls.errors import DatasetError
 from spinecls.io.annotation_forms import read_annotation_forms
 from spinecls.io.dataset import load_dataset
 from spinecls.records import AnnotationForm, AnnotationForms, Case, ClassReading, VertebraAnnotation, VertebraPrediction
-from spinecls.testing.phantom import write_dataset
 
 CODES = {"L1": 20, "L2": 21, "L3": 22}
 NORMAL = ClassReading(classes=("normal",))
@@ -100,13 +99,8 @@ def test_what_a_draft_cannot_be_is_told(tmp_path, entry, fault):
 
 
 @pytest.fixture
-def raw(tmp_path):
-    """Three phantoms whose places only the maps tell."""
-    folder = write_dataset(tmp_path / "Dataset001_Phantom", 3, seed=5)
-    rows = files.read_csv(folder / "vertebraeTr.csv")
-    kept = [name for name in rows[0] if not name.endswith("_mm")]
-    files.write_csv(folder / "vertebraeTr.csv", kept, [{name: row[name] for name in kept} for row in rows])
-    return folder
+def raw(write_phantoms):
+    return write_phantoms(3)
 
 
 def marked(raw, name, sure):
