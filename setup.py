@@ -18,7 +18,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["spinecls", "spinecls.*"]),
-    package_data={"spinecls": ["py.typed"]},
+    package_data={"spinecls": ["py.typed", "models/*.spinecls"]},
     install_requires=[
         "torch>=2.10",
         "dynamic-network-architectures>=0.4,<0.5",
