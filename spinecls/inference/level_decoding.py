@@ -88,8 +88,11 @@ class LevelDecoding:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether the numbering hangs on too little: no anchor in view, or a margin below `AMBIGUOUS_BELOW_NATS`."""
-        return not self.anchors or self.shift_margin_nats < AMBIGUOUS_BELOW_NATS
+        """Whether the numbering hangs on too little: a single vertebra, no anchor in view, or too small a margin.
+
+        A lone detection is its own only witness: in pure noise a network can be sure of an S1.
+        """
+        return len(self.kept) < 2 or not self.anchors or self.shift_margin_nats < AMBIGUOUS_BELOW_NATS
 
     @property
     def kept(self) -> list[int]:

@@ -296,6 +296,17 @@ def test_column_that_fits_one_level_lower_as_well_has_a_small_margin():
     assert decoding.runner_up == ("L3", "L4", "L5")
 
 
+def test_a_single_vertebra_is_ambiguous_however_sure_the_network_is():
+    assert decode_levels(column()[:1], sure_of("S1", probability=0.999), FLAT_PITCH).ambiguous
+    assert not decode_levels(column(30), sure_of("L5", "S1", probability=0.999), FLAT_PITCH).ambiguous
+
+
+def test_two_detections_of_a_single_vertebra_are_ambiguous():
+    decoding = decode_levels(column(3), sure_of("S1", "S1", probability=0.999), FLAT_PITCH)
+    assert len(decoding.kept) == 1
+    assert decoding.ambiguous
+
+
 def test_less_certainty_leaves_the_names_and_flattens_their_probabilities():
     centres, logs, visibility, pitch = random_column(np.random.default_rng(4))
     whole = decode_levels(centres, logs, pitch, visibility=visibility)

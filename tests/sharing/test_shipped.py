@@ -3,7 +3,9 @@
 import shutil
 import zipfile
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from conftest import NAME
 from safetensors.torch import load
@@ -14,6 +16,8 @@ from spinecls.errors import ModelError
 from spinecls.inference.models import load_predictor
 from spinecls.sharing import shipped
 from spinecls.sharing.shipped import BUNDLE, shipped_finder
+from spinecls.testing.phantom_case import make_case
+from spinecls.testing.phantom_options import PhantomOptions
 
 
 @pytest.fixture
@@ -108,3 +112,27 @@ def test_it_names_real_scans(empty, real_data):
     for case in ("VB1_03", "VB2_02", "VB3_01"):
         found = {row["vertebra"] for row in rows if row["case"] == case}
         assert {"L1", "L2", "L3", "L4", "L5"} <= found
+
+
+@pytest.fixture(scope="module")
+def finder():
+    with shipped_finder() as model:
+        return load_predictor(model, torch.device("cpu"), augment=False)
+
+
+def certain(prediction):
+    """Whether anything is named without a word of doubt."""
+    doubts = {"numbering_ambiguous", "unfamiliar_image"}
+    return any(not doubts & set(vertebra.flags) for vertebra in prediction.vertebrae)
+
+
+def test_it_names_nothing_with_certainty_in_noise(finder):
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(100, 30, (17, 300, 200)).astype(np.float32))
+    image.SetSpacing((1.0, 1.0, 4.0))
+    assert not certain(finder.predict_image(image))
+
+
+@pytest.mark.parametrize("field", ["cervical", "thoracic"])
+def test_it_names_nothing_with_certainty_in_a_phantom_of_another_part(finder, field):
+    case = make_case(np.random.default_rng(3), PhantomOptions(fields=(field,)))
+    assert not certain(finder.predict_array(case.image, case.geometry))
