@@ -80,15 +80,19 @@ def plan_and_preprocess(
     dry_run: DryRun = False,
 ) -> None:
     """Check a raw dataset, measure it, plan for it, and preprocess it. A second run redoes only what changed."""
+    from spinecls.io.findings import DatasetFaults
     from spinecls.planning.stages import measure_raw, plan_raw
 
     _require_known(configurations)
     _require_one(verify, no_verify)
     request = _request(plans, gpu_memory_target, time_budget, device, settings, register)
     for dataset in datasets:
-        if not dry_run:
-            _draft_where_nothing_is_placed(dataset, device)
-        raw, hashes = _checked(dataset, not no_verify, processes, verify)
+        try:
+            raw, hashes = _checked(dataset, not no_verify, processes, verify)
+        except DatasetFaults as faults:
+            if dry_run or [finding.code for finding in faults.findings] != ["E719"] or not _drafted(dataset, device):
+                raise
+            raw, hashes = _checked(dataset, not no_verify, processes, verify)
         fingerprint = measure_raw(raw, hashes, processes)
         made = plan_raw(raw, fingerprint, request, lambda: _probe(device))
         _print_plan(made, explain)
@@ -210,17 +214,18 @@ def _checked(dataset: str, verify_voxels: bool, processes: int, anew: bool = Fal
     return check_raw(folder, hashes, verify_voxels, processes), hashes
 
 
-def _draft_where_nothing_is_placed(dataset: str, device: str | None) -> None:
-    """Draft the vertebrae of a dataset of which a table tells classes and nothing tells a place."""
+def _drafted(dataset: str, device: str | None) -> bool:
+    """Draft the vertebrae of a dataset of which nothing tells a place; whether that was not done before."""
     from spinecls.cli.prelabel import draft
-    from spinecls.drafting.drafts import nothing_is_placed, undrawn_cases
+    from spinecls.drafting.drafts import TABLE, undrawn_cases
     from spinecls.paths import raw_dataset_folder
 
     folder = raw_dataset_folder(dataset)
-    if not nothing_is_placed(folder):
-        return
+    if (folder / TABLE).exists():
+        return False
     print("Nothing in the dataset tells where a vertebra is, so the finder that comes with spinecls makes the start.")
     draft(*undrawn_cases(folder), device=device)
+    return True
 
 
 def _probe(device: str | None):

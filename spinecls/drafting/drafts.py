@@ -84,14 +84,6 @@ def undrawn_cases(folder: Path) -> tuple[RawDataset, list[Case]]:
     return dataset, [case for case in cases if is_draft(case.annotation_form) or not _placed(case)]
 
 
-def nothing_is_placed(folder: Path) -> bool:
-    """Whether all that a dataset lacks is the place of any vertebra, and nobody drafted it yet."""
-    if (folder / TABLE).exists() or any((folder / "labelsTr").glob("[!.]*")):
-        return False
-    _, findings, _ = survey(folder, "Tr", partial(inspect_cases, verify_voxels=False, num_processes=1))
-    return [finding.code for finding in findings if finding.is_error] == ["E719"]
-
-
 def _placed(case: Case) -> bool:
     return any(vertebra.has_position for vertebra in case.vertebrae)
 

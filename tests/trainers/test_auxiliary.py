@@ -149,7 +149,8 @@ def test_pretrained_weights_start_another_trainer(unlabelled_roots, tmp_path, ca
     start = results / "PretrainAETrainer__spineclsPlans__3d_fullres/fold_0/checkpoint_pretrained.pt"
     assert "Weights to start from" in capsys.readouterr().out
     assert not start.with_name("checkpoint_final.pt").exists()
-    assert run_cli("predict", "-i", unlabelled_roots / "raw/Dataset001_Phantom/imagesUn", "-o", tmp_path / "o") == 3
+    images = unlabelled_roots / "raw/Dataset001_Phantom/imagesUn"
+    assert run_cli("predict", "-i", images, "-o", tmp_path / "o", "-d", "1") == 3
     capsys.readouterr()
     words = ("train", "1", "3d_fullres", "0", "-tr", "BaselineTrainer", "-pretrained_weights", start)
     assert run_cli(*words, *common) == 0
