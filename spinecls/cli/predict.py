@@ -14,7 +14,6 @@ from spinecls.cli.common import (
     Device,
     ModelConfiguration,
     ModelDataset,
-    ModelFolder,
     ModelFolds,
     ModelPlans,
     ModelTrainer,
@@ -39,7 +38,10 @@ def predict(
     trainer: ModelTrainer = None,
     plans: ModelPlans = None,
     folds: ModelFolds = None,
-    model: ModelFolder = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("-m", help="Model folder, instead of -d -c -tr -p; finder = the one that comes with spinecls."),
+    ] = None,
     device: Device = None,
     prevalence: Annotated[
         list[str] | None,
