@@ -75,3 +75,19 @@ def phantom_roots(phantom, tmp_path, monkeypatch):
     """Raw and preprocessed phantoms, with results of the test's own."""
     set_roots(monkeypatch, phantom, results=tmp_path / "results")
     return phantom
+
+
+@pytest.fixture
+def write_phantoms(tmp_path):
+    """Function: a raw dataset of so many phantoms, whose table has classes and no places."""
+    from spinecls import files
+    from spinecls.testing.phantom import write_dataset
+
+    def write(count):
+        folder = write_dataset(tmp_path / "Dataset001_Phantom", count, seed=5)
+        rows = files.read_csv(folder / "vertebraeTr.csv")
+        kept = [name for name in rows[0] if not name.endswith("_mm")]
+        files.write_csv(folder / "vertebraeTr.csv", kept, [{name: row[name] for name in kept} for row in rows])
+        return folder
+
+    return write
