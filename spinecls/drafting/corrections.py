@@ -10,11 +10,11 @@ import numpy as np
 
 from spinecls import files
 from spinecls.anatomy import RANK, parse_level
-from spinecls.drafting.drafts import FORMS, changed_drafts
+from spinecls.drafting.drafts import FORMS, changed_drafts, forget_drafts
 from spinecls.errors import DatasetError, UsageError, some_names
 from spinecls.geometry import Geometry
-from spinecls.io.images import read_image, read_label_map, write_map
-from spinecls.io.source_grid import grid_difference
+from spinecls.io.images import read_header, read_label_map, write_map
+from spinecls.io.source_grid import SourceGrid, canonical_geometry, grid_difference
 from spinecls.io.table_rewriting import rewrite_table
 from spinecls.io.text_headers import segments, text_fields
 from spinecls.records import Case, DatasetDescription, RawDataset
@@ -57,13 +57,14 @@ def apply_corrections(dataset: RawDataset, cases: Mapping[str, Case], folder: Pa
     maps = {case: _map(dataset.description, cases[case], path) for case, path in paths.items() if not _is_points(path)}
     points = {case: _points(dataset.description, path) for case, path in paths.items() if _is_points(path)}
     for case, level_map in maps.items():
-        volume = read_image(cases[case].images[:1])
-        write_map(_map_path(dataset, case), level_map, volume.source, volume.geometry)
+        source, geometry = _grid(cases[case])
+        write_map(_map_path(dataset, case), level_map, source, geometry)
     for case in points:
         # The draft would be taken for a map of what the points say.
         _map_path(dataset, case).unlink(missing_ok=True)
     kept = _write_points(dataset.folder / "vertebraeTr.csv", points) if points else None
     _unmark(dataset.folder / FORMS, paths)
+    forget_drafts(dataset.folder, paths)
     return Applied(tuple(maps), tuple(points), kept)
 
 
@@ -97,6 +98,12 @@ def _is_points(path: Path) -> bool:
     return path.name.endswith(POINTS)
 
 
+def _grid(case: Case) -> tuple[SourceGrid, Geometry]:
+    """Grid of the image of a case as it lies in its file, and canonical."""
+    source, _ = read_header(case.images[0])
+    return source, canonical_geometry(source)
+
+
 def _map_path(dataset: RawDataset, case: str) -> Path:
     return dataset.folder / "labelsTr" / f"{case}{dataset.description.file_ending}"
 
@@ -110,7 +117,7 @@ def _map(description: DatasetDescription, case: Case, path: Path) -> np.ndarray:
     coded = np.where(drawn == description.ignore_label, drawn, 0)
     for value, code in levels.items():
         coded[drawn == value] = code
-    return on_grid(coded, grid, read_image(case.images[:1]).geometry, path)
+    return on_grid(coded, grid, _grid(case)[1], path)
 
 
 def _code_of(value: int, names: Mapping[int, str], codes: Mapping[str, int], path: Path) -> int:

@@ -14,13 +14,14 @@ from tqdm import tqdm
 from spinecls import files
 from spinecls.errors import DatasetError, UsageError, some_names
 from spinecls.hard_cases import HardCases
+from spinecls.inference.case_results import VolumePrediction
 from spinecls.inference.predictor import Predictor
 from spinecls.io.annotation_forms import DRAFT, is_draft
 from spinecls.io.dataset_assembly import survey
 from spinecls.io.findings import DatasetFaults
-from spinecls.io.images import read_image, write_map
+from spinecls.io.images import Volume, read_image, write_map
 from spinecls.io.voxel_checks import inspect_cases
-from spinecls.records import Case, DatasetDescription, RawDataset, VertebraPrediction
+from spinecls.records import NUMBERING_AMBIGUOUS, Case, DatasetDescription, RawDataset, VertebraPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -153,10 +154,23 @@ def make_drafts(
             drafts.append(_draft(dataset, case, predictor_of(case.identifier), seen))
     drafts = sorted(drafts, key=lambda draft: (draft.sure, draft.least_probability, draft.case))
     mark_drafts(folder / FORMS, {draft.case: draft.sure for draft in drafts})
-    # Rows of changed drafts stay, or they would be drawn over the next time.
-    files.write_csv(folder / TABLE, HEADER, [*(draft.row() for draft in drafts), *(drafted[case] for case in changed)])
+    # Rows of drafts that were not drawn anew stay: by them it is known whether somebody changes one.
+    drawn = {draft.case: draft.row() for draft in drafts}
+    write_rows(folder, [*drawn.values(), *(row for case, row in drafted.items() if case not in drawn)])
     hard.raise_if_any(len(cases), str(folder))
     return drafts
+
+
+def write_rows(folder: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write the table of drafts of a raw dataset."""
+    files.write_csv(folder / TABLE, HEADER, rows)
+
+
+def forget_drafts(folder: Path, cases: Iterable[str]) -> None:
+    """Strike cases whose maps are no drafts any more from the table of drafts."""
+    if (folder / TABLE).is_file():
+        gone = set(cases)
+        write_rows(folder, [row for case, row in _drafted(folder).items() if case not in gone])
 
 
 def _drafted(folder: Path) -> dict[str, dict[str, str]]:
@@ -177,11 +191,16 @@ def _changed(folder: Path, drafted: Mapping[str, Mapping[str, str]], file_ending
     ]
 
 
-def _draft(dataset: RawDataset, case: Case, predictor: Predictor, channels: Sequence[int]) -> Draft:
+def look(case: Case, predictor: Predictor, channels: Sequence[int]) -> tuple[Volume, tuple[str, ...], VolumePrediction]:
+    """The image of a case, in which ways it is unlike those that a model knows, and what the model sees in it."""
     volume = read_image(case.images, register=predictor.plan.register_channels)
     image = volume.array[list(channels)]
     unlike = predictor.image_warnings(image, volume.geometry)
-    result = predictor.predict_volume(image, volume.geometry, unlike=bool(unlike))
+    return volume, unlike, predictor.predict_volume(image, volume.geometry, unlike=bool(unlike))
+
+
+def _draft(dataset: RawDataset, case: Case, predictor: Predictor, channels: Sequence[int]) -> Draft:
+    volume, unlike, result = look(case, predictor, channels)
     codes = dataset.description.levels or predictor.level_codes
     level_map = recoded(result.level_map, predictor.level_codes, codes)
     path = dataset.folder / "labelsTr" / f"{case.identifier}{dataset.description.file_ending}"
@@ -206,7 +225,7 @@ def judged(
     levels = tuple(vertebra.level for vertebra in vertebrae if vertebra.level in codes)
     least = min((vertebra.level_probability for vertebra in vertebrae), default=0.0)
     why = [] if vertebrae else ["nothing was found"]
-    if vertebrae and (least < SURE or any("numbering_ambiguous" in vertebra.flags for vertebra in vertebrae)):
+    if vertebrae and (least < SURE or any(NUMBERING_AMBIGUOUS in vertebra.flags for vertebra in vertebrae)):
         why.append("names are not certain")
     why += unlike
     missing = [v.level for v in case.vertebrae if v.readings and v.level not in levels]

@@ -10,13 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from spinecls.anatomy import RANK
-from spinecls.drafting.drafts import channels_to_draft, judged
+from spinecls.drafting.drafts import channels_to_draft, judged, look
 from spinecls.errors import DatasetError
 from spinecls.evaluation.truth import truth_of
 from spinecls.inference.predictor import Predictor
 from spinecls.io.dataset_assembly import survey
 from spinecls.io.findings import Finding, warning
-from spinecls.io.images import read_image
 from spinecls.io.voxel_checks import inspect_cases
 from spinecls.records import Case, DatasetDescription
 
@@ -53,10 +52,8 @@ def second_look(folder: Path, predictor: Predictor) -> list[Finding]:
 
 
 def _difference(case: Case, description: DatasetDescription, predictor: Predictor) -> str:
-    volume = read_image(case.images, register=predictor.plan.register_channels)
-    image = volume.array[channels_to_draft(description, predictor, None)]
-    unlike = predictor.image_warnings(image, volume.geometry)
-    vertebrae = predictor.predict_volume(image, volume.geometry, unlike=bool(unlike)).vertebrae
+    _, unlike, result = look(case, predictor, channels_to_draft(description, predictor, None))
+    vertebrae = result.vertebrae
     # Whether it is sure is asked apart from what the table says.
     bare = Case(identifier=case.identifier, patient=case.patient, images=case.images)
     if not judged(bare, vertebrae, unlike, description.levels).sure:

@@ -117,6 +117,7 @@ def test_of_the_maps_of_the_dataset_only_changed_drafts_are_taken(raw):
     image, array = moved(raw)
     sitk.WriteImage(image, str(map_of(raw)))
     assert apply(raw, raw / "labelsTr").maps == (NAME,)
+    assert [row["case"] for row in files.read_csv(raw / TABLE)] == ["phantom_001"]
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(map_of(raw)))), array)
 
 
